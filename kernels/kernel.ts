@@ -1,0 +1,67 @@
+/**
+ * What a kernel is: WGSL text made by a pure function of a small typed spec, plus the launch that gives it shapes.
+ * Nothing here knows a device.
+ *
+ * Conventions every kernel follows:
+ * - binding 0 is a uniform struct `params` of 32-bit words (shapes, strides, scalars known when recording);
+ * - bindings 1.. are storage buffers in the order of `buffers`, every one `read_write`. Tensors share one arena buffer, and
+ *   WebGPU lets one dispatch see a buffer through several bindings only when all of them are writable;
+ * - matrices are row-major and a row is a multiple of four elements, so buffers are read and written four elements at a time;
+ * - arithmetic is f32 whatever the storage type;
+ * - no binding overlaps another within one launch.
+ */
+
+/** How numbers lie in a buffer. f16 and bf16 are packed two to a word, so no shader extension is needed. */
+export type DType = "f32" | "f16" | "bf16" | "u32";
+
+/** Bytes of one element. */
+export function bytesOf(dtype: DType): number {
+  return dtype === "f32" || dtype === "u32" ? 4 : 2;
+}
+
+/** One storage binding: its name in the text and how its elements are stored. */
+export interface BufferSpec {
+  readonly name: string;
+  readonly dtype: DType;
+}
+
+/** A compiled-on-demand program. Equal keys mean equal text, so pipelines are cached by key. */
+export interface Kernel {
+  /** Canonical print of the spec. */
+  readonly key: string;
+  readonly code: string;
+  readonly buffers: readonly BufferSpec[];
+  /** Names of the words of `params`, in order; a name ending in `:f32` is a float. */
+  readonly params: readonly string[];
+}
+
+/** A kernel with its shapes: what the plan records. Tensors are bound by the recorder in the order of `kernel.buffers`. */
+export interface Launch {
+  readonly kernel: Kernel;
+  /** Values of `kernel.params`, in order. */
+  readonly params: readonly number[];
+  /** Workgroups in x and y; y > 1 only because x is limited to 65,535. */
+  readonly grid: readonly [number, number, number];
+  /** Arithmetic of the launch, multiply and add counted as two. */
+  readonly flops: number;
+}
+
+/** What the device can do that changes the text of a kernel. */
+export interface Target {
+  /** Smallest subgroup size if subgroup operations work and it is a multiple of 8, else 0 (then kernels use plain paths). */
+  readonly subgroups: number;
+}
+
+/** Largest number of workgroups in one grid dimension that every WebGPU device accepts. */
+export const MAX_GRID = 65535;
+
+/** Folds a count of workgroups into x and y; the kernel finds its number with `workgroup_number()` and checks the bound. */
+export function foldGrid(workgroups: number): [number, number, number] {
+  if (workgroups <= MAX_GRID) return [Math.max(1, workgroups), 1, 1];
+  const y = Math.ceil(workgroups / MAX_GRID);
+  const x = Math.ceil(workgroups / y);
+  if (y > MAX_GRID) {
+    throw new RangeError(`Cannot launch ${workgroups} workgroups as a grid holds at most 65535 x 65535`);
+  }
+  return [x, y, 1];
+}

@@ -1,0 +1,93 @@
+/** Builds the text every kernel shares: parameters, typed four-wide loads and stores, grid folding, bit tests. */
+import type { BufferSpec, DType, Kernel } from "./kernel.ts";
+
+/** The parts of a kernel that differ from others. */
+export interface Module {
+  /** Family name; with `spec` it forms the key. */
+  readonly name: string;
+  /** The typed spec the text depends on; printed canonically into the key. */
+  readonly spec: Readonly<Record<string, string | number | boolean>>;
+  /** Words of the uniform block; `name` is u32, `name:f32` is a float. */
+  readonly params: readonly string[];
+  readonly buffers: readonly BufferSpec[];
+  /** Threads of a workgroup, one-dimensional (wgpu refuses subgroup builtins in others). */
+  readonly workgroupSize: number;
+  /** Adds `lane` (subgroup_invocation_id) to what the body can use. */
+  readonly subgroups?: boolean;
+  /** Helper functions and workgroup variables. */
+  readonly declarations?: string;
+  /** Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), `lane`. */
+  readonly body: string;
+}
+
+/** `n` lines of text, one per index, joined: unrolled loops (naga puts a counter into every WGSL loop, so text is cheaper). */
+export function unroll(n: number, line: (i: number) => string, separator = "\n"): string {
+  return Array.from({ length: n }, (_, i) => line(i)).join(separator);
+}
+
+const words: Record<DType, string> = { f32: "vec4f", u32: "u32", f16: "vec2u", bf16: "vec2u" };
+
+function accessors({ name, dtype }: BufferSpec): string {
+  switch (dtype) {
+    case "u32":
+      return `fn load_${name}(i: u32) -> u32 { return ${name}[i]; }
+fn store_${name}(i: u32, v: u32) { ${name}[i] = v; }`;
+    case "f32":
+      return `fn load_${name}(i: u32) -> vec4f { return ${name}[i]; }
+fn store_${name}(i: u32, v: vec4f) { ${name}[i] = v; }`;
+    case "f16":
+      return `fn load_${name}(i: u32) -> vec4f { let q = ${name}[i]; return vec4f(unpack2x16float(q.x), unpack2x16float(q.y)); }
+fn store_${name}(i: u32, v: vec4f) { ${name}[i] = vec2u(pack2x16float(v.xy), pack2x16float(v.zw)); }`;
+    case "bf16":
+      return `fn load_${name}(i: u32) -> vec4f { return from_bf16(${name}[i]); }
+fn store_${name}(i: u32, v: vec4f) { ${name}[i] = to_bf16(v); }`;
+  }
+}
+
+/** bf16 is the upper half of an f32; writing rounds to nearest even, and NaN keeps a mantissa bit so that it stays NaN. */
+const BF16 = `fn from_bf16(q: vec2u) -> vec4f {
+  return bitcast<vec4f>(vec4u(q.x << 16u, q.x & 0xffff0000u, q.y << 16u, q.y & 0xffff0000u));
+}
+fn to_bf16(v: vec4f) -> vec2u {
+  let b = bitcast<vec4u>(v);
+  let rounded = (b + 0x7fffu + ((b >> vec4u(16u)) & vec4u(1u))) >> vec4u(16u);
+  let nan = (b >> vec4u(16u)) | vec4u(0x40u);
+  let h = select(rounded, nan, (b & vec4u(0x7fffffffu)) > vec4u(0x7f800000u));
+  return vec2u(h.x | (h.y << 16u), h.z | (h.w << 16u));
+}`;
+
+/** True when any component is NaN or infinite: the exponent bits are all ones (naga folds `x != x` away). */
+export const NON_FINITE = `fn non_finite(v: vec4f) -> bool {
+  return any((bitcast<vec4u>(v) & vec4u(0x7f800000u)) == vec4u(0x7f800000u));
+}`;
+
+/** Assembles a kernel: `load_NAME(i)` and `store_NAME(i, v)` count in groups of four elements (single words for u32). */
+export function buildKernel(module: Module): Kernel {
+  const { name, spec, params, buffers, workgroupSize } = module;
+  const key = `${name}(${Object.keys(spec).sort().map((field) => `${field}=${spec[field]}`).join(",")})`;
+  const fields = params.map((param) => {
+    const [field, type = "u32"] = param.split(":");
+    return `${field}: ${type}`;
+  });
+  const needsBf16 = buffers.some(({ dtype }) => dtype === "bf16");
+  const code = [
+    `struct Params { ${fields.join(", ")} }`,
+    `@group(0) @binding(0) var<uniform> params: Params;`,
+    ...buffers.map((b, i) =>
+      `@group(0) @binding(${i + 1}) var<storage, read_write> ${b.name}: array<${words[b.dtype]}>;`
+    ),
+    needsBf16 ? BF16 : "",
+    ...buffers.map(accessors),
+    module.declarations ?? "",
+    `@compute @workgroup_size(${workgroupSize})
+fn main(@builtin(workgroup_id) workgroup_id: vec3u, @builtin(num_workgroups) num_workgroups: vec3u,
+        @builtin(local_invocation_index) li: u32${
+      module.subgroups ? ", @builtin(subgroup_invocation_id) lane: u32" : ""
+    }) {
+  let wg = workgroup_id.y * num_workgroups.x + workgroup_id.x;
+  let gid = wg * ${workgroupSize}u + li;`,
+    module.body,
+    `}`,
+  ].filter((part) => part !== "").join("\n");
+  return { key, code, buffers, params: params.map(String) };
+}

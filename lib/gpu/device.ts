@@ -1,0 +1,119 @@
+/** Adapter choice, feature and limit probing: the only place that requests a device. */
+import { UserError } from "../errors.ts";
+import type { Target } from "../../kernels/kernel.ts";
+import { type Dialect, type Engine, openDialect } from "./dialect.ts";
+
+/** What `doctor` prints and what decides the paths of kernels. */
+export interface AdapterReport {
+  readonly engine: Engine;
+  readonly description: string;
+  readonly vendor: string;
+  /** True for a software driver (llvmpipe, SwiftShader). */
+  readonly software: boolean;
+  readonly subgroups: { readonly min: number; readonly max: number };
+  readonly features: readonly string[];
+  readonly limits: Readonly<Record<string, number>>;
+}
+
+/** Limits that decide how tensors are split and kernels are launched; every one the adapter has is requested. */
+const LIMITS = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxUniformBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupsPerDimension",
+  "minStorageBufferOffsetAlignment",
+  "minUniformBufferOffsetAlignment",
+] as const;
+
+/** Reads the adapter's own figures; undefined when there is no adapter. */
+export async function describeAdapter(engine: Engine = "deno"): Promise<AdapterReport | undefined> {
+  const dialect = await openDialect(engine);
+  const adapter = await requestAdapter(dialect);
+  return adapter === null ? undefined : report(dialect, adapter);
+}
+
+function requestAdapter(dialect: Dialect): Promise<GPUAdapter | null> {
+  return dialect.gpu.requestAdapter({ powerPreference: "high-performance" });
+}
+
+function report(dialect: Dialect, adapter: GPUAdapter): AdapterReport {
+  const { info } = adapter;
+  const limits: Record<string, number> = {};
+  for (const name of LIMITS) limits[name] = adapter.limits[name];
+  return {
+    engine: dialect.engine,
+    description: info.description || info.device || "unknown adapter",
+    vendor: info.vendor,
+    software: /llvmpipe|swiftshader|lavapipe/i.test(info.description),
+    subgroups: { min: info.subgroupMinSize ?? 0, max: info.subgroupMaxSize ?? 0 },
+    features: [...adapter.features].sort(),
+    limits,
+  };
+}
+
+/** A device with what was learnt while opening it. Dispose it to free every buffer made from it. */
+export class Device implements Disposable {
+  /** The first error the engine raised outside any call; `check()` throws it. */
+  #failure: Error | undefined;
+
+  constructor(
+    readonly gpu: GPUDevice,
+    readonly dialect: Dialect,
+    readonly adapter: AdapterReport,
+    readonly target: Target,
+    /** True when passes can be timed on the GPU. */
+    readonly timestamps: boolean,
+  ) {
+    gpu.addEventListener("uncapturederror", (event) => {
+      this.#failure ??= new Error(`The GPU engine reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
+    });
+    gpu.lost.then(({ reason, message }) => {
+      if (reason !== "destroyed") this.#failure ??= new Error(`The GPU was lost (${reason}): ${message}`);
+    });
+  }
+
+  /** Throws the first error the engine raised asynchronously, if any. Called wherever results are read back. */
+  check(): void {
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  [Symbol.dispose](): void {
+    this.gpu.destroy();
+  }
+}
+
+/** Options of {@linkcode openDevice}. */
+export interface DeviceOptions {
+  readonly engine?: Engine;
+  /** False forces the kernels that use no subgroup operations. */
+  readonly subgroups?: boolean;
+}
+
+/**
+ * Opens the best adapter with every limit it has.
+ *
+ * @throws {UserError} when there is no adapter: the hint names the packages that bring a software driver.
+ */
+export async function openDevice({ engine = "deno", subgroups = true }: DeviceOptions = {}): Promise<Device> {
+  const dialect = await openDialect(engine);
+  const adapter = await requestAdapter(dialect);
+  if (adapter === null) {
+    throw new UserError(
+      "No GPU adapter was found: neither a GPU driver nor a software Vulkan driver answers",
+      "on Debian: `apt-get install -y mesa-vulkan-drivers libvulkan1` brings a software driver; on a GPU machine install the vendor's Vulkan driver",
+    );
+  }
+  const facts = report(dialect, adapter);
+  const usable = subgroups && facts.subgroups.min >= 8 && facts.subgroups.min % 8 === 0 &&
+    (dialect.hidesSubgroups || adapter.features.has("subgroups"));
+  const timestamps = adapter.features.has("timestamp-query");
+  const requiredFeatures = [...(usable ? ["subgroups"] : []), ...(timestamps ? ["timestamp-query"] : [])];
+  const requiredLimits: Record<string, number> = {};
+  for (const name of LIMITS) if (!name.startsWith("min")) requiredLimits[name] = facts.limits[name]!;
+  const gpu = await adapter.requestDevice({ requiredFeatures: requiredFeatures as GPUFeatureName[], requiredLimits });
+  return new Device(gpu, dialect, facts, { subgroups: usable ? facts.subgroups.min : 0 }, timestamps);
+}

@@ -1,0 +1,62 @@
+/** Kernel to compiled pipeline: one per key, kept for the life of the device. */
+import type { Kernel } from "../../kernels/kernel.ts";
+import type { Device } from "./device.ts";
+
+/** Compiles kernels on demand. */
+export class PipelineCache {
+  readonly #pipelines = new Map<string, GPUComputePipeline>();
+  readonly #layouts = new Map<number, GPUBindGroupLayout>();
+
+  constructor(readonly device: Device) {}
+
+  /** Layout of a uniform block and `buffers` writable storage buffers (explicit: an automatic layout drops unused ones). */
+  layout(buffers: number): GPUBindGroupLayout {
+    let layout = this.#layouts.get(buffers);
+    if (layout === undefined) {
+      const entries: GPUBindGroupLayoutEntry[] = Array.from({ length: buffers + 1 }, (_, binding) => ({
+        binding,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: binding === 0 ? "uniform" : "storage" },
+      }));
+      layout = this.device.gpu.createBindGroupLayout({ entries });
+      this.#layouts.set(buffers, layout);
+    }
+    return layout;
+  }
+
+  /** The pipeline of a kernel, compiled at most once. A text the engine refuses is reported by {@linkcode Device.check}. */
+  get(kernel: Kernel): GPUComputePipeline {
+    let pipeline = this.#pipelines.get(kernel.key);
+    if (pipeline === undefined) {
+      const { gpu, dialect } = this.device;
+      const prefix = /subgroup/.test(kernel.code) ? dialect.subgroupDirective : "";
+      pipeline = gpu.createComputePipeline({
+        label: kernel.key,
+        layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel.buffers.length)] }),
+        compute: {
+          module: gpu.createShaderModule({ label: kernel.key, code: prefix + kernel.code }),
+          entryPoint: "main",
+        },
+      });
+      this.#pipelines.set(kernel.key, pipeline);
+    }
+    return pipeline;
+  }
+}
+
+/** Writes the words of a kernel's uniform block, floats by their bits. */
+export function packParams(kernel: Kernel, values: readonly number[]): Uint32Array<ArrayBuffer> {
+  if (values.length !== kernel.params.length) {
+    throw new RangeError(
+      `Cannot launch ${kernel.key} as it takes ${kernel.params.length} parameters: got ${values.length}`,
+    );
+  }
+  // A uniform binding is at least one 16-byte row.
+  const words = new Uint32Array(Math.max(4, Math.ceil(values.length / 4) * 4));
+  const floats = new Float32Array(words.buffer);
+  values.forEach((value, i) => {
+    if (kernel.params[i]!.endsWith(":f32")) floats[i] = value;
+    else words[i] = value;
+  });
+  return words;
+}
