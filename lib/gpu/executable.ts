@@ -1,0 +1,143 @@
+/** A recording bound to a device: arena buffers, one bind group per step, and a loop that encodes and submits. */
+import { packParams } from "./pipeline.ts";
+import type { Session } from "./session.ts";
+import { type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
+import type { Step } from "../plan/plan.ts";
+import type { Tensor } from "../plan/tensor.ts";
+
+/** Launches per submit: enough that the engine's cost per submit (0.2 ms) vanishes, few enough that the GPU starts early. */
+const LAUNCHES_PER_SUBMIT = 256;
+
+/** GPU time of one kernel in a profiled run. */
+export interface KernelTime {
+  readonly key: string;
+  readonly launches: number;
+  readonly milliseconds: number;
+  readonly flops: number;
+  readonly bytes: number;
+}
+
+/** A plan that can be run again and again. Dispose it to free its arena; resident tensors belong to the session. */
+export class Executable implements Disposable {
+  readonly #chunks: GPUBuffer[];
+  readonly #uniforms: GPUBuffer;
+  readonly #bound: { readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup }[];
+
+  constructor(readonly session: Session, readonly recording: Recording) {
+    const { gpu } = session.device;
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    this.#chunks = recording.memory.chunks.map((bytes, i) => session.createBuffer(bytes, usage, `arena ${i}`));
+    this.#uniforms = session.createBuffer(
+      Math.max(1, recording.uniforms.length) * UNIFORM_STRIDE,
+      GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      "uniforms",
+    );
+    const words = new Uint32Array(this.#uniforms.size / 4);
+    for (const { step, offset } of recording.uniforms) {
+      words.set(packParams(step.launch.kernel, step.launch.params), offset / 4);
+    }
+    gpu.queue.writeBuffer(this.#uniforms, 0, words);
+    this.#bound = recording.steps.map((step, i) => this.#bind(step, i));
+  }
+
+  #bind(step: Step, index: number): { pipeline: GPUComputePipeline; group: GPUBindGroup } {
+    const { kernel, params } = step.launch;
+    const { pipelines, device } = this.session;
+    const uniform = {
+      buffer: this.#uniforms,
+      offset: this.recording.uniforms[this.recording.uniformOf[index]!]!.offset,
+      size: packParams(kernel, params).byteLength,
+    };
+    const group = device.gpu.createBindGroup({
+      layout: pipelines.layout(kernel.buffers.length),
+      entries: [uniform, ...step.tensors.map((tensor) => this.#range(tensor))].map((resource, binding) => ({
+        binding,
+        resource,
+      })),
+    });
+    return { pipeline: pipelines.get(kernel), group };
+  }
+
+  #range(tensor: Tensor): { buffer: GPUBuffer; offset: number; size: number } {
+    const size = Math.ceil(tensor.bytes / 4) * 4;
+    if (tensor.resident) return { buffer: this.session.buffer(tensor), offset: tensor.byteOffset, size };
+    const place = this.recording.memory.places.get(tensor.owner);
+    if (place === undefined) throw new Error(`"${tensor.name}" is not part of this plan`);
+    return { buffer: this.#chunks[place.chunk]!, offset: place.offset + tensor.byteOffset, size };
+  }
+
+  /** Encodes and submits every step. Returns without waiting for the GPU. */
+  run(): void {
+    for (let from = 0; from < this.#bound.length; from += LAUNCHES_PER_SUBMIT) {
+      this.runSteps(from, Math.min(from + LAUNCHES_PER_SUBMIT, this.#bound.length));
+    }
+  }
+
+  /** Submits steps `from` to `to` (exclusive) as one command buffer. */
+  runSteps(from: number, to: number): void {
+    const { gpu } = this.session.device;
+    const encoder = gpu.createCommandEncoder();
+    const pass = encoder.beginComputePass();
+    for (let i = from; i < to; i++) this.#encode(pass, i);
+    pass.end();
+    gpu.queue.submit([encoder.finish()]);
+  }
+
+  #encode(pass: GPUComputePassEncoder, index: number): void {
+    const { pipeline, group } = this.#bound[index]!;
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...this.recording.steps[index]!.launch.grid);
+  }
+
+  /** Downloads tensors of this plan: resident ones, and transients marked as outputs. */
+  read(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
+    return this.session.readRanges(tensors.map((tensor) => ({ ...this.#range(tensor), bytes: tensor.bytes })));
+  }
+
+  /** Runs once with every launch timed on the GPU, summed by kernel; the slowest first. */
+  async profile(): Promise<KernelTime[]> {
+    const { gpu, timestamps } = this.session.device;
+    if (!timestamps) throw new Error("This adapter cannot time passes: it lacks timestamp-query");
+    const { steps } = this.recording;
+    const perBatch = 1024;
+    const totals = new Map<string, { launches: number; milliseconds: number; flops: number; bytes: number }>();
+    for (let from = 0; from < steps.length; from += perBatch) {
+      const count = Math.min(perBatch, steps.length - from);
+      const querySet = gpu.createQuerySet({ type: "timestamp", count: 2 * count });
+      const resolved = this.session.createBuffer(
+        16 * count,
+        GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
+        "timestamps",
+      );
+      const encoder = gpu.createCommandEncoder();
+      for (let i = 0; i < count; i++) {
+        const pass = encoder.beginComputePass({
+          timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
+        });
+        this.#encode(pass, from + i);
+        pass.end();
+      }
+      encoder.resolveQuerySet(querySet, 0, 2 * count, resolved, 0);
+      gpu.queue.submit([encoder.finish()]);
+      const [raw] = await this.session.readRanges([{ buffer: resolved, offset: 0, bytes: 16 * count }]);
+      const nanoseconds = new BigUint64Array(raw!);
+      for (let i = 0; i < count; i++) {
+        const { launch, tensors } = steps[from + i]!;
+        const total = totals.get(launch.kernel.key) ?? { launches: 0, milliseconds: 0, flops: 0, bytes: 0 };
+        total.launches++;
+        total.milliseconds += Number(nanoseconds[2 * i + 1]! - nanoseconds[2 * i]!) / 1e6;
+        total.flops += launch.flops;
+        total.bytes += tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+        totals.set(launch.kernel.key, total);
+      }
+      querySet.destroy();
+      this.session.destroyBuffer(resolved);
+    }
+    return [...totals].map(([key, total]) => ({ key, ...total })).sort((a, b) => b.milliseconds - a.milliseconds);
+  }
+
+  [Symbol.dispose](): void {
+    for (const buffer of [...this.#chunks, this.#uniforms]) this.session.destroyBuffer(buffer);
+  }
+}

@@ -1,0 +1,163 @@
+/**
+ * GPU memory and data transfer: resident tensors become buffers, arrays go up, results come down.
+ * Every byte is counted, so that a plan's forecast can be compared with what was really allocated.
+ */
+import { UserError } from "../errors.ts";
+import { align, type Tensor } from "../plan/tensor.ts";
+import type { RecordingLimits } from "../plan/recording.ts";
+import type { Device } from "./device.ts";
+import { PipelineCache } from "./pipeline.ts";
+
+/** wgpu keeps every staging copy until the queue drains; waiting this often halves the host memory and doubles the rate. */
+const UPLOAD_WINDOW_BYTES = 64 * 2 ** 20;
+
+/** Any array of numbers whose bytes are uploaded as they are. */
+export type Bytes = ArrayBufferView<ArrayBuffer>;
+
+/** One device with its buffers. Disposing frees every buffer, not the device. */
+export class Session implements Disposable {
+  readonly pipelines: PipelineCache;
+  readonly limits: RecordingLimits;
+  readonly #buffers = new Map<Tensor, GPUBuffer>();
+  #allocated = 0;
+  #peak = 0;
+  #unflushed = 0;
+
+  /**
+   * @param capBytes Refuses to allocate more than this in all, so that limits can be tried on a bigger card.
+   */
+  constructor(readonly device: Device, readonly capBytes: number = Infinity) {
+    this.pipelines = new PipelineCache(device);
+    const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.limits;
+    this.limits = { chunkBytes: Math.floor(maxBufferSize / 256) * 256, bindingBytes: maxStorageBufferBindingSize };
+  }
+
+  /** Bytes of all buffers alive. */
+  get allocatedBytes(): number {
+    return this.#allocated;
+  }
+
+  /** Largest value {@linkcode allocatedBytes} has had since {@linkcode resetPeak}. */
+  get peakBytes(): number {
+    return this.#peak;
+  }
+
+  /** Starts a new measurement of the peak (one per phase). */
+  resetPeak(): void {
+    this.#peak = this.#allocated;
+  }
+
+  /** Makes a counted buffer. */
+  createBuffer(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
+    if (this.#allocated + bytes > this.capBytes) {
+      throw new UserError(
+        `Cannot allocate ${bytes} bytes for ${label}: ${this.#allocated} bytes are in use and gpu_memory allows ${this.capBytes}`,
+        "run `plan` with the same settings to see what the memory consists of and which switches lower it",
+      );
+    }
+    this.#allocated += bytes;
+    this.#peak = Math.max(this.#peak, this.#allocated);
+    return this.device.gpu.createBuffer({ label, size: bytes, usage });
+  }
+
+  /** Frees a buffer made by {@linkcode createBuffer}. */
+  destroyBuffer(buffer: GPUBuffer): void {
+    this.#allocated -= buffer.size;
+    buffer.destroy();
+  }
+
+  /** The buffer behind a resident tensor, made (and zeroed by the engine) at first use. */
+  buffer(tensor: Tensor): GPUBuffer {
+    const owner = tensor.owner;
+    let buffer = this.#buffers.get(owner);
+    if (buffer === undefined) {
+      const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+      buffer = this.createBuffer(align(owner.bytes), usage, owner.name);
+      this.#buffers.set(owner, buffer);
+    }
+    return buffer;
+  }
+
+  /** Frees the memory of a resident tensor. */
+  free(tensor: Tensor): void {
+    const buffer = this.#buffers.get(tensor.owner);
+    if (buffer === undefined) return;
+    this.#buffers.delete(tensor.owner);
+    this.destroyBuffer(buffer);
+  }
+
+  /** Uploads `data` (already in the tensor's storage type) to a resident tensor, starting `byteOffset` bytes into it. */
+  write(tensor: Tensor, data: Bytes, byteOffset = 0): void {
+    if (byteOffset + data.byteLength > tensor.bytes) {
+      throw new RangeError(
+        `Cannot write ${data.byteLength} bytes at ${byteOffset} of "${tensor.name}" as it holds ${tensor.bytes} bytes`,
+      );
+    }
+    this.device.gpu.queue.writeBuffer(
+      this.buffer(tensor),
+      tensor.byteOffset + byteOffset,
+      data as Uint8Array<ArrayBuffer>,
+    );
+    this.#unflushed += data.byteLength;
+  }
+
+  /** Waits for pending uploads once they exceed the staging window; call between large writes. */
+  async flush(): Promise<void> {
+    if (this.#unflushed < UPLOAD_WINDOW_BYTES) return;
+    this.#unflushed = 0;
+    this.device.gpu.queue.submit([]);
+    await this.device.gpu.queue.onSubmittedWorkDone();
+    this.device.check();
+  }
+
+  /** Sets resident tensors to zero. */
+  clear(tensors: readonly Tensor[]): void {
+    const encoder = this.device.gpu.createCommandEncoder();
+    for (const tensor of tensors) {
+      encoder.clearBuffer(this.buffer(tensor), tensor.byteOffset, Math.ceil(tensor.bytes / 4) * 4);
+    }
+    this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
+  /** Downloads several ranges in one wait (a wait costs 11 ms whatever its size). */
+  async readRanges(
+    ranges: readonly { readonly buffer: GPUBuffer; readonly offset: number; readonly bytes: number }[],
+  ): Promise<ArrayBuffer[]> {
+    const { gpu } = this.device;
+    const encoder = gpu.createCommandEncoder();
+    const stagings = ranges.map(({ buffer, offset, bytes }) => {
+      const size = Math.ceil(bytes / 4) * 4;
+      const staging = this.createBuffer(size, GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ, "readback");
+      encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+      return staging;
+    });
+    gpu.queue.submit([encoder.finish()]);
+    await Promise.all(stagings.map((staging) => staging.mapAsync(GPUMapMode.READ)));
+    this.device.check();
+    return stagings.map((staging, i) => {
+      const copy = staging.getMappedRange().slice(0, ranges[i]!.bytes);
+      staging.unmap();
+      this.destroyBuffer(staging);
+      return copy;
+    });
+  }
+
+  /** Downloads resident tensors as they are stored. */
+  read(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
+    return this.readRanges(
+      tensors.map((tensor) => ({ buffer: this.buffer(tensor), offset: tensor.byteOffset, bytes: tensor.bytes })),
+    );
+  }
+
+  /** Downloads one f32 tensor. */
+  async readF32(tensor: Tensor): Promise<Float32Array<ArrayBuffer>> {
+    if (tensor.dtype !== "f32") {
+      throw new TypeError(`Cannot read "${tensor.name}" as f32: it is stored as ${tensor.dtype}`);
+    }
+    return new Float32Array((await this.read([tensor]))[0]!);
+  }
+
+  [Symbol.dispose](): void {
+    for (const tensor of [...this.#buffers.keys()]) this.free(tensor);
+  }
+}

@@ -1,0 +1,212 @@
+/**
+ * Recording: ops append launches to a flat list and note how to go backward. Shapes are all that is needed: no device, no data.
+ *
+ * Policies that a reader could not guess:
+ * - gradients of trainable (resident) tensors are always added to; the window of accumulation clears them beforehand;
+ * - the gradient of a transient is written by its first contributor and added to by the others, in recording order;
+ * - an op's `backward` runs exactly once, and its output's gradient may be handed on as the gradient of an input.
+ */
+import type { DType, Launch, Target } from "../../kernels/kernel.ts";
+import { Tensor, type TensorOptions } from "./tensor.ts";
+
+/** One launch of the list with the tensors bound to it. */
+export interface Step {
+  readonly launch: Launch;
+  /** In the order of the kernel's buffers. */
+  readonly tensors: readonly Tensor[];
+  /** Those of `tensors` that the launch writes. */
+  readonly writes: readonly Tensor[];
+  /** Where in the model it was recorded, for profiles and for naming the first bad tensor. */
+  readonly scope: string;
+}
+
+interface TapeEntry {
+  readonly output: Tensor;
+  readonly scope: string;
+  readonly backward: (outputGradient: Tensor) => void;
+}
+
+/** How blocks marked with {@linkcode Plan.checkpoint} are recorded. */
+export interface CheckpointPolicy {
+  /** False records every block once and keeps what its backward needs. */
+  readonly enabled: boolean;
+  /** Names of expensive results kept although their block is recomputed, for instance `attention`. */
+  readonly keep: readonly string[];
+}
+
+/** Choices that shape a recording. */
+export interface PlanOptions {
+  readonly target: Target;
+  readonly checkpointing?: CheckpointPolicy;
+}
+
+/** What a checkpointed block remembers between its forward and its recomputation. */
+type Memo = Map<string, readonly Tensor[]>;
+
+/** A list of launches under construction. */
+export class Plan {
+  readonly target: Target;
+  readonly steps: Step[] = [];
+  /** Tensors that must hold their value when the plan has run. */
+  readonly outputs = new Set<Tensor>();
+  readonly #checkpointing: CheckpointPolicy;
+  #tape: TapeEntry[] | undefined = [];
+  readonly #gradients = new Map<Tensor, Tensor>();
+  #scope = "";
+  #memo: { readonly store: Memo; readonly replay: boolean } | undefined;
+
+  constructor({ target, checkpointing = { enabled: false, keep: [] } }: PlanOptions) {
+    this.target = target;
+    this.#checkpointing = checkpointing;
+  }
+
+  /** A tensor that lives inside this plan only; it needs a gradient when one of `from` does. */
+  transient(name: string, shape: readonly number[], dtype: DType, from: readonly Tensor[] = []): Tensor {
+    const needsGrad = from.some((tensor) => tensor.needsGrad);
+    return new Tensor(this.#scoped(name), shape, dtype, { needsGrad });
+  }
+
+  /** A tensor the host writes before, or reads after, a run. */
+  resident(name: string, shape: readonly number[], dtype: DType, options: TensorOptions = {}): Tensor {
+    return new Tensor(this.#scoped(name), shape, dtype, { ...options, resident: true });
+  }
+
+  /** Keeps a transient readable after the run. */
+  output(tensor: Tensor): Tensor {
+    this.outputs.add(tensor.owner);
+    return tensor;
+  }
+
+  /** Names everything recorded inside. */
+  scope<T>(name: string, record: () => T): T {
+    const outer = this.#scope;
+    this.#scope = outer === "" ? name : `${outer}.${name}`;
+    try {
+      return record();
+    } finally {
+      this.#scope = outer;
+    }
+  }
+
+  #scoped(name: string): string {
+    return this.#scope === "" ? name : `${this.#scope}.${name}`;
+  }
+
+  /** Appends a launch. `tensors` follow the kernel's buffers; `writes` names those it changes. */
+  launch(launch: Launch, tensors: readonly Tensor[], writes: readonly Tensor[]): void {
+    const { kernel } = launch;
+    if (tensors.length !== kernel.buffers.length) {
+      throw new RangeError(
+        `Cannot launch ${kernel.key}: it binds ${kernel.buffers.length} tensors, got ${tensors.length}`,
+      );
+    }
+    tensors.forEach((tensor, i) => {
+      const { name, dtype } = kernel.buffers[i]!;
+      if (tensor.dtype !== dtype) {
+        throw new TypeError(
+          `Cannot bind "${tensor.name}" to ${name} of ${kernel.key}: ${tensor.dtype} is not ${dtype}`,
+        );
+      }
+      if (tensors.some((other, j) => j < i && overlap(tensor, other))) {
+        throw new RangeError(`Cannot launch ${kernel.key}: "${tensor.name}" is bound twice`);
+      }
+    });
+    this.steps.push({ launch, tensors, writes, scope: this.#scope });
+  }
+
+  /** Notes how the gradient of `output` becomes gradients of its inputs. Skipped when nothing before it needs one. */
+  differentiable(output: Tensor, backward: (outputGradient: Tensor) => void): Tensor {
+    if (output.needsGrad) this.#tape?.push({ output, backward, scope: this.#scope });
+    return output;
+  }
+
+  /**
+   * Calls `write` with the tensor that collects the gradient of `of` and whether to add to it; does nothing when no gradient
+   * is needed.
+   */
+  contribute(of: Tensor, write: (gradient: Tensor, accumulate: boolean) => void): void {
+    if (!of.needsGrad) return;
+    if (of.gradient !== undefined) return write(of.gradient, true);
+    const existing = this.#gradients.get(of);
+    if (existing !== undefined) return write(existing, true);
+    const gradient = new Tensor(`d ${of.name}`, of.shape, of.dtype);
+    this.#gradients.set(of, gradient);
+    write(gradient, false);
+  }
+
+  /** Makes `gradient` itself the gradient of `of`; `add` is asked to sum it in when another contributor came first. */
+  passOn(of: Tensor, gradient: Tensor, add: (into: Tensor, gradient: Tensor) => void): void {
+    if (!of.needsGrad) return;
+    const existing = of.gradient ?? this.#gradients.get(of);
+    if (existing !== undefined) add(existing, gradient);
+    else this.#gradients.set(of, gradient);
+  }
+
+  /** The gradient collected for a transient or input, once {@linkcode backward} has been recorded. */
+  gradientOf(tensor: Tensor): Tensor | undefined {
+    return tensor.gradient ?? this.#gradients.get(tensor);
+  }
+
+  /** Records the backward pass of everything recorded so far, starting from the gradient of `output`. */
+  backward(output: Tensor, gradient: Tensor): void {
+    const tape = this.#tape;
+    if (tape === undefined) throw new Error("Cannot record a backward pass inside a checkpointed forward");
+    this.#tape = [];
+    this.#gradients.set(output, gradient);
+    this.#walk(tape);
+  }
+
+  #walk(tape: readonly TapeEntry[]): void {
+    for (const entry of tape.toReversed()) {
+      const gradient = this.#gradients.get(entry.output);
+      if (gradient === undefined) continue;
+      this.#gradients.delete(entry.output);
+      const outer = this.#scope;
+      this.#scope = entry.scope;
+      entry.backward(gradient);
+      this.#scope = outer;
+    }
+  }
+
+  /**
+   * Records `block` so that only its inputs are kept for backward, where it is recorded a second time (gradient
+   * checkpointing; Chen et al. 2016, arXiv:1604.06174). Launches of the second recording that nothing needs are dropped when
+   * the plan is finished. With checkpointing disabled the block is simply recorded.
+   */
+  checkpoint(block: () => Tensor): Tensor {
+    if (!this.#checkpointing.enabled || this.#tape === undefined) return block();
+    const outerTape = this.#tape;
+    const store: Memo = new Map();
+    this.#tape = undefined;
+    this.#memo = { store, replay: false };
+    const output = block();
+    this.#memo = undefined;
+    this.#tape = outerTape;
+    return this.differentiable(output, (gradient) => {
+      const tape: TapeEntry[] = [];
+      this.#tape = tape;
+      this.#memo = { store, replay: true };
+      const again = block();
+      this.#memo = undefined;
+      this.#tape = [];
+      this.#gradients.set(again, gradient);
+      this.#walk(tape);
+    });
+  }
+
+  /** Results that a checkpoint policy may keep by `name`: recorded once when kept, otherwise every time. */
+  keepable(name: string, record: () => readonly Tensor[]): readonly Tensor[] {
+    const memo = this.#memo;
+    if (memo === undefined || !this.#checkpointing.keep.includes(name)) return record();
+    const key = this.#scoped(name);
+    const kept = memo.replay ? memo.store.get(key) : undefined;
+    if (kept !== undefined) return kept;
+    const tensors = record();
+    memo.store.set(key, tensors);
+    return tensors;
+  }
+}
+
+function overlap(a: Tensor, b: Tensor): boolean {
+  return a.owner === b.owner && a.byteOffset < b.byteOffset + b.bytes && b.byteOffset < a.byteOffset + a.bytes;
+}
