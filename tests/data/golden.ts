@@ -1,0 +1,35 @@
+/** Reads the small golden files of this folder: a safetensors reader of its own, so that data tests depend on data only. */
+import { join } from "node:path";
+
+/** One tensor as its raw bytes. */
+export interface GoldenTensor {
+  dtype: string;
+  shape: number[];
+  bytes: Uint8Array<ArrayBuffer>;
+}
+
+/** All tensors of a file (8-byte header length, JSON header, data). */
+export async function readGolden(folder: string, name: string): Promise<Map<string, GoldenTensor>> {
+  const file = await Deno.readFile(join(folder, name));
+  const headerBytes = Number(new DataView(file.buffer).getBigUint64(0, true));
+  const header = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + headerBytes)));
+  delete header.__metadata__;
+  const entries = Object.entries(
+    header as Record<string, { dtype: string; shape: number[]; data_offsets: [number, number] }>,
+  );
+  return new Map(entries.map(([key, { dtype, shape, data_offsets: [from, to] }]) => {
+    return [key, { dtype, shape, bytes: file.slice(8 + headerBytes + from, 8 + headerBytes + to) }];
+  }));
+}
+
+/** Mean and largest absolute difference. */
+export function difference(a: ArrayLike<number>, b: ArrayLike<number>): { mean: number; max: number } {
+  if (a.length !== b.length) throw new RangeError(`${a.length} and ${b.length} values`);
+  let sum = 0, max = 0;
+  for (let i = 0; i < a.length; i++) {
+    const d = Math.abs(a[i] - b[i]);
+    sum += d;
+    max = Math.max(max, d);
+  }
+  return { mean: sum / a.length, max };
+}
