@@ -120,9 +120,10 @@ const OUTPUT_ARGUMENTS: Record<string, (crf: number) => string[]> = {
     ...`-c:v libx264 -preset medium -pix_fmt yuv420p -crf ${crf} -movflags +faststart -fflags +bitexact`.split(" "),
     ..."-vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -f mp4".split(" "),
   ],
+  // One palette for all pixels: stats_mode=diff leaves out the colours of the last frame.
   gif: () => [
     "-filter_complex",
-    "split[a][b];[a]palettegen=stats_mode=diff[p];[b][p]paletteuse=dither=sierra2_4a",
+    "split[a][b];[a]palettegen=stats_mode=full[p];[b][p]paletteuse=dither=sierra2_4a",
     ..."-loop 0 -f gif".split(" "),
   ],
 };
