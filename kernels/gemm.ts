@@ -32,7 +32,8 @@ function checkShape({ layout }: GemmSpec, { m, n, k }: GemmShape): void {
   const problems = Object.entries({ m, n, k })
     .filter(([, size]) => !Number.isInteger(size) || size < 1)
     .map(([name, size]) => `${name} is ${size}, expected a whole number from 1 up`);
-  const fours = { n, k, ...(layout === "TN" ? { m } : {}) };
+  // In layout TN the depth counts rows of both operands, so it may be odd.
+  const fours = layout === "TN" ? { m, n } : { n, k };
   for (const [name, size] of Object.entries(fours)) {
     if (size % 4 !== 0) problems.push(`${name} is ${size}, expected a multiple of 4`);
   }
@@ -40,7 +41,7 @@ function checkShape({ layout }: GemmSpec, { m, n, k }: GemmShape): void {
   if (problems.length > 0) throw new RangeError(`Cannot multiply matrices (${layout}): ${problems.join("; ")}`);
 }
 
-const PARAMS = ["m", "n4", "k4", "across", "tiles", "parts", "depth", "alpha:f32"] as const;
+const PARAMS = ["m", "n4", "k", "k4", "across", "tiles", "parts", "depth", "alpha:f32"] as const;
 
 function launchTile(
   spec: GemmSpec,
@@ -74,7 +75,7 @@ function launchTile(
   const tiles = down * across;
   return {
     kernel,
-    params: [m, n / 4, k / 4, across, tiles, parts, Math.ceil(k / 4 / parts), alpha],
+    params: [m, n / 4, k, Math.ceil(k / 4), across, tiles, parts, Math.ceil(Math.ceil(k / 4) / parts), alpha],
     grid: foldGrid(tiles * parts),
     flops: 2 * m * n * k,
   };
@@ -84,7 +85,7 @@ function launchTile(
  * C[m,n] = activation(alpha * op(A) op(B) + bias), plus C when accumulating. Buffers: a, b, c, then bias if present.
  * Sums in f32 in a fixed order.
  *
- * @throws {RangeError} when n or k (or m in layout TN) is not a positive multiple of 4, or k exceeds 262,140.
+ * @throws {RangeError} when n and k (n and m in layout TN) are not positive multiples of 4, or k exceeds 262,140.
  */
 export function gemm(target: Target, spec: GemmSpec, shape: GemmShape): Launch {
   checkShape(spec, shape);

@@ -26,7 +26,10 @@ function leftOperand(layout: Layout, { rows, broadcast }: Tile): { text: string;
         (q) =>
           unroll(
             loads,
-            (i) => `let a${i}_${q} = load_A(k4 * 4u + ${q}u, min(m0 / 4u + ${column(i)}, params.m / 4u - 1u));`,
+            (i) =>
+              `let a${i}_${q} = load_A(min(k4 * 4u + ${q}u, params.k - 1u), min(m0 / 4u + ${
+                column(i)
+              }, params.m / 4u - 1u));`,
           ),
       ),
       a: (i, q) =>
@@ -45,8 +48,18 @@ function leftOperand(layout: Layout, { rows, broadcast }: Tile): { text: string;
 
 /** Loads four depths of B: `b{j}_{q}` holds four columns of group j at depth q. Columns past the edge read the last ones. */
 function rightOperand(layout: Layout, { vectors }: Tile): string {
-  if (layout !== "NT") {
+  if (layout === "NN") {
     return unroll(4, (q) => unroll(vectors, (j) => `let b${j}_${q} = load_B(k4 * 4u + ${q}u, n${j});`));
+  }
+  if (layout === "TN") {
+    // The depth counts rows here and may end inside a group of four: depths past the end are zero on this side.
+    const depth = (q: number) => `k4 * 4u + ${q}u`;
+    return unroll(4, (q) =>
+      unroll(
+        vectors,
+        (j) =>
+          `let b${j}_${q} = select(vec4f(0), load_B(min(${depth(q)}, params.k - 1u), n${j}), ${depth(q)} < params.k);`,
+      ));
   }
   // Four rows of B are four columns of C; the transposition moves registers only.
   return unroll(vectors, (j) =>
