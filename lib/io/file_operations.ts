@@ -1,0 +1,125 @@
+import {
+  closeSync,
+  fsyncSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  renameSync,
+  rmSync,
+  statfsSync,
+  writeSync,
+} from "node:fs";
+import { dirname } from "node:path";
+import { UserError } from "../errors.ts";
+
+/**
+ * Every operation by which this library changes a file system, so that tests can make any single one fail or can
+ * stop the world after it, and can see the order of writes and fsyncs.
+ */
+export interface FileOperations {
+  /** Creates a file that must not exist yet and returns its descriptor. */
+  create(path: string): number;
+  /** Writes some of the bytes at the end of the file and returns how many. */
+  write(descriptor: number, bytes: Uint8Array): number;
+  /** Forces the content of an open file to the disk. */
+  sync(descriptor: number): void;
+  close(descriptor: number): void;
+  /** Forces a file, or the names in a folder, to the disk. */
+  syncPath(path: string): void;
+  rename(from: string, to: string): void;
+  /** Creates a folder that must not exist yet. */
+  makeFolder(path: string): void;
+  /** Removes a file or a whole folder; nothing happens when there is none. */
+  remove(path: string): void;
+}
+
+/** The real file system. */
+export const fileOperations: FileOperations = {
+  create: (path) => openSync(path, "wx"),
+  write: (descriptor, bytes) => writeSync(descriptor, bytes),
+  sync: fsyncSync,
+  close: closeSync,
+  syncPath(path) {
+    const folder = lstatSync(path).isDirectory();
+    // Windows has no way to sync a folder; its renames are journalled.
+    if (folder && Deno.build.os === "windows") return;
+    const descriptor = openSync(path, folder ? "r" : "r+");
+    try {
+      fsyncSync(descriptor);
+    } finally {
+      closeSync(descriptor);
+    }
+  },
+  rename: renameSync,
+  makeFolder: (path) => mkdirSync(path),
+  remove: (path) => rmSync(path, { recursive: true, force: true }),
+};
+
+/**
+ * Translates a failed file operation into words a user can act on.
+ *
+ * @param action what was being done, "write" for example.
+ * @param wanted bytes the whole file or folder needs, as far as they are known.
+ * @returns a `UserError`; `error` itself when its cause is not one a user can mend.
+ */
+export function fileError(error: unknown, action: string, path: string, wanted?: number): unknown {
+  if (error instanceof UserError || !(error instanceof Error)) return error;
+  const code = (error as { code?: unknown }).code;
+  const what = `Cannot ${action} "${path}"`;
+  switch (code) {
+    case "ENOSPC":
+    case "EDQUOT": {
+      const need = wanted === undefined ? "" : `${wanted} bytes are wanted, `;
+      const quota = code === "EDQUOT" ? "the disk quota is used up" : "the disk is full";
+      return new UserError(
+        `${what}: ${quota}; ${need}${freeBytes(path)} bytes are free there`,
+        "free space or choose another folder, then run the same command; files written earlier are as they were",
+      );
+    }
+    case "EACCES":
+    case "EPERM":
+      return new UserError(`${what}: permission denied`, "give this user access to it or choose another folder");
+    case "EROFS":
+      return new UserError(`${what}: the file system is read-only`, "choose a folder on a writable disk");
+    case "ENOENT":
+      return new UserError(`${what}: it or its folder does not exist`, "check the path");
+    case "EEXIST":
+      return new UserError(`${what}: it exists already`, "choose another name, or remove it if it is not needed");
+    case "EISDIR":
+    case "ENOTDIR":
+      return new UserError(`${what}: a file stands where a folder is expected, or the reverse`, "check the path");
+    case "ENAMETOOLONG":
+      return new UserError(`${what}: the name is too long (most file systems allow 255 bytes)`, "choose a shorter one");
+    case "EMFILE":
+    case "ENFILE":
+      return new UserError(`${what}: too many files are open`, "raise the limit with `ulimit -n 4096`");
+    case "EIO":
+      return new UserError(`${what}: the disk reports an input/output error`, "check the disk and its connection");
+    default:
+      return error;
+  }
+}
+
+/** Bytes an unprivileged user can still write on the file system of `path` (or of its nearest existing parent). */
+export function freeBytes(path: string): number {
+  for (;;) {
+    try {
+      const { bavail, bsize } = statfsSync(path);
+      return bavail * bsize;
+    } catch (error) {
+      const parent = dirname(path);
+      if (parent === path) throw error;
+      path = parent;
+    }
+  }
+}
+
+/** @throws {UserError} when fewer than `bytes` are free where `path` is or will be. */
+export function requireFreeBytes(path: string, bytes: number): void {
+  const free = freeBytes(path);
+  if (free >= bytes) return;
+  throw new UserError(
+    `Not enough disk space for "${path}": ${bytes} bytes are wanted, ${free} bytes are free there`,
+    "free space or choose another folder",
+  );
+}

@@ -1,0 +1,45 @@
+import { mkdirSync, readFileSync } from "node:fs";
+import { hostname } from "node:os";
+import { join } from "node:path";
+import { UserError } from "../errors.ts";
+import { fileError } from "./file_operations.ts";
+
+const lockName = ".lock";
+
+/**
+ * Takes a folder for this process alone, creating the folder if need be. The lock is the kernel's (`flock`), so it is
+ * freed however the process ends; the text in the lock file only tells who holds it.
+ *
+ * @returns an object whose disposal releases the lock.
+ * @throws {UserError} naming the process that holds the lock.
+ */
+export function lockFolder(folder: string): Disposable {
+  const path = join(folder, lockName);
+  let file: Deno.FsFile;
+  try {
+    mkdirSync(folder, { recursive: true });
+    file = Deno.openSync(path, { read: true, write: true, create: true });
+  } catch (error) {
+    throw fileError(error, "lock", folder);
+  }
+  if (!file.tryLockSync(true)) {
+    file.close();
+    const holder = readFileSync(path, "utf8").trim();
+    throw new UserError(
+      `"${folder}" is in use by ${holder === "" ? "another process" : holder}`,
+      "wait for it to end, stop it, or choose another output folder",
+    );
+  }
+  file.truncateSync();
+  file.writeSync(
+    new TextEncoder().encode(`process ${Deno.pid} on ${hostname()}, started ${new Date().toISOString()}\n`),
+  );
+  return {
+    [Symbol.dispose](): void {
+      // The file stays: removing it while another process waits to open it would let two processes lock two files.
+      file.truncateSync();
+      file.unlockSync();
+      file.close();
+    },
+  };
+}
