@@ -10,6 +10,7 @@ import { difference, readGolden } from "./golden.ts";
 import { cut, fakeTools, ffmpeg, greySteps, makeClip, withFolder, withPath } from "./media.ts";
 
 const stretch = (width: number, height: number) => fitGeometry({ width, height }, { width, height }, "stretch");
+const crop = (width: number, height: number) => fitGeometry({ width, height }, { width, height });
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
 /** Mean level of every frame. */
@@ -32,7 +33,7 @@ async function messageOf(promise: Promise<unknown>): Promise<string> {
   return error.message;
 }
 
-referenceTest("decodeFrames() stretches like the original trainer: mean error below 2 grey levels", async (folder) => {
+referenceTest("decodeFrames() stretches like the original trainer", async (folder) => {
   const golden = await readGolden(folder, "data/clip-decode.safetensors");
   let worst = 0;
   for (const [name, { bytes, shape: [, height, width] }] of golden) {
@@ -43,7 +44,8 @@ referenceTest("decodeFrames() stretches like the original trainer: mean error be
     const { data } = await decodeFrames(path, indices, { geometry: stretch(width, height) });
     worst = Math.max(worst, difference(data, bytes).mean);
   }
-  assert.ok(worst < 2, `worst mean error ${worst}`);
+  // The reference allows 2 grey levels between decoders; a quarter level leaves room for other releases of ffmpeg.
+  assert.ok(worst < 0.25, `worst mean error ${worst}`);
 });
 
 Deno.test("probe() counts frames and reads size, rate and times of mp4, mkv, webm, avi, ts and gif", async () => {
@@ -94,8 +96,8 @@ Deno.test("decodeFrames() turns a rotated clip, and probe() reports the turned s
     await ffmpeg("-i", plain, "-c", "copy", "-metadata:s:v:0", "rotate=90", turned);
     const info = await probe(turned);
     assert.deepEqual([info.width, info.height], [36, 64]);
-    const upright = await decodeFrames(plain, [0], { geometry: stretch(64, 36) });
-    const sideways = await decodeFrames(turned, [0], { geometry: stretch(36, 64) });
+    const upright = await decodeFrames(plain, [0], { geometry: crop(64, 36) });
+    const sideways = await decodeFrames(turned, [0], { geometry: crop(36, 64) });
     const back = new Uint8Array(upright.data.length);
     for (let y = 0; y < 36; y++) {
       for (let x = 0; x < 64; x++) {
