@@ -16,8 +16,14 @@ import type { ImageConfig, LoraConfig } from "./config_lora.ts";
 import type { MemoryConfig, ParallelConfig } from "./config_memory.ts";
 import type { ValidationConfig } from "./config_validation.ts";
 import { checkValues, mergeSources } from "./config_check.ts";
-import { modelNameOf, nativeResolution, resolvePaths, timestampedFolder, variantFromPath } from "./config_derive.ts";
-import { isVersion15 } from "./config_derive.ts";
+import {
+  isVersion15,
+  modelNameOf,
+  nativeResolution,
+  resolvePaths,
+  timestampedFolder,
+  variantFromPath,
+} from "./config_derive.ts";
 import { type ConfigText, fetchPreset, readPreset } from "./config_presets.ts";
 import { applyRules } from "./config_rules.ts";
 import type { ConfigInput } from "./config_schema.ts";

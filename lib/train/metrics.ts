@@ -1,0 +1,90 @@
+/** metrics.jsonl: one line per event of a run, and the cut back to a step when a run is continued. */
+import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
+import { dirname } from "node:path";
+import type { TrainEvent } from "./events.ts";
+
+const newline = 10;
+
+/**
+ * Appends events to a JSONL file. Lines reach the operating system at once; `sync` puts them on disk, which the trainer
+ * does before each checkpoint, so that a file never ends before the checkpoint it is cut back to.
+ */
+export class MetricsLog implements Disposable {
+  readonly #file: number;
+
+  /**
+   * Opens `path` for appending, making it and its folder when absent. With `resumeStep`, everything from the first record
+   * of a later step on is cut off, as is a torn last line: those steps are made again.
+   */
+  constructor(path: string, options: { readonly resumeStep?: number } = {}) {
+    mkdirSync(dirname(path), { recursive: true });
+    const resumes = options.resumeStep !== undefined && existsSync(path);
+    this.#file = openSync(path, resumes ? "r+" : "a");
+    if (!resumes) return;
+    const kept = keptBytes(this.#file, options.resumeStep);
+    ftruncateSync(this.#file, kept);
+    // A file opened for update writes at its own position rather than at the end.
+    closeSync(this.#file);
+    this.#file = openSync(path, "a");
+  }
+
+  /** Appends one event with the time in seconds since 1970. A number that is not finite is written as text, which JSON has no number for. */
+  write(event: TrainEvent, now: number = Date.now()): void {
+    const plain = (_: string, value: unknown) =>
+      typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
+    writeAll(this.#file, new TextEncoder().encode(JSON.stringify({ time: now / 1000, ...event }, plain) + "\n"));
+  }
+
+  /** Puts everything written so far on disk. */
+  sync(): void {
+    fsyncSync(this.#file);
+  }
+
+  [Symbol.dispose](): void {
+    fsyncSync(this.#file);
+    closeSync(this.#file);
+  }
+}
+
+function writeAll(file: number, bytes: Uint8Array): void {
+  for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
+}
+
+/** Bytes before the first line that belongs to a step after `step` or is not a whole record. */
+function keptBytes(file: number, step: number): number {
+  const chunk = new Uint8Array(1 << 16);
+  const decoder = new TextDecoder();
+  let kept = 0;
+  let line = new Uint8Array();
+  for (let at = 0;;) {
+    const count = readSync(file, chunk, 0, chunk.length, at);
+    // Whatever follows the last line break is a line whose writing was interrupted.
+    if (count === 0) return kept;
+    at += count;
+    let start = 0;
+    for (let end = chunk.indexOf(newline); end >= 0 && end < count; end = chunk.indexOf(newline, start)) {
+      line = append(line, chunk.subarray(start, end));
+      if (!belongsBefore(decoder.decode(line), step)) return kept;
+      kept += line.length + 1;
+      line = new Uint8Array();
+      start = end + 1;
+    }
+    line = append(line, chunk.subarray(start, count));
+  }
+}
+
+function append(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
+  const joined = new Uint8Array(a.length + b.length);
+  joined.set(a);
+  joined.set(b, a.length);
+  return joined;
+}
+
+function belongsBefore(line: string, step: number): boolean {
+  try {
+    const record = JSON.parse(line) as { step?: unknown };
+    return !(typeof record.step === "number" && record.step > step);
+  } catch {
+    return false;
+  }
+}
