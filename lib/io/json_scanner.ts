@@ -3,6 +3,9 @@ import { UserError } from "../errors.ts";
 /** Deeper nesting has no use in the files read here and would let a hostile file exhaust the stack. */
 const maxDepth = 32;
 
+/** What a value is called in messages; a function where making the text for every value would cost time. */
+export type Label = string | (() => string);
+
 /**
  * A strict JSON reader that hands out one value at a time.
  *
@@ -30,11 +33,11 @@ export class JsonScanner {
   }
 
   /** An object: `member` must consume the value that belongs to `key`. Duplicate keys are an error. */
-  object(what: string, member: (key: string) => void): void {
+  object(what: Label, member: (key: string) => void): void {
     const seen = new Set<string>();
     this.#list("{", "}", what, () => {
-      const key = this.string(`a key of ${what}`);
-      if (seen.has(key)) this.fail(`duplicate key ${JSON.stringify(key)} in ${what}`);
+      const key = this.string(() => `a key of ${textOf(what)}`);
+      if (seen.has(key)) this.fail(`duplicate key ${JSON.stringify(key)} in ${textOf(what)}`);
       seen.add(key);
       this.#expect(":", what);
       member(key);
@@ -42,21 +45,21 @@ export class JsonScanner {
   }
 
   /** An array: `element` must consume one value. */
-  array(what: string, element: () => void): void {
+  array(what: Label, element: () => void): void {
     this.#list("[", "]", what, element);
   }
 
   /** A string without lone surrogates. */
-  string(what: string): string {
+  string(what: Label): string {
     this.#blanks();
     const text = this.#text;
-    if (text.charCodeAt(this.#at) !== 0x22) this.#unexpected(`${what}, a string`);
+    if (text.charCodeAt(this.#at) !== 0x22) this.#unexpected(`${textOf(what)}, a string`);
     let end = this.#at + 1, plain = true;
     for (;; end++) {
       const c = text.charCodeAt(end);
       if (c === 0x22) break;
-      if (Number.isNaN(c)) this.fail(`${what} is a string without an end`);
-      if (c < 0x20) this.fail(`control character in ${what}`);
+      if (Number.isNaN(c)) this.fail(`${textOf(what)} is a string without an end`);
+      if (c < 0x20) this.fail(`control character in ${textOf(what)}`);
       if (c === 0x5c) {
         plain = false;
         end++;
@@ -65,16 +68,27 @@ export class JsonScanner {
     const token = text.slice(this.#at, end + 1);
     this.#at = end + 1;
     const value = plain ? token.slice(1, -1) : this.#unescape(token, what);
-    if (!value.isWellFormed()) this.fail(`half of a surrogate pair in ${what}`);
+    if (!value.isWellFormed()) this.fail(`half of a surrogate pair in ${textOf(what)}`);
     return value;
   }
 
   /** A non-negative integer, judged by its spelling (no sign, fraction or exponent), that a double holds exactly. */
-  integer(what: string): number {
-    const token = this.#token();
-    if (!/^(0|[1-9][0-9]*)$/.test(token)) this.#unexpected(`${what}, an integer from 0 up`, token);
-    const value = Number(token);
-    if (!Number.isSafeInteger(value)) this.fail(`${what} is ${token}, above 2^53 - 1`);
+  integer(what: Label): number {
+    this.#blanks();
+    const text = this.#text, start = this.#at;
+    let value = 0, end = start;
+    for (;; end++) {
+      const digit = text.charCodeAt(end) - 0x30;
+      if (!(digit >= 0 && digit <= 9)) break;
+      value = value * 10 + digit;
+    }
+    const leadingZero = text[start] === "0" && end > start + 1;
+    if (end === start || leadingZero || !/[\s,\]}]/.test(text[end] ?? " ")) {
+      this.#unexpected(`${textOf(what)}, an integer from 0 up`, this.#token());
+    }
+    // Up to 2^53 - 1 every partial sum is exact; beyond it the sum stays beyond it.
+    if (!Number.isSafeInteger(value)) this.fail(`${textOf(what)} is ${this.#token()}, above 2^53 - 1`);
+    this.#at = end;
     return value;
   }
 
@@ -87,7 +101,7 @@ export class JsonScanner {
   }
 
   /** Consumes any value, checked for syntax and for duplicate keys. */
-  skip(what: string): void {
+  skip(what: Label): void {
     const kind = this.peek();
     if (kind === "object") this.object(what, () => this.skip(what));
     else if (kind === "array") this.array(what, () => this.skip(what));
@@ -95,7 +109,7 @@ export class JsonScanner {
     else {
       const token = this.#token();
       if (!/^(true|false|null|-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?)$/.test(token)) {
-        this.#unexpected(`${what}, a JSON value`, token);
+        this.#unexpected(`${textOf(what)}, a JSON value`, token);
       }
     }
   }
@@ -112,7 +126,7 @@ export class JsonScanner {
     throw new UserError(`${this.#where}: ${problem} (at byte ${position} of the JSON text)`);
   }
 
-  #list(open: string, close: string, what: string, item: () => void): void {
+  #list(open: string, close: string, what: Label, item: () => void): void {
     this.#expect(open, what);
     if (++this.#depth > maxDepth) this.fail(`more than ${maxDepth} levels of nesting`);
     this.#blanks();
@@ -122,7 +136,7 @@ export class JsonScanner {
         item();
         this.#blanks();
         const c = this.#text[this.#at];
-        if (c !== "," && c !== close) this.#unexpected(`"," or "${close}" in ${what}`);
+        if (c !== "," && c !== close) this.#unexpected(`"," or "${close}" in ${textOf(what)}`);
         this.#at++;
         if (c === close) break;
       }
@@ -130,9 +144,9 @@ export class JsonScanner {
     this.#depth--;
   }
 
-  #expect(character: string, what: string): void {
+  #expect(character: string, what: Label): void {
     this.#blanks();
-    if (this.#text[this.#at] !== character) this.#unexpected(`"${character}" of ${what}`);
+    if (this.#text[this.#at] !== character) this.#unexpected(`"${character}" of ${textOf(what)}`);
     this.#at++;
   }
 
@@ -154,11 +168,11 @@ export class JsonScanner {
     return token;
   }
 
-  #unescape(token: string, what: string): string {
+  #unescape(token: string, what: Label): string {
     try {
       return JSON.parse(token);
     } catch {
-      return this.fail(`bad escape in ${what}`);
+      return this.fail(`bad escape in ${textOf(what)}`);
     }
   }
 
@@ -166,4 +180,8 @@ export class JsonScanner {
     const rest = found ?? this.#text.slice(this.#at, this.#at + 12);
     this.fail(`expected ${expected}, found ${rest === "" ? "the end of the text" : JSON.stringify(rest)}`);
   }
+}
+
+function textOf(label: Label): string {
+  return typeof label === "string" ? label : label();
 }
