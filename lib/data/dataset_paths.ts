@@ -1,0 +1,61 @@
+/** Turns a path written in a dataset into a file of that dataset, and nothing else. */
+import { isAbsolute, join, normalize, relative } from "node:path";
+
+/** A path as written, the folder it is relative to, and the file and line it comes from. */
+export interface RawPath {
+  entry: string;
+  base: string;
+  where: string;
+}
+
+/** A caption, its clip and its picture before paths are resolved. */
+export interface RawSample {
+  prompt: string;
+  video?: RawPath;
+  image?: RawPath;
+}
+
+function isOutside(root: string, path: string): boolean {
+  const inside = relative(root, path);
+  return inside.startsWith("..") || isAbsolute(inside);
+}
+
+/**
+ * Resolves a path written in a dataset to a regular, non-empty file in `root`.
+ *
+ * @returns Absolute path, or undefined with the reason added to `problems`.
+ */
+export async function resolveInside(
+  root: string,
+  written: RawPath,
+  problems: string[],
+  allowOutside: boolean,
+): Promise<string | undefined> {
+  const { entry, base, where } = written;
+  const fail = (reason: string): undefined => void problems.push(`${where}: "${entry}" ${reason}`);
+  // Reading the list has reported it.
+  if (entry.includes("\0")) return undefined;
+  // A drive letter or a backslash shows a list written on Windows; joining it would name a file nobody meant.
+  const absolute = isAbsolute(entry) || /^([A-Za-z]:|\\\\)/.test(entry);
+  if (!allowOutside) {
+    if (absolute) return fail("is an absolute path, expected one relative to the list file");
+    if (entry.startsWith("~")) return fail('begins with "~", expected a path relative to the list file');
+    if (isOutside(root, normalize(join(base, entry)))) return fail('leads out of the dataset folder through ".."');
+  }
+  const path = isAbsolute(entry) ? entry : join(base, entry);
+  try {
+    const real = await Deno.realPath(path);
+    if (!allowOutside && isOutside(await Deno.realPath(root), real)) {
+      return fail("leads out of the dataset folder through a symbolic link");
+    }
+    const info = await Deno.stat(real);
+    if (!info.isFile) return fail(`is ${info.isDirectory ? "a folder" : "not a regular file"}, expected a file`);
+    if (info.size === 0) return fail("is empty (0 bytes)");
+    return path;
+  } catch (error) {
+    if (!(error instanceof Deno.errors.NotFound)) {
+      return fail(`cannot be opened (${error instanceof Error ? error.message.split(":")[0] : error})`);
+    }
+    return fail(entry.includes("\\") ? "does not exist; write / between folders" : "does not exist");
+  }
+}
