@@ -61,6 +61,7 @@ Deno.test("openSafetensors: every dtype of the format has its size", () =>
   }));
 
 const ok = entry("a", 0, 4);
+const empties = (count: number) => Array.from({ length: count }, (_, i) => entry(`t${i}`, 0, 0)).join(",");
 const deep = (levels: number) => "[".repeat(levels) + "]".repeat(levels);
 
 /** Attacks: header text, bytes of data, what the message must say. */
@@ -81,6 +82,7 @@ const attacks: [string, string | Uint8Array, number, RegExp][] = [
   ["duplicate tensor", `{${ok},${ok}}`, 4, /duplicate key "a"/],
   ["duplicate tensor behind an escape", `{${ok},${ok.replace('"a"', '"\\u0061"')}}`, 4, /duplicate key "a"/],
   ["duplicate tensor of another type", `{${ok},${entry("a", 4, 8, "F32", "[1]")}}`, 8, /duplicate key "a"/],
+  ["duplicate among many", `{${empties(30)},${entry("t20", 0, 0)}}`, 0, /duplicate key "t20"/],
   ["duplicate metadata", `{"__metadata__":{},"__metadata__":{},${ok}}`, 4, /duplicate key "__metadata__"/],
   ["duplicate metadata entry", `{"__metadata__":{"x":"1","x":"2"}}`, 0, /duplicate key "x"/],
   ["duplicate field", `{"a":{"dtype":"U8","dtype":"U8","shape":[4],"data_offsets":[0,4]}}`, 4, /duplicate key "dtype"/],
