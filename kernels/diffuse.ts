@@ -77,7 +77,7 @@ export function velocityLoss(
       spec: { ...spec, lanes },
       params: [...PARAMS, "factor:f32"],
       buffers: [
-        { name: "v", dtype: spec.v },
+        { name: "prediction", dtype: spec.v },
         { name: "velocity", dtype: "f32" },
         { name: "coefficients", dtype: "f32" },
         { name: "dv", dtype: spec.dv },
@@ -88,7 +88,7 @@ export function velocityLoss(
       body: `${LOCATE}
   var sum = vec4f(0);
 ${
-        perVector(`let d = load_v(at) - load_velocity(at);
+        perVector(`let d = load_prediction(at) - load_velocity(at);
     sum = sum + d * d;
     store_dv(at, d * (params.factor * k.z));`)
       }

@@ -88,8 +88,8 @@ export function adam(
   const buffers: BufferSpec[] = [
     { name: "parameters", dtype: "f32" },
     { name: "gradients", dtype: spec.gradients },
-    { name: "m", dtype: "f32" },
-    { name: "v", dtype: "f32" },
+    { name: "moment1", dtype: "f32" },
+    { name: "moment2", dtype: "f32" },
     { name: "state", dtype: "f32" },
     { name: "control", dtype: "f32" },
   ];
@@ -114,11 +114,11 @@ ${
       if (at < params.count4) {
         let p = load_parameters(at);
         let g = load_gradients(at) * control.y${decayed};
-        let m = params.beta1 * load_m(at) + params.rest1 * g;
-        let v = params.beta2 * load_v(at) + params.rest2 * g * g;
+        let m = params.beta1 * load_moment1(at) + params.rest1 * g;
+        let v = params.beta2 * load_moment2(at) + params.rest2 * g * g;
         let q = p - (state.y * m / (sqrt(v) * state.z + params.eps)${decay});
-        store_m(at, m);
-        store_v(at, v);
+        store_moment1(at, m);
+        store_moment2(at, v);
         store_parameters(at, q);
         ${spec.copy === "none" ? "" : "store_copy(at, q);"}
       }
