@@ -76,7 +76,9 @@ function compareCounts(lists: { name: string; entries: ListEntry[] }[], problems
     const [longer, shorter] = a > b ? [prompts, other] : [other, prompts];
     const { line, text } = longer.entries[Math.min(a, b)];
     problems.push(
-      `${prompts.name} has ${a} ${a === 1 ? "entry" : "entries"} and ${other.name} has ${b}: ${longer.name} line ${line} ` +
+      `${prompts.name} has ${a} ${
+        a === 1 ? "entry" : "entries"
+      } and ${other.name} has ${b}: ${longer.name} line ${line} ` +
         `(${JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text)}) has no partner in ${shorter.name}`,
     );
   }
