@@ -35,7 +35,7 @@ function joint(
     let b = gid / (params.text4 + params.video4);
     let k = gid % (params.text4 + params.video4);
     if (k < params.text4) { ${statements.text} }
-    else { let from = b * params.video4 + k - params.text4; ${statements.video} }
+    else { let source = b * params.video4 + k - params.text4; ${statements.video} }
   }`,
     }),
     params: [count, textRows * width4, videoRows * width4],
@@ -56,7 +56,7 @@ export function joinRows(
   if (spec.text !== "zero") buffers.unshift({ name: "text", dtype: spec.text });
   return joint("join_rows", { ...spec }, buffers, {
     text: `store_y(gid, ${spec.text === "zero" ? "vec4f(0)" : `load_text(${TEXT_AT})`});`,
-    video: "store_y(gid, load_video(from));",
+    video: "store_y(gid, load_video(source));",
   }, shape);
 }
 
@@ -71,6 +71,6 @@ export function splitRows(
   buffers.push({ name: "video", dtype: spec.video });
   return joint("split_rows", { ...spec }, buffers, {
     text: spec.text === "drop" ? "" : `store_text(${TEXT_AT}, load_x(gid));`,
-    video: "store_video(from, load_x(gid));",
+    video: "store_video(source, load_x(gid));",
   }, shape);
 }

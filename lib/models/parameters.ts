@@ -1,0 +1,59 @@
+/** The named tensors of a model, and which of them train. */
+import type { DType } from "../../kernels/kernel.ts";
+import type { Adapter, LinearWeights } from "../ops/linear.ts";
+import type { NormWeights } from "../ops/layer_norm.ts";
+import { Tensor } from "../plan/tensor.ts";
+
+/** Named weights of one model, with adapters by the name of their linear layer (without `.weight`). */
+export class Parameters {
+  constructor(
+    readonly tensors: ReadonlyMap<string, Tensor>,
+    readonly adapters: ReadonlyMap<string, Adapter> = new Map(),
+  ) {}
+
+  /** A tensor that must exist. */
+  get(name: string): Tensor {
+    const tensor = this.tensors.get(name);
+    if (tensor === undefined) throw new Error(`The model has no tensor "${name}"`);
+    return tensor;
+  }
+
+  /** Weight, optional bias and optional adapter of a linear layer. */
+  linear(name: string): LinearWeights {
+    return {
+      weight: this.get(`${name}.weight`),
+      bias: this.tensors.get(`${name}.bias`),
+      adapter: this.adapters.get(name),
+    };
+  }
+
+  /** Scale and shift of a norm. */
+  norm(name: string): NormWeights {
+    return { gamma: this.get(`${name}.weight`), beta: this.get(`${name}.bias`) };
+  }
+}
+
+/** How a model's tensors are declared. */
+export interface DeclareOptions {
+  /** Storage of matrices (two or more dimensions). */
+  readonly matrix: DType;
+  /** Storage of vectors (biases and norms), which are too small to be worth rounding. */
+  readonly vector: DType;
+  /** Every parameter trains: each gets an f32 gradient. */
+  readonly trainable?: boolean;
+}
+
+/** Declares resident tensors for named shapes; a convolution's kernel axes are folded into its last dimension. */
+export function declareTensors(
+  shapes: ReadonlyMap<string, readonly number[]>,
+  { matrix, vector, trainable = false }: DeclareOptions,
+): Map<string, Tensor> {
+  const tensors = new Map<string, Tensor>();
+  for (const [name, stored] of shapes) {
+    const shape = stored.length > 2 ? [stored[0]!, stored.slice(1).reduce((a, b) => a * b, 1)] : stored;
+    const dtype = stored.length > 1 ? matrix : vector;
+    const gradient = trainable ? new Tensor(`grad ${name}`, shape, "f32", { resident: true }) : undefined;
+    tensors.set(name, new Tensor(name, shape, dtype, { resident: true, ...(gradient ? { gradient } : {}) }));
+  }
+  return tensors;
+}

@@ -1,0 +1,42 @@
+/**
+ * Full bidirectional attention without a mask (flash form, arXiv:2205.14135): no [S, S] matrix exists in memory.
+ * O = softmax(scale Q K^T) V per head. Saved: Q, K, V, O and the row log-sum-exp L.
+ *
+ * Backward recomputes P = exp(scale Q K^T - L): delta = rowsum(dO * O), dV = P^T dO, dZ = P * (dO V^T - delta),
+ * dQ = scale dZ K, dK = scale dZ^T Q.
+ */
+import { attentionForward } from "../../kernels/attention.ts";
+import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../../kernels/attention_backward.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { Tensor } from "../plan/tensor.ts";
+
+/** Records O [batch, sequence, heads * headDim] from rotated queries and keys. Kept as `attention` by checkpoint policies. */
+export function attention(plan: Plan, q: Tensor, k: Tensor, v: Tensor, heads: number): Tensor {
+  const [batch, sequence, width] = q.shape as [number, number, number];
+  const headDim = width / heads;
+  const spec = { dtype: q.dtype, headDim };
+  const shape = { batch, heads, sequence, scale: 1 / Math.sqrt(headDim) };
+  const rowValues = [batch, heads, Math.ceil(sequence / 4) * 4];
+  const [o, lse] = plan.keepable("attention", () => {
+    const output = plan.transient("attention", q.shape, q.dtype, [q, k, v]);
+    const logSumExp = plan.transient("lse", rowValues, "f32");
+    plan.launch(
+      attentionForward(plan.target, spec, shape),
+      [q, k, v, output, logSumExp],
+      [output, logSumExp],
+    );
+    return [output, logSumExp];
+  }) as [Tensor, Tensor];
+  return plan.differentiable(o, (dO) => {
+    const delta = plan.transient("delta", rowValues, "f32");
+    plan.launch(attentionDelta(plan.target, spec, shape), [o, dO, delta], [delta]);
+    plan.contribute(q, (dQ) => {
+      plan.launch(attentionBackwardQuery(plan.target, spec, shape), [q, k, v, dO, lse, delta, dQ], [dQ]);
+    });
+    plan.contribute(k, (dK) => {
+      plan.contribute(v, (dV) => {
+        plan.launch(attentionBackwardKeyValue(plan.target, spec, shape), [q, k, v, dO, lse, delta, dK, dV], [dK, dV]);
+      });
+    });
+  });
+}

@@ -1,0 +1,57 @@
+/**
+ * Layer norm of queries or keys over the channels of each head, then the rotation of video rows (RoPE, arXiv:2104.09864).
+ * Backward rotates the gradient back and goes through the norm; statistics are recomputed from the saved input.
+ */
+import {
+  headNorm as forward,
+  headNormBackward,
+  headNormColumns,
+  headNormParameters,
+  headNormParts,
+} from "../../kernels/head_norm.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { Tensor } from "../plan/tensor.ts";
+import type { NormWeights, Segments } from "./layer_norm.ts";
+
+/** Rotary tables, f32 [video tokens, headDim / 2]. */
+export interface Rotary {
+  readonly cos: Tensor;
+  readonly sin: Tensor;
+}
+
+/** Records the normalised (and, with `rotary`, rotated) queries or keys x [batch, sequence, heads * headDim]. */
+export function headNorm(
+  plan: Plan,
+  x: Tensor,
+  { gamma, beta }: NormWeights,
+  segments: Segments,
+  eps: number,
+  rotary?: Rotary,
+): Tensor {
+  const shape = { rows: x.rows, ...segments, heads: x.width / gamma.size, eps };
+  const rotate = rotary !== undefined;
+  const tables = rotate ? [rotary.cos, rotary.sin] : [];
+  const spec = { dtype: x.dtype, param: gamma.dtype, rotate };
+  const y = plan.transient("head norm", x.shape, x.dtype, [x, gamma, beta]);
+  plan.launch(forward(plan.target, spec, shape), [x, gamma, beta, y, ...tables], [y]);
+  return plan.differentiable(y, (g) => {
+    plan.contribute(x, (dx, accumulate) => {
+      if (accumulate) {
+        throw new Error(`"${x.name}" feeds a head norm and something else, which the kernel cannot add to`);
+      }
+      plan.launch(headNormBackward(plan.target, spec, shape), [x, gamma, g, dx, ...tables], [dx]);
+    });
+    if (gamma.gradient === undefined || beta.gradient === undefined) return;
+    const partials = plan.transient("partials", [headNormParts(shape), 2, gamma.size], "f32");
+    plan.launch(
+      headNormColumns(plan.target, { dtype: x.dtype, rotate }, shape),
+      [x, g, partials, ...tables],
+      [partials],
+    );
+    plan.launch(
+      headNormParameters(plan.target, shape),
+      [partials, gamma.gradient, beta.gradient],
+      [gamma.gradient, beta.gradient],
+    );
+  });
+}

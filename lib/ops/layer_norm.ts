@@ -1,0 +1,104 @@
+/**
+ * Layer norm of every token, with the adaptive scale and shift of the conditioning (adaLN, arXiv:2212.09748):
+ * y = (xhat gamma + beta)(1 + scale) + shift. Text and video rows of a joint sequence take different chunks.
+ *
+ * Backward, gw = g (1 + scale) gamma:  dx = rs (gw - mean gw - xhat mean(gw xhat)); gamma, beta, shift and scale take column
+ * sums of g and g xhat. Saved: x and the row statistics.
+ */
+import { layerNorm as forward, layerNormBackward, type LayerNormShape } from "../../kernels/norm.ts";
+import { layerNormColumns, layerNormParameters, layerNormPartials, layerNormSums } from "../../kernels/norm_columns.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { Tensor } from "../plan/tensor.ts";
+
+/** Affine weights of a norm. */
+export interface NormWeights {
+  readonly gamma: Tensor;
+  readonly beta: Tensor;
+}
+
+/** The conditioning of a norm: chunk indices (in units of the width) inside each row of f32 [batch, chunks * width]. */
+export interface Modulation {
+  readonly tensor: Tensor;
+  readonly shiftText: number;
+  readonly scaleText: number;
+  readonly shiftVideo: number;
+  readonly scaleVideo: number;
+}
+
+/** Rows of one batch element: text first, then video. */
+export interface Segments {
+  readonly sequence: number;
+  readonly textRows: number;
+}
+
+/** Records y = layer norm of x [batch, sequence, width]. */
+export function layerNorm(
+  plan: Plan,
+  x: Tensor,
+  { gamma, beta }: NormWeights,
+  segments: Segments,
+  eps: number,
+  modulation?: Modulation,
+): Tensor {
+  const width = x.width;
+  const shape: LayerNormShape = {
+    rows: x.rows,
+    ...segments,
+    width,
+    eps,
+    modulationStride: modulation?.tensor.width ?? 0,
+    shiftText: (modulation?.shiftText ?? 0) * width,
+    scaleText: (modulation?.scaleText ?? 0) * width,
+    shiftVideo: (modulation?.shiftVideo ?? 0) * width,
+    scaleVideo: (modulation?.scaleVideo ?? 0) * width,
+  };
+  const modulated = modulation !== undefined;
+  const tail = modulated ? [modulation.tensor] : [];
+  const y = plan.transient("norm", x.shape, x.dtype, [x, gamma, beta, ...tail]);
+  const stats = plan.transient("norm stats", [x.rows, 4], "f32");
+  const param = gamma.dtype;
+  plan.launch(
+    forward(plan.target, { x: x.dtype, y: y.dtype, param, modulated }, shape),
+    [x, gamma, beta, y, stats, ...tail],
+    [y, stats],
+  );
+  return plan.differentiable(y, (g) => {
+    plan.contribute(x, (dx, accumulate) => {
+      plan.launch(
+        layerNormBackward(plan.target, { x: x.dtype, g: g.dtype, dx: dx.dtype, param, modulated, accumulate }, shape),
+        [x, stats, gamma, g, dx, ...tail],
+        [dx],
+      );
+    });
+    if (gamma.needsGrad || modulation?.tensor.needsGrad) {
+      parameterGradients(plan, { x, stats, g, gamma, beta }, shape, modulation?.tensor);
+    }
+  });
+}
+
+function parameterGradients(
+  plan: Plan,
+  { x, stats, g, gamma, beta }: { x: Tensor; stats: Tensor; g: Tensor } & NormWeights,
+  shape: LayerNormShape,
+  modulation: Tensor | undefined,
+): void {
+  const partials = plan.transient("partials", [layerNormPartials(shape)], "f32");
+  const sums = plan.transient("column sums", [shape.rows / shape.sequence, 4, shape.width], "f32");
+  plan.launch(
+    layerNormColumns(plan.target, { x: x.dtype, g: g.dtype }, shape),
+    [x, stats, g, partials],
+    [partials],
+  );
+  plan.launch(layerNormSums(plan.target, shape), [partials, sums], [sums]);
+  // A frozen norm still passes gradients to its modulation; what it would collect for itself goes to scratch memory.
+  const dGamma = gamma.gradient ?? plan.transient("scratch", gamma.shape, "f32");
+  const dBeta = beta.gradient ?? plan.transient("scratch", beta.shape, "f32");
+  const spec = { param: gamma.dtype, modulated: modulation !== undefined };
+  const launch = layerNormParameters(plan.target, spec, shape);
+  if (modulation === undefined) return plan.launch(launch, [sums, dGamma, dBeta], [dGamma, dBeta]);
+  const record = (d: Tensor) =>
+    plan.launch(launch, [sums, dGamma, dBeta, gamma, beta, modulation, d], [dGamma, dBeta, d]);
+  // The gates of the same modulation are written by the gated residual: every chunk has exactly one writer.
+  if (modulation.needsGrad) plan.contribute(modulation, record);
+  else record(plan.transient("scratch", modulation.shape, "f32"));
+}

@@ -1,0 +1,77 @@
+/**
+ * Linear layer y = x W^T + b, with an optional low-rank adapter: y += s (x A^T) B^T (LoRA, arXiv:2106.09685).
+ *
+ * Backward, g = dL/dy:  dx = g W + t A,  dW += g^T x,  db += sum g,  dB += s g^T h,  dA += t^T x,
+ * with h = x A^T kept from the forward and t = s g B.
+ */
+import type { DType } from "../../kernels/kernel.ts";
+import type { Plan } from "../plan/plan.ts";
+import type { Tensor } from "../plan/tensor.ts";
+import { columnSums } from "./column_sums.ts";
+import { matmul } from "./matmul.ts";
+
+/** A low-rank update of one linear layer. Ranks that are no multiple of four are padded with zeros, which stay zero. */
+export interface Adapter {
+  /** [rank, in]. */
+  readonly down: Tensor;
+  /** [out, rank]. */
+  readonly up: Tensor;
+  /** alpha / rank. */
+  readonly scale: number;
+}
+
+/** Weights of one linear layer. */
+export interface LinearWeights {
+  /** [out, in], as stored in checkpoints. */
+  readonly weight: Tensor;
+  /** [out]. */
+  readonly bias?: Tensor | undefined;
+  readonly adapter?: Adapter | undefined;
+}
+
+/** Records y [..., out] = x [..., in] W^T + b. `dtype` is the storage of y; by default that of x. */
+export function linear(plan: Plan, x: Tensor, weights: LinearWeights, dtype: DType = x.dtype): Tensor {
+  const { weight, bias, adapter } = weights;
+  const [n, k] = weight.shape as [number, number];
+  if (x.width !== k) {
+    throw new RangeError(`Cannot apply "${weight.name}" [${weight.shape}] to "${x.name}" [${x.shape}]: widths differ`);
+  }
+  const m = x.rows;
+  const trainable = [x, weight, ...(bias ? [bias] : []), ...(adapter ? [adapter.down, adapter.up] : [])];
+  const y = plan.transient("linear", [...x.shape.slice(0, -1), n], dtype, trainable);
+  matmul(plan, { layout: "NT", a: x, b: weight, c: y, bias }, { m, n, k });
+  if (adapter === undefined) {
+    return plan.differentiable(y, (g) => linearBackward(plan, x, weights, g));
+  }
+  const { down, up, scale } = adapter;
+  const rank = down.shape[0]!;
+  const h = plan.transient("lora", [m, rank], x.dtype);
+  matmul(plan, { layout: "NT", a: x, b: down, c: h }, { m, n: rank, k });
+  matmul(plan, { layout: "NT", a: h, b: up, c: y, accumulate: true }, { m, n, k: rank, alpha: scale });
+  return plan.differentiable(y, (g) => {
+    linearBackward(plan, x, weights, g);
+    const t = plan.transient("d lora", [m, rank], x.dtype);
+    matmul(plan, { layout: "NN", a: g, b: up, c: t }, { m, n: rank, k: n, alpha: scale });
+    plan.contribute(up, (dUp) => {
+      matmul(plan, { layout: "TN", a: g, b: h, c: dUp, accumulate: true }, { m: n, n: rank, k: m, alpha: scale });
+    });
+    plan.contribute(down, (dDown) => {
+      matmul(plan, { layout: "TN", a: t, b: x, c: dDown, accumulate: true }, { m: rank, n: k, k: m });
+    });
+    plan.contribute(x, (dx, accumulate) => {
+      matmul(plan, { layout: "NN", a: t, b: down, c: dx, accumulate }, { m, n: k, k: rank });
+    });
+  });
+}
+
+function linearBackward(plan: Plan, x: Tensor, { weight, bias }: LinearWeights, g: Tensor): void {
+  const [n, k] = weight.shape as [number, number];
+  const m = x.rows;
+  plan.contribute(weight, (dWeight) => {
+    matmul(plan, { layout: "TN", a: g, b: x, c: dWeight, accumulate: true }, { m: n, n: k, k: m });
+  });
+  if (bias !== undefined) plan.contribute(bias, (dBias) => columnSums(plan, g, dBias));
+  plan.contribute(x, (dx, accumulate) => {
+    matmul(plan, { layout: "NN", a: g, b: weight, c: dx, accumulate }, { m, n: k, k: n });
+  });
+}
