@@ -66,11 +66,13 @@ function describe(property: Property): string {
   if (property.type === "boolean") return "true or false";
   if (property.type === "string") return "text";
   const kind = property.type === "integer" ? "a whole number" : "a number";
+  const { minimum, maximum = Infinity } = property;
+  if (minimum !== undefined && maximum < Number.MAX_SAFE_INTEGER) return `${kind} from ${minimum} to ${maximum}`;
   const bounds: string[] = [];
-  if (property.minimum !== undefined) bounds.push(`of at least ${property.minimum}`);
+  if (minimum !== undefined) bounds.push(`of at least ${minimum}`);
   if (property.exclusiveMinimum !== undefined) bounds.push(`above ${property.exclusiveMinimum}`);
   if (property.exclusiveMaximum !== undefined) bounds.push(`below ${property.exclusiveMaximum}`);
-  if ((property.maximum ?? Infinity) < Number.MAX_SAFE_INTEGER) bounds.push(`of at most ${property.maximum}`);
+  if (maximum < Number.MAX_SAFE_INTEGER) bounds.push(`of at most ${maximum}`);
   return [kind, bounds.join(" and ")].filter((part) => part !== "").join(" ");
 }
 

@@ -1,0 +1,15 @@
+/** Everything a command touches outside its arguments. */
+import type { Commands } from "./commands.ts";
+import type { SignalSource } from "./signals.ts";
+import type { System } from "./system.ts";
+import type { Terminal } from "./terminal.ts";
+
+/** The program, the machine and the person in front of it. */
+export interface Environment {
+  readonly commands: Commands;
+  readonly terminal: Terminal;
+  readonly signals: SignalSource;
+  readonly system: System;
+  /** Installs what training needs and the machine lacks; prints what it does. */
+  ensureSystem(print: (line: string) => void): Promise<void>;
+}

@@ -1,0 +1,169 @@
+/** The command line: commands, their help, and what errors look like. */
+import {
+  type Application,
+  buildApplication,
+  buildCommand,
+  buildRouteMap,
+  type Command,
+  type CommandContext,
+  run,
+  text_en,
+} from "@stricli/core";
+import metadata from "../../deno.json" with { type: "json" };
+import { UserError } from "../errors.ts";
+import { loadConfig } from "../train/config.ts";
+import { configArguments, normalizeArguments } from "./arguments.ts";
+import { diagnose } from "./doctor.ts";
+import type { Environment } from "./environment.ts";
+import { configHelp } from "./help.ts";
+import { inspectLora } from "./lora_inspect.ts";
+import { loraLines } from "./lora_report.ts";
+import { trainCommand } from "./train_command.ts";
+
+/** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
+const userErrorCode = 2;
+
+interface Context extends CommandContext {
+  readonly environment: Environment;
+  /** Sets the exit code of a command that ends without an error. */
+  exitWith(code: number): void;
+}
+
+/** Commands whose words are settings rather than flags of their own. */
+const configCommands = ["train", "plan", "data check"];
+
+/**
+ * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a machine
+ * that `doctor` finds unfit, 2 for a mistake of the user, 130 or 143 after a signal. `train` is implied when the first word
+ * is no command.
+ */
+export async function runCli(args: readonly string[], environment: Environment): Promise<number> {
+  const { terminal } = environment;
+  const process = {
+    stdout: { write: (text: string) => terminal.write(text) },
+    stderr: { write: (text: string) => terminal.writeError(text) },
+    exitCode: null as number | string | null,
+  };
+  let code: number | undefined;
+  const exitWith = (chosen: number) => void (code = chosen);
+  await run(application, routedWords(args), { process, environment, exitWith });
+  if (code !== undefined) return code;
+  const result = Number(process.exitCode ?? 0);
+  // The framework numbers its own refusals (unknown command, wrong flag) from -1 down.
+  return result < 0 ? userErrorCode : result;
+}
+
+/** Puts the implied command in front and rewrites settings to `key=value`. */
+function routedWords(args: readonly string[]): string[] {
+  const [first] = args;
+  const isRoot = first !== undefined && ["-h", "--help", "-v", "--version"].includes(first);
+  const implied = first === undefined || (!isRoot && (first.startsWith("--") || /=|\.ya?ml$/i.test(first)));
+  const words = implied ? ["train", ...args] : [...args];
+  const name = configCommands.find((name) => words.slice(0, name.split(" ").length).join(" ") === name);
+  if (name === undefined) return words;
+  const count = name.split(" ").length;
+  return [...words.slice(0, count), ...normalizeArguments(words.slice(count))];
+}
+
+function configCommand(
+  brief: string,
+  usage: string,
+  body: (environment: Environment, words: readonly string[]) => Promise<number>,
+): Command<Context> {
+  return buildCommand<Record<never, never>, string[], Context>({
+    async func(_flags, ...words) {
+      this.exitWith(await body(this.environment, words));
+    },
+    parameters: {
+      positional: {
+        kind: "array",
+        parameter: { brief: "YAML file or setting", parse: String, placeholder: "setting" },
+      },
+    },
+    docs: { brief, fullDescription: `${brief}.\n\n${configHelp()}`, customUsage: [usage] },
+  });
+}
+
+const train = configCommand(
+  "Fine-tune a model",
+  "[--preset NAME] [FILE.yaml] [--KEY VALUE]...",
+  trainCommand,
+);
+
+const plan = configCommand(
+  "Forecast memory, work and time of a run without a GPU",
+  "[--preset NAME] [FILE.yaml] [--KEY VALUE]...",
+  async ({ commands, terminal }, words) => {
+    const { config, notes } = await loadConfig(configArguments(words));
+    for (const note of notes) terminal.writeError(`note: ${note}\n`);
+    terminal.write(`${(await commands.plan(config)).join("\n")}\n`);
+    return 0;
+  },
+);
+
+const dataCheck = configCommand(
+  "Check every clip and prompt of a dataset",
+  "--data_root FOLDER [FILE.yaml] [--KEY VALUE]...",
+  async ({ commands, terminal, ...environment }, words) => {
+    const { config } = await loadConfig(configArguments(words));
+    await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
+    const { lines, notes, problems } = await commands.checkData(config);
+    for (const line of lines) terminal.write(`${line}\n`);
+    for (const note of notes) terminal.write(`note: ${note}\n`);
+    for (const problem of problems) terminal.write(`problem: ${problem}\n`);
+    return problems.length === 0 ? 0 : userErrorCode;
+  },
+);
+
+const doctor = buildCommand<Record<never, never>, [], Context>({
+  async func() {
+    const { terminal, system, commands } = this.environment;
+    const checks = await diagnose(system, () => commands.describeAdapter());
+    for (const { name, status, found, remedy } of checks) {
+      terminal.write(`${status.padEnd(8)} ${name.padEnd(15)} ${found}\n`);
+      if (remedy !== undefined) terminal.write(`${" ".repeat(25)}${remedy}\n`);
+    }
+    this.exitWith(checks.some(({ status }) => status === "problem") ? 1 : 0);
+  },
+  parameters: {},
+  docs: { brief: "Check the machine: runtime, GPU, drivers, ffmpeg, memory, disk" },
+});
+
+const loraInspect = buildCommand<Record<never, never>, [string], Context>({
+  func(_flags, path) {
+    this.environment.terminal.write(`${loraLines(inspectLora(path)).join("\n")}\n`);
+  },
+  parameters: {
+    positional: {
+      kind: "tuple",
+      parameters: [{ brief: "LoRA in safetensors format", parse: String, placeholder: "file" }],
+    },
+  },
+  docs: { brief: "List modules, ranks, alpha and the norm of each update of a LoRA file" },
+});
+
+const application: Application<Context> = buildApplication(
+  buildRouteMap({
+    routes: {
+      train,
+      plan,
+      doctor,
+      data: buildRouteMap({ routes: { check: dataCheck }, docs: { brief: "Look at a dataset" } }),
+      lora: buildRouteMap({ routes: { inspect: loraInspect }, docs: { brief: "Look at LoRA files" } }),
+    },
+    docs: { brief: "Fine-tune CogVideoX video models. Without a command: train" },
+  }),
+  {
+    name: "cogtune",
+    versionInfo: { currentVersion: metadata.version },
+    documentation: { disableAnsiColor: true },
+    determineExitCode: (error) => error instanceof UserError ? userErrorCode : 1,
+    localization: { text: { ...text_en, exceptionWhileRunningCommand: describeError } },
+  },
+);
+
+/** A user's mistake is its message; only a fault of the program shows where in the program it happened. */
+function describeError(error: unknown): string {
+  if (error instanceof UserError) return `error: ${error.message}`;
+  return error instanceof Error ? error.stack ?? error.message : String(error);
+}

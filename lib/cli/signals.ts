@@ -1,0 +1,55 @@
+/** Ctrl-C and termination: the first asks the run to save and end, the second ends it at once. */
+
+/** Signals that people and schedulers end programs with, and the exit codes shells expect for them. */
+export const signalExitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
+
+/** Name of a signal that is handled. */
+export type HandledSignal = keyof typeof signalExitCodes;
+
+/** Where signals come from. */
+export interface SignalSource {
+  listen(name: HandledSignal, handler: () => void): void;
+  unlisten(name: HandledSignal, handler: () => void): void;
+  /** Ends the process at once. */
+  exit(code: number): void;
+}
+
+/** The signals of this process. */
+export const processSignals: SignalSource = {
+  listen: (name, handler) => Deno.addSignalListener(name, handler),
+  unlisten: (name, handler) => Deno.removeSignalListener(name, handler),
+  exit: (code) => Deno.exit(code),
+};
+
+/**
+ * Runs `body` with a signal that is aborted by the first SIGINT or SIGTERM. Returns 0, or the exit code of the signal that
+ * came while `body` ran. A second signal ends the process before `body` returns.
+ */
+export async function withSignals(
+  source: SignalSource,
+  body: (signal: AbortSignal) => Promise<void>,
+  onFirst: (name: HandledSignal) => void,
+): Promise<number> {
+  const controller = new AbortController();
+  let exitCode = 0;
+  const handlers = handledSignals().map((name): [HandledSignal, () => void] => [name, () => {
+    if (exitCode !== 0) return source.exit(signalExitCodes[name]);
+    exitCode = signalExitCodes[name];
+    onFirst(name);
+    controller.abort();
+  }]);
+  for (const [name, handler] of handlers) source.listen(name, handler);
+  try {
+    await body(controller.signal);
+  } catch (error) {
+    if (!controller.signal.aborted || error !== controller.signal.reason) throw error;
+  } finally {
+    for (const [name, handler] of handlers) source.unlisten(name, handler);
+  }
+  return exitCode;
+}
+
+function handledSignals(): HandledSignal[] {
+  // Windows has no SIGTERM, and Deno refuses to listen for it there.
+  return Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+}

@@ -1,0 +1,43 @@
+/** `cogtune train`: checks the config, prepares the machine, runs the trainer and shows its events. */
+import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../train/config.ts";
+import { properties } from "../train/config_schema.ts";
+import { configArguments } from "./arguments.ts";
+import type { Environment } from "./environment.ts";
+import { Progress } from "./progress.ts";
+import { withSignals } from "./signals.ts";
+
+/** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
+export async function trainCommand(environment: Environment, words: readonly string[]): Promise<number> {
+  const { commands, terminal } = environment;
+  const { config, notes } = await loadConfig(configArguments(words));
+  for (const note of notes) terminal.writeError(`note: ${note}\n`);
+  requireTrainable(config);
+  if (config.dry_run) {
+    const table = await commands.plan(config);
+    terminal.write(`${printConfig(config)}\n${table.join("\n")}\n`);
+    return 0;
+  }
+  await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
+  terminal.write(`${changedSettings(config)}\n`);
+  const progress = new Progress(terminal);
+  return await withSignals(
+    environment.signals,
+    async (signal) => {
+      try {
+        for await (const event of commands.train(config, { signal })) progress.show(event);
+      } finally {
+        progress.finish();
+      }
+    },
+    (name) => progress.line(`${name}: finishing this step and saving; once more ends at once, without saving`),
+  );
+}
+
+/** The settings that differ from their defaults, as `key: value` lines. */
+export function changedSettings(config: TrainConfig): string {
+  const isDefault = (key: string, value: unknown) => JSON.stringify(properties[key]?.default) === JSON.stringify(value);
+  const changed = Object.entries(config).filter(([key, value]) => value !== undefined && !isDefault(key, value));
+  const show = (key: string, value: unknown) =>
+    Array.isArray(value) ? value.join(key === "train_resolution" ? "x" : " ") : String(value);
+  return changed.map(([key, value]) => `${key}: ${show(key, value)}`).join("\n");
+}

@@ -1,0 +1,122 @@
+/** A command line without a machine: output is collected, signals are sent by the test, the trainer is a list of events. */
+import type { Commands } from "../../lib/cli/commands.ts";
+import type { Environment } from "../../lib/cli/environment.ts";
+import { runCli } from "../../lib/cli/run_cli.ts";
+import type { HandledSignal, SignalSource } from "../../lib/cli/signals.ts";
+import type { ProgramResult, System } from "../../lib/cli/system.ts";
+import type { TrainConfig } from "../../lib/train/config.ts";
+import type { StepEvent, TrainEvent } from "../../lib/train/events.ts";
+
+/** Signals that a test sends. */
+export class FakeSignals implements SignalSource {
+  readonly handlers = new Map<HandledSignal, () => void>();
+  readonly exits: number[] = [];
+  listen(name: HandledSignal, handler: () => void): void {
+    this.handlers.set(name, handler);
+  }
+  unlisten(name: HandledSignal): void {
+    this.handlers.delete(name);
+  }
+  exit(code: number): void {
+    this.exits.push(code);
+  }
+  send(name: HandledSignal): void {
+    this.handlers.get(name)!();
+  }
+}
+
+/** A machine made of a list of files and of programs with fixed output. */
+export function fakeSystem(
+  files: readonly string[],
+  programs: Readonly<Record<string, ProgramResult>>,
+  options: Partial<System> = {},
+): System & { readonly ran: string[] } {
+  const ran: string[] = [];
+  return {
+    os: "linux",
+    isRoot: false,
+    exists: (path) => files.includes(path),
+    list: (folder) =>
+      files.filter((path) => path.startsWith(`${folder}/`)).map((path) => path.slice(folder.length + 1)),
+    environment: () => undefined,
+    run: (program, args) => {
+      ran.push([program, ...args].join(" "));
+      return Promise.resolve(programs[program]);
+    },
+    memory: () => ({ free: 8 * 2 ** 30, total: 16 * 2 ** 30 }),
+    freeDisk: () => 100 * 2 ** 30,
+    ...options,
+    ran,
+  };
+}
+
+/** A machine with everything that training needs. */
+export const soundFiles = ["/usr/lib/x86_64-linux-gnu/libvulkan.so.1", "/usr/share/vulkan/icd.d/lvp_icd.x86_64.json"];
+export const soundPrograms: Record<string, ProgramResult> = {
+  ffmpeg: { success: true, text: "ffmpeg version 5.1.9-0 Copyright" },
+  ffprobe: { success: true, text: "ffprobe version 5.1.9-0 Copyright" },
+};
+
+/** What one command line did. */
+export interface Outcome {
+  readonly code: number;
+  readonly out: string;
+  readonly error: string;
+  /** Configs that reached the trainer. */
+  readonly trained: readonly TrainConfig[];
+  /** What happened, in order. */
+  readonly calls: readonly string[];
+}
+
+/** A step with plausible figures. */
+export function stepEvent(step: number, totalSteps: number): StepEvent {
+  const rates = { learningRate: 2e-5, secondsPerStep: 2, epoch: 1, gpuBytes: 3 * 2 ** 30 };
+  return { type: "step", step, totalSteps, loss: 0.25, gradNorm: 1.5, ...rates };
+}
+
+/** Runs a command line with fakes in place of everything outside it. */
+export async function cli(
+  args: readonly string[],
+  options: {
+    readonly events?: (signal: AbortSignal) => AsyncIterable<TrainEvent>;
+    readonly columns?: number;
+    readonly signals?: SignalSource;
+    readonly system?: System;
+    readonly commands?: Partial<Commands>;
+  } = {},
+): Promise<Outcome> {
+  let out = "";
+  let error = "";
+  const trained: TrainConfig[] = [];
+  const calls: string[] = [];
+  const commands: Commands = {
+    async *train(config, { signal }) {
+      calls.push("train");
+      trained.push(config);
+      yield* options.events?.(signal) ?? [];
+    },
+    plan: (config) => {
+      calls.push("plan");
+      return Promise.resolve([`forecast of ${config.model}`]);
+    },
+    checkData: () => Promise.resolve({ lines: ["3 clips"], notes: [], problems: [] }),
+    describeAdapter: () => Promise.resolve(undefined),
+    ...options.commands,
+  };
+  const environment: Environment = {
+    commands,
+    terminal: {
+      write: (text) => void (out += text),
+      writeError: (text) => void (error += text),
+      columns: options.columns,
+    },
+    signals: options.signals ?? new FakeSignals(),
+    system: options.system ?? fakeSystem(soundFiles, soundPrograms),
+    ensureSystem: () => {
+      calls.push("ensureSystem");
+      return Promise.resolve();
+    },
+  };
+  const code = await runCli(args, environment);
+  return { code, out, error, trained, calls };
+}
