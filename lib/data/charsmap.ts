@@ -19,8 +19,8 @@ export class Charsmap {
         "get the tokenizer folder again",
       );
     }
-    this.#units = new Uint32Array(bytes.slice(4, 4 + size).buffer);
-    this.#strings = bytes.slice(4 + size);
+    this.#units = new Uint32Array(new Uint8Array(bytes.subarray(4, 4 + size)).buffer);
+    this.#strings = bytes.subarray(4 + size);
   }
 
   /**

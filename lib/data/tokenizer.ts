@@ -110,21 +110,18 @@ export class Tokenizer {
     });
   }
 
-  /** Whether `text` fits into `length` tokens with the end token, and which end of it does not. */
+  /** How many tokens `text` has, and which end of it `encode(text, length)` leaves out, from the first word it cuts. */
   fit(text: string, length: number): TextFit {
     checkLength(length);
     const tokens = this.tokenize(text).length;
     if (tokens < length) return { tokens, cutOff: "" };
-    // Longer prefixes never have fewer tokens by more than the last word can shrink, so the cut is found by bisection
-    // and then moved back to where the tokens agree with those of the whole text.
-    const characters = [...text];
-    let low = 0, high = characters.length;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (this.tokenize(characters.slice(0, middle).join("")).length < length) low = middle;
-      else high = middle - 1;
+    let start = 0, count = 0;
+    for (const word of text.matchAll(/\S+/g)) {
+      start = word.index;
+      count += this.tokenize(word[0]).length;
+      if (count >= length) break;
     }
-    return { tokens, cutOff: characters.slice(low).join("") };
+    return { tokens, cutOff: text.slice(start) };
   }
 
   #plain(text: string): number[] {

@@ -28,16 +28,19 @@ export interface UnigramModel {
  */
 export function parseUnigramModel(bytes: Uint8Array, where: string): UnigramModel {
   const pieces: Piece[] = [];
-  let charsmap: Uint8Array = new Uint8Array();
+  let charsmap: Uint8Array | undefined;
   try {
     // ModelProto: 1 = pieces, 2 = trainer settings, 3 = normaliser settings.
     for (const { field, value } of fields(bytes)) {
       if (field === 1) pieces.push(parsePiece(message(value)));
       else if (field === 2) checkTrainer(message(value));
       // NormalizerSpec: 2 = precompiled_charsmap.
-      else if (field === 3) charsmap = lastField(message(value), 2) ?? charsmap;
+      else if (field === 3) charsmap = lastField(message(value), 2) ?? new Uint8Array();
     }
     if (pieces.length === 0) throw new RangeError("it holds no pieces");
+    // It follows the pieces, so a file cut between two pieces lacks it.
+    if (charsmap === undefined) throw new RangeError("it holds no normaliser settings");
+    return { pieces, charsmap };
   } catch (error) {
     if (!(error instanceof RangeError || error instanceof TypeError)) throw error;
     throw new UserError(
@@ -45,7 +48,6 @@ export function parseUnigramModel(bytes: Uint8Array, where: string): UnigramMode
       "the file is damaged or of another kind: get the tokenizer folder again",
     );
   }
-  return { pieces, charsmap };
 }
 
 /** SentencePiece: 1 = text, 2 = score, 3 = type. */
@@ -93,6 +95,7 @@ function* fields(bytes: Uint8Array): Generator<{ field: number; value: number | 
   while (at < bytes.length) {
     const key = varint();
     const field = Math.floor(key / 8), wire = key % 8;
+    if (field === 0) throw new RangeError("a field has number 0");
     if (wire === 0) {
       yield { field, value: varint() };
       continue;

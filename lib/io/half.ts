@@ -65,7 +65,8 @@ export function decodeF32(bytes: Uint8Array<ArrayBuffer>, type: StorageType | "f
   if (bytes.byteLength % size !== 0) {
     throw new RangeError(`Cannot decode ${bytes.byteLength} bytes as ${type}: an element has ${size} bytes`);
   }
-  const { buffer, byteOffset, length } = bytes.byteOffset % size === 0 ? bytes : bytes.slice();
+  // A constructed copy: `slice` of a Node Buffer would share the unaligned memory.
+  const { buffer, byteOffset, length } = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
   const count = length / size;
   if (type === "f32") return new Float32Array(buffer, byteOffset, count);
   if (type === "f64") return new Float32Array(new Float64Array(buffer, byteOffset, count));

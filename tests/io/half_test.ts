@@ -76,6 +76,7 @@ Deno.test("decodeF32: bytes at odd addresses, all types", () => {
     odd.set(bytes, 1);
     const expected = type === "bf16" ? [0.5, -3, 65536, -0] : [...values];
     assert.deepEqual([...decodeF32(odd.subarray(1), type)], expected);
+    assert.deepEqual([...decodeF32(Buffer.from(odd.buffer, 1), type)], expected);
   }
   assert.throws(() => decodeF32(new Uint8Array(3), "f16"), RangeError);
 });
