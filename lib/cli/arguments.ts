@@ -56,8 +56,8 @@ function settingOf(name: string, values: readonly string[]): string {
   return `${name}=`;
 }
 
-/** Reads rewritten arguments: one YAML file at most, and settings. With nothing that names a model, the default preset. */
-export function configArguments(words: readonly string[]): ConfigArguments {
+/** Reads rewritten arguments: one YAML file at most, and settings. With nothing that names a model, the preset `fallback`. */
+export function configArguments(words: readonly string[], fallback = "default"): ConfigArguments {
   const problems: string[] = [];
   const overrides: Record<string, string> = {};
   const files: string[] = [];
@@ -77,5 +77,5 @@ export function configArguments(words: readonly string[]): ConfigArguments {
   const [fileName] = files;
   if (fileName !== undefined) return { fileName, overrides };
   const namesModel = ["preset", "model", "model_path", "model_name"].some((key) => Object.hasOwn(overrides, key));
-  return { overrides: namesModel ? overrides : { preset: "default", ...overrides } };
+  return { overrides: namesModel ? overrides : { preset: fallback, ...overrides } };
 }

@@ -105,7 +105,8 @@ const dataCheck = configCommand(
   "Check every clip and prompt of a dataset",
   "--data_root FOLDER [FILE.yaml] [--KEY VALUE]...",
   async ({ commands, terminal, ...environment }, words) => {
-    const { config } = await loadConfig(configArguments(words));
+    // A dataset is mostly meant for a released model, and the shape of the tiny default would warn of every clip.
+    const { config } = await loadConfig(configArguments(words, "5b-lora"));
     await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
     const { lines, notes, problems } = await commands.checkData(config);
     for (const line of lines) terminal.write(`${line}\n`);

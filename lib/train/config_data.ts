@@ -12,7 +12,7 @@ export interface DataConfig {
   readonly caption_column: string;
   /** List of clips, one path per line, below `data_root`. Default `videos.txt`. */
   readonly video_column: string;
-  /** List of first-frame images for image to video, below `data_root`. The first frame of each clip when unset. */
+  /** List of first-frame images for image to video, below `data_root`. When unset, images.txt where it exists, else the first frame of each clip. */
   readonly image_column?: string | undefined;
   /** Text put literally in front of every training prompt. */
   readonly id_token?: string | undefined;

@@ -149,7 +149,7 @@ function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) 
 function checkImages(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {
   if (config.model_type === "i2v") {
     if (config.image_column === undefined) {
-      findings.note("image_column", "not set: the first frame of each clip is its image");
+      findings.note("image_column", "not set: images.txt is used where it exists, else the first frame of each clip");
     }
     return;
   }

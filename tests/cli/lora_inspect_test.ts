@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync } from "node:fs";
 import { inspectLora, productNorm } from "../../lib/cli/lora_inspect.ts";
+import { openSafetensors } from "../../lib/io/safetensors.ts";
 import { referenceTest } from "../reference.ts";
 import { cli } from "./fakes.ts";
 
@@ -17,6 +18,29 @@ Deno.test("productNorm() is the norm of the product", () => {
     }
   }
   assert.ok(Math.abs(productNorm(a, b, rank) - Math.sqrt(square)) < 1e-12 * Math.sqrt(square));
+});
+
+/** Reads one tensor of whichever shard of a tiny pipeline's transformer holds it. */
+function baseWeight(folder: string, key: string): Float32Array {
+  const transformer = `${folder}/pipelines/tiny-5b/transformer`;
+  for (const name of readdirSync(transformer).filter((name) => name.endsWith(".safetensors"))) {
+    using shard = openSafetensors(`${transformer}/${name}`);
+    if (shard.tensors.has(key)) return shard.readF32(key);
+  }
+  return assert.fail(`no ${key}`);
+}
+
+referenceTest("inspectLora() gives the norm of what fusing changed in the library", (folder) => {
+  using fused = openSafetensors(`${folder}/lora/5b.safetensors`);
+  const modules = inspectLora(`${folder}/${files.plain}`).modules.filter(({ name }) => name.includes("blocks.1."));
+  assert.equal(modules.length, 4);
+  for (const { name, norm } of modules) {
+    const key = `${name.replace("transformer.", "")}.weight`;
+    const [before, after] = [baseWeight(folder, key), fused.readF32(`plain.fused1.0.${key}`)];
+    const changed = Math.sqrt(after.reduce((sum, value, i) => sum + (value - before[i]!) ** 2, 0));
+    // Weights and their fused form are stored in f32, which leaves about 1e-7 of each weight in the difference.
+    assert.ok(Math.abs(norm - changed) < 1e-5 * changed, `${name}: ${norm} ${changed}`);
+  }
 });
 
 const files = {
