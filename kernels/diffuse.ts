@@ -1,7 +1,7 @@
 /** The training objective: noised latents, the velocity target, the loss and its gradient. */
 import { type DType, foldGrid, type Launch, type Target } from "./kernel.ts";
 import { fours } from "./fours.ts";
-import { lanesPerRow, sumWorkgroup, THREADS, workgroupSlots } from "./reduce_lanes.ts";
+import { hasSubgroups, laneSums, sumWorkgroup, THREADS } from "./reduce_lanes.ts";
 import { finishSum } from "./reduce.ts";
 import { buildKernel, unroll } from "./wgsl.ts";
 
@@ -70,11 +70,10 @@ export function velocityLoss(
   spec: { readonly v: DType; readonly dv: DType },
   { batch, elements }: SampleShape,
 ): Launch {
-  const lanes = lanesPerRow(target);
   return {
     kernel: buildKernel({
       name: "velocity_loss",
-      spec: { ...spec, lanes },
+      spec: { ...spec, subgroups: hasSubgroups(target) },
       params: [...PARAMS, "factor:f32"],
       buffers: [
         { name: "prediction", dtype: spec.v },
@@ -84,7 +83,7 @@ export function velocityLoss(
         { name: "partials", dtype: "f32" },
       ],
       workgroupSize: THREADS,
-      declarations: workgroupSlots(lanes),
+      declarations: laneSums(target),
       body: `${LOCATE}
   var sum = vec4f(0);
 ${
@@ -92,7 +91,7 @@ ${
     sum = sum + d * d;
     store_dv(at, d * (params.factor * k.z));`)
       }
-${sumWorkgroup(lanes, "sum")}
+${sumWorkgroup("sum")}
   if (li == 0u && live) { store_partials(wg, total); }`,
     }),
     params: [elements / 4, chunks(elements), batch, 2 / elements],

@@ -1,6 +1,6 @@
 /** Layer norm of queries and keys over the 64 channels of each head, followed by the rotation of video rows. */
 import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "./kernel.ts";
-import { lanesPerRow, sumLanes, THREADS } from "./reduce_lanes.ts";
+import { hasSubgroups, LANES, laneSums, sumWorkgroup, THREADS } from "./reduce_lanes.ts";
 import { buildKernel, unroll } from "./wgsl.ts";
 
 /** Channels of a head in every CogVideoX model. */
@@ -35,69 +35,53 @@ function tables(rotate: boolean): BufferSpec[] {
   return rotate ? [{ name: "cosines", dtype: "f32" }, { name: "sines", dtype: "f32" }] : [];
 }
 
-/**
- * Lane l of 8 owns channels 8l..8l+7, that is two vectors and the four rotation pairs of one vector of the tables; a thread
- * alone owns all sixteen vectors and eight table vectors.
- */
-const vectors = (lanes: 1 | 8): number => HEAD_VECTORS / lanes;
-const each = (lanes: 1 | 8, line: (j: number) => string): string => unroll(vectors(lanes), line);
+/** Lane l of 8 owns channels 8l..8l+7: two vectors, whose four rotation pairs are one vector of the tables. */
+const VECTORS = HEAD_VECTORS / LANES;
+const each = (line: (j: number) => string): string => unroll(VECTORS, line);
 
-/** `video`, the angles of this row, and helpers that rotate two vectors forward or back. */
-function loadAngles(lanes: 1 | 8): string {
-  return `  let n = row % params.sequence;
+/** The angles of this lane's pairs in this row; text rows get the identity. */
+const LOAD_ANGLES = `
+  let n = row % params.sequence;
   let video = n >= params.text_rows;
-  let angle_row = (max(n, params.text_rows) - params.text_rows) * 8u + l * ${vectors(lanes) / 2}u;
-${
-    unroll(vectors(lanes) / 2, (t) =>
-      `  let cos${t} = select(vec4f(1), load_cosines(angle_row + ${t}u), video);
-  let sin${t} = select(vec4f(0), load_sines(angle_row + ${t}u), video);`)
-  }`;
-}
+  let angle_at = (max(n, params.text_rows) - params.text_rows) * ${LANES}u + l;
+  let cosine = select(vec4f(1), load_cosines(angle_at), video);
+  let sine = select(vec4f(0), load_sines(angle_at), video);`;
 
 /** y = x rotated by +angle (sign 1) or -angle (sign -1) in the pairs (x, y) and (z, w). */
 const ROTATE = `fn rotate(v: vec4f, c: vec2f, s: vec2f) -> vec4f {
   return vec4f(v.x * c.x - v.y * s.x, v.x * s.x + v.y * c.x, v.z * c.y - v.w * s.y, v.z * s.y + v.w * c.y);
 }`;
 
-const half = (j: number): string => (j % 2 === 0 ? "xy" : "zw");
-const forward = (j: number, v: string): string => `rotate(${v}, cos${j >> 1}.${half(j)}, sin${j >> 1}.${half(j)})`;
-const back = (j: number, v: string): string => `rotate(${v}, cos${j >> 1}.${half(j)}, -sin${j >> 1}.${half(j)})`;
+const half = (j: number): string => (j === 0 ? "xy" : "zw");
+const forward = (j: number, v: string): string => `rotate(${v}, cosine.${half(j)}, sine.${half(j)})`;
+const back = (j: number, v: string): string => `rotate(${v}, cosine.${half(j)}, -sine.${half(j)})`;
 
-/** Loads the row's head into v0.. and leaves `mean` subtracted and `rs` = 1 / sqrt(var + eps); two passes over registers. */
-function normalise(lanes: 1 | 8): string {
-  return `${each(lanes, (j) => `    var v${j} = load_x(at + ${j}u);`)}
-    var sum = dot(${each(lanes, (j) => `v${j}`).replaceAll("\n", " + ")}, vec4f(1));
-    ${sumLanes(lanes, "sum")}
-    let mean = sum / ${HEAD_CHANNELS}.0;
-${each(lanes, (j) => `    v${j} = v${j} - mean;`)}
-    var square = ${each(lanes, (j) => `dot(v${j}, v${j})`).replaceAll("\n", " + ")};
-    ${sumLanes(lanes, "square")}
-    let rs = inverseSqrt(square / ${HEAD_CHANNELS}.0 + params.eps);`;
-}
+/** Loads the row's head into v0 and v1, takes the mean off and leaves `rs` = 1 / sqrt(var + eps): two passes over registers. */
+const NORMALISE = `
+${each((j) => `    var v${j} = load_x(at + ${j}u);`)}
+    let mean = lane_sum(dot(v0 + v1, vec4f(1)), li) / ${HEAD_CHANNELS}.0;
+${each((j) => `    v${j} = v${j} - mean;`)}
+    let rs = inverseSqrt(lane_sum(dot(v0, v0) + dot(v1, v1), li) / ${HEAD_CHANNELS}.0 + params.eps);`;
 
-/** Lane, row and first vector of the lane. A row past the end is clamped, so that all lanes reach the shuffles. */
-function locate(lanes: 1 | 8): string {
-  return `  let group = gid / ${lanes}u;
-  let l = gid % ${lanes}u;
+/** A row past the end is clamped instead of left, so that all lanes reach the sums. */
+const LOCATE = `
+  let group = gid / ${LANES}u;
+  let l = gid % ${LANES}u;
   let live = group < params.rows;
   let row = min(group, params.rows - 1u);
-  let own = l * ${vectors(lanes)}u;`;
-}
+  let own = l * ${VECTORS}u;`;
 
 /**
  * y = rotate(xhat * gamma + beta) per row and head. Buffers: x, gamma, beta, y and, when rotating, cos and sin
  * (f32 [video rows, 32]; pair k rotates channels 2k and 2k+1).
  */
 export function headNorm(target: Target, spec: HeadNormSpec, shape: HeadNormShape): Launch {
-  const lanes = lanesPerRow(target);
   const { dtype, param, rotate } = spec;
-  const affine = (j: number) => `v${j} * rs * load_gamma(own + ${j}u) + load_beta(own + ${j}u)`;
-  const hoisted = (j: number) => `v${j} * rs * gamma${j} + beta${j}`;
-  const value = lanes === 8 ? hoisted : affine;
+  const value = (j: number) => `v${j} * rs * gamma${j} + beta${j}`;
   return {
     kernel: buildKernel({
       name: "head_norm",
-      spec: { dtype, param, rotate, lanes },
+      spec: { dtype, param, rotate, subgroups: hasSubgroups(target) },
       params: PARAMS,
       buffers: [
         { name: "x", dtype },
@@ -107,37 +91,32 @@ export function headNorm(target: Target, spec: HeadNormSpec, shape: HeadNormShap
         ...tables(rotate),
       ],
       workgroupSize: THREADS,
-      declarations: rotate ? ROTATE : "",
-      body: `${locate(lanes)}
-${rotate ? loadAngles(lanes) : ""}
-${
-        lanes === 8
-          ? each(lanes, (j) => `  let gamma${j} = load_gamma(own + ${j}u); let beta${j} = load_beta(own + ${j}u);`)
-          : ""
-      }
+      declarations: laneSums(target) + (rotate ? `\n${ROTATE}` : ""),
+      body: `${LOCATE}
+${rotate ? LOAD_ANGLES : ""}
+${each((j) => `  let gamma${j} = load_gamma(own + ${j}u); let beta${j} = load_beta(own + ${j}u);`)}
   for (var h = 0u; h < params.heads; h++) {
     let at = (row * params.heads + h) * ${HEAD_VECTORS}u + own;
-${normalise(lanes)}
+${NORMALISE}
     if (live) {
-${each(lanes, (j) => `      store_y(at + ${j}u, ${rotate ? forward(j, value(j)) : value(j)});`)}
+${each((j) => `      store_y(at + ${j}u, ${rotate ? forward(j, value(j)) : value(j)});`)}
     }
   }`,
     }),
     params: paramValues(shape),
-    grid: foldGrid(Math.ceil(shape.rows * lanes / THREADS)),
+    grid: foldGrid(Math.ceil(shape.rows * LANES / THREADS)),
     flops: 14 * shape.rows * shape.heads * HEAD_CHANNELS,
   };
 }
 
 /** Gradient of {@linkcode headNorm} in x. Buffers: x (before the norm), gamma, g, dx and, when rotating, cos and sin. */
 export function headNormBackward(target: Target, spec: HeadNormSpec, shape: HeadNormShape): Launch {
-  const lanes = lanesPerRow(target);
   const { dtype, param, rotate } = spec;
   const gradient = (j: number) => rotate ? back(j, `load_g(at + ${j}u)`) : `load_g(at + ${j}u)`;
   return {
     kernel: buildKernel({
       name: "head_norm_backward",
-      spec: { dtype, param, rotate, lanes },
+      spec: { dtype, param, rotate, subgroups: hasSubgroups(target) },
       params: PARAMS,
       buffers: [
         { name: "x", dtype },
@@ -147,26 +126,23 @@ export function headNormBackward(target: Target, spec: HeadNormSpec, shape: Head
         ...tables(rotate),
       ],
       workgroupSize: THREADS,
-      declarations: rotate ? ROTATE : "",
-      body: `${locate(lanes)}
-${rotate ? loadAngles(lanes) : ""}
-${lanes === 8 ? each(lanes, (j) => `  let gamma${j} = load_gamma(own + ${j}u);`) : ""}
+      declarations: laneSums(target) + (rotate ? `\n${ROTATE}` : ""),
+      body: `${LOCATE}
+${rotate ? LOAD_ANGLES : ""}
+${each((j) => `  let gamma${j} = load_gamma(own + ${j}u);`)}
   for (var h = 0u; h < params.heads; h++) {
     let at = (row * params.heads + h) * ${HEAD_VECTORS}u + own;
-${normalise(lanes)}
-${each(lanes, (j) => `    let w${j} = ${gradient(j)} * ${lanes === 8 ? `gamma${j}` : `load_gamma(own + ${j}u)`};`)}
-    var first = dot(${each(lanes, (j) => `w${j}`).replaceAll("\n", " + ")}, vec4f(1));
-    var second = ${each(lanes, (j) => `dot(w${j}, v${j})`).replaceAll("\n", " + ")};
-    ${sumLanes(lanes, "first", "second")}
-    let a = first / ${HEAD_CHANNELS}.0;
-    let d = second * rs * rs / ${HEAD_CHANNELS}.0;
+${NORMALISE}
+${each((j) => `    let w${j} = ${gradient(j)} * gamma${j};`)}
+    let a = lane_sum(dot(w0 + w1, vec4f(1)), li) / ${HEAD_CHANNELS}.0;
+    let d = lane_sum(dot(w0, v0) + dot(w1, v1), li) * rs * rs / ${HEAD_CHANNELS}.0;
     if (live) {
-${each(lanes, (j) => `      store_dx(at + ${j}u, rs * (w${j} - a - v${j} * d));`)}
+${each((j) => `      store_dx(at + ${j}u, rs * (w${j} - a - v${j} * d));`)}
     }
   }`,
     }),
     params: paramValues(shape),
-    grid: foldGrid(Math.ceil(shape.rows * lanes / THREADS)),
+    grid: foldGrid(Math.ceil(shape.rows * LANES / THREADS)),
     flops: 22 * shape.rows * shape.heads * HEAD_CHANNELS,
   };
 }
@@ -190,58 +166,59 @@ export function headNormColumns(
   spec: { readonly dtype: DType; readonly rotate: boolean },
   shape: HeadNormShape,
 ): Launch {
-  const lanes = lanesPerRow(target);
   const { dtype, rotate } = spec;
   const parts = headNormParts(shape);
   const gradient = (j: number) => rotate ? back(j, `load_g(at + ${j}u)`) : `load_g(at + ${j}u)`;
   return {
     kernel: buildKernel({
       name: "head_norm_columns",
-      spec: { dtype, rotate, lanes },
+      spec: { dtype, rotate, subgroups: hasSubgroups(target) },
       params: [...PARAMS, "parts", "length"],
       buffers: [{ name: "x", dtype }, { name: "g", dtype }, { name: "partials", dtype: "f32" }, ...tables(rotate)],
       workgroupSize: THREADS,
-      declarations: rotate ? ROTATE : "",
-      body: `  let part = gid / ${lanes}u;
-  let l = gid % ${lanes}u;
-  let own = l * ${vectors(lanes)}u;
-${each(lanes, (j) => `  var gamma${j} = vec4f(0); var beta${j} = vec4f(0);`)}
+      declarations: laneSums(target) + (rotate ? `\n${ROTATE}` : ""),
+      body: `  let part = gid / ${LANES}u;
+  let l = gid % ${LANES}u;
+  let own = l * ${VECTORS}u;
+${each((j) => `  var gamma${j} = vec4f(0); var beta${j} = vec4f(0);`)}
   for (var i = 0u; i < params.length; i++) {
   let live = select(0.0, 1.0, part < params.parts && part * params.length + i < params.rows);
   let row = min(part * params.length + i, params.rows - 1u);
-${rotate ? loadAngles(lanes) : ""}
+${rotate ? LOAD_ANGLES : ""}
   for (var h = 0u; h < params.heads; h++) {
     let at = (row * params.heads + h) * ${HEAD_VECTORS}u + own;
-${normalise(lanes)}
+${NORMALISE}
 ${
-        each(lanes, (j) =>
+        each((j) =>
           `    let g${j} = ${gradient(j)} * live;
     gamma${j} = gamma${j} + g${j} * v${j} * rs;
-    beta${j} = beta${j} + g${j};`)
+    beta${j} = beta${j} + g${j};`
+        )
       }
   }
   }
   if (part < params.parts) {
 ${
-        each(lanes, (j) =>
+        each((j) =>
           `    store_partials(part * ${2 * HEAD_VECTORS}u + own + ${j}u, gamma${j});
-    store_partials(part * ${2 * HEAD_VECTORS}u + ${HEAD_VECTORS}u + own + ${j}u, beta${j});`)
+    store_partials(part * ${2 * HEAD_VECTORS}u + ${HEAD_VECTORS}u + own + ${j}u, beta${j});`
+        )
       }
   }`,
     }),
     params: [...paramValues(shape), parts, rowsPerPart(shape.rows)],
-    grid: foldGrid(Math.ceil(parts * lanes / THREADS)),
+    grid: foldGrid(Math.ceil(parts * LANES / THREADS)),
     flops: 14 * shape.rows * shape.heads * HEAD_CHANNELS,
   };
 }
 
 /** Second stage: dGamma += and dBeta +=, both f32 [64]. Buffers: partials, dGamma, dBeta. */
-export function headNormParameters(_target: Target, shape: HeadNormShape): Launch {
+export function headNormParameters(target: Target, shape: HeadNormShape): Launch {
   const parts = headNormParts(shape);
   return {
     kernel: buildKernel({
       name: "head_norm_parameters",
-      spec: {},
+      spec: { subgroups: hasSubgroups(target) },
       params: ["parts"],
       buffers: [
         { name: "partials", dtype: "f32" },
@@ -249,16 +226,18 @@ export function headNormParameters(_target: Target, shape: HeadNormShape): Launc
         { name: "d_beta", dtype: "f32" },
       ],
       workgroupSize: THREADS,
+      declarations: laneSums(target),
       body: `
-  if (gid < ${2 * HEAD_VECTORS}u) {
-    var sum = vec4f(0);
-    for (var i = 0u; i < params.parts; i++) { sum = sum + load_partials(i * ${2 * HEAD_VECTORS}u + gid); }
-    if (gid < ${HEAD_VECTORS}u) { store_d_gamma(gid, load_d_gamma(gid) + sum); }
-    else { store_d_beta(gid - ${HEAD_VECTORS}u, load_d_beta(gid - ${HEAD_VECTORS}u) + sum); }
+  var sum = vec4f(0);
+  for (var i = li; i < params.parts; i += ${THREADS}u) { sum = sum + load_partials(i * ${2 * HEAD_VECTORS}u + wg); }
+${sumWorkgroup("sum")}
+  if (li == 0u) {
+    if (wg < ${HEAD_VECTORS}u) { store_d_gamma(wg, load_d_gamma(wg) + total); }
+    else { store_d_beta(wg - ${HEAD_VECTORS}u, load_d_beta(wg - ${HEAD_VECTORS}u) + total); }
   }`,
     }),
     params: [parts],
-    grid: [1, 1, 1],
+    grid: [2 * HEAD_VECTORS, 1, 1],
     flops: parts * 2 * HEAD_CHANNELS,
   };
 }

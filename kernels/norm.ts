@@ -2,7 +2,7 @@
 import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "./kernel.ts";
 import { fours } from "./fours.ts";
 import { GROUP_ROWS, locateRows, ROW_PARAMS, rowGroups, type SegmentRows } from "./norm_rows.ts";
-import { lanesPerRow, sumLanes, THREADS } from "./reduce_lanes.ts";
+import { hasSubgroups, LANES, laneSums, THREADS } from "./reduce_lanes.ts";
 import { buildKernel, unroll } from "./wgsl.ts";
 
 /** Shape of a layer norm; the last five are element counts inside one row of the modulation tensor. */
@@ -29,13 +29,41 @@ const LOCATE_MODULATION = `
   let shift_at = b * params.stride4 + select(params.shift_video4, params.shift_text4, text);
   let scale_at = b * params.stride4 + select(params.scale_video4, params.scale_text4, text);`;
 
-const locateLanes = (lanes: 1 | 8): string => `${locateRows(`gid / ${lanes}u`)}\n  let l = gid % ${lanes}u;`;
+const LOCATE = `${locateRows(`gid / ${LANES}u`)}\n  let l = gid % ${LANES}u;`;
 const each = (line: (i: number) => string): string => unroll(GROUP_ROWS, line);
 /** One component per row of the group: `vec4f(f(0), f(1), f(2), f(3))`. */
 const packed = (f: (i: number) => string): string => `vec4f(${unroll(GROUP_ROWS, f, ", ")})`;
 const component = (i: number): string => "xyzw"[i]!;
-const columns = (lanes: number, body: string): string =>
-  `  for (var c = l; c < params.width4; c += ${lanes}u) {\n${body}\n  }`;
+const columns = (body: string, first = "l"): string =>
+  `  for (var c = ${first}; c < params.width4; c += ${LANES}u) {\n${body}\n  }`;
+
+/**
+ * `mean` and `square` (sum of squared distances from it) of the four rows in one pass over memory. Every component of every lane
+ * measures its values from its own first one, o, and keeps S = sum(x - o) and Q = sum((x - o)^2); its share of the squares is
+ * Q - S^2 / n + n (o + S / n - mean)^2. The subtraction cannot cancel badly as a far-off o is itself part of the row: the error
+ * relative to the result stays below about 2n roundings, n = width / 32.
+ */
+const STATISTICS = `
+  let n = select(0.0, f32((params.width4 + ${LANES - 1}u - l) / ${LANES}u), l < params.width4);
+  let share = 1.0 / max(n, 1.0);
+  let origin_at = min(l, params.width4 - 1u);
+${each((i) => `  let o${i} = load_x(row${i} * params.width4 + origin_at); var s${i} = vec4f(0); var q${i} = vec4f(0);`)}
+${
+  columns(
+    each((i) =>
+      `    { let v = load_x(row${i} * params.width4 + c) - o${i}; s${i} = s${i} + v; q${i} = q${i} + v * v; }`
+    ),
+    `l + ${LANES}u`,
+  )
+}
+  let mean = lane_sum4(${packed((i) => `dot(o${i} * n + s${i}, vec4f(1))`)}, li) * params.inverse_width;
+${
+  each((i) =>
+    `  let d${i} = o${i} + s${i} * share - mean.${component(i)};
+  q${i} = q${i} - s${i} * s${i} * share + n * d${i} * d${i};`
+  )
+}
+  let square = lane_sum4(${packed((i) => `dot(q${i}, vec4f(1))`)}, li);`;
 
 /**
  * y = (xhat * gamma + beta) * (1 + scale) + shift with xhat = (x - mean) / sqrt(var + eps) over the channels of a row, biased
@@ -47,7 +75,6 @@ export function layerNorm(
   spec: { readonly x: DType; readonly y: DType; readonly param: DType; readonly modulated: boolean },
   shape: LayerNormShape,
 ): Launch {
-  const lanes = lanesPerRow(target);
   const { params, groups } = rowGroups(shape);
   const buffers: BufferSpec[] = [
     { name: "x", dtype: spec.x },
@@ -66,31 +93,16 @@ export function layerNorm(
   return {
     kernel: buildKernel({
       name: "layer_norm",
-      spec: { x: spec.x, y: spec.y, param: spec.param, modulated: spec.modulated, lanes },
+      spec: { x: spec.x, y: spec.y, param: spec.param, modulated: spec.modulated, subgroups: hasSubgroups(target) },
       params: [...ROW_PARAMS, "width4", "inverse_width:f32", "eps:f32", ...MODULATION_PARAMS],
       buffers,
       workgroupSize: THREADS,
-      body: `${locateLanes(lanes)}${spec.modulated ? LOCATE_MODULATION : ""}
-${each((i) => `  var t${i} = vec4f(0);`)}
-${columns(lanes, each((i) => `    t${i} = t${i} + load_x(row${i} * params.width4 + c);`))}
-  var sum = ${packed((i) => `dot(t${i}, vec4f(1))`)};
-${sumLanes(lanes, "sum")}
-  let mean = sum * params.inverse_width;
-${each((i) => `  var q${i} = vec4f(0);`)}
-${
-        columns(
-          lanes,
-          each((i) =>
-            `    { let v = load_x(row${i} * params.width4 + c) - mean.${component(i)}; q${i} = q${i} + v * v; }`
-          ),
-        )
-      }
-  var square = ${packed((i) => `dot(q${i}, vec4f(1))`)};
-${sumLanes(lanes, "square")}
+      declarations: laneSums(target),
+      body: `${LOCATE}${spec.modulated ? LOCATE_MODULATION : ""}
+${STATISTICS}
   let rs = inverseSqrt(square * params.inverse_width + params.eps);
 ${
         columns(
-          lanes,
           `${affine}\n` + each((i) =>
             `    if (live${i}) {
       let at = row${i} * params.width4 + c;
@@ -104,7 +116,7 @@ ${each((i) => `    if (live${i}) { store_stats(row${i}, vec4f(mean.${component(i
   }`,
     }),
     params: [...params, fours("width", shape.width), 1 / shape.width, shape.eps, ...modulationValues(shape)],
-    grid: foldGrid(Math.ceil(groups * lanes / THREADS)),
+    grid: foldGrid(Math.ceil(groups * LANES / THREADS)),
     flops: 8 * shape.rows * shape.width,
   };
 }
@@ -125,7 +137,6 @@ export function layerNormBackward(
   },
   shape: LayerNormShape,
 ): Launch {
-  const lanes = lanesPerRow(target);
   const { params, groups } = rowGroups(shape);
   const buffers: BufferSpec[] = [
     { name: "x", dtype: spec.x },
@@ -145,15 +156,15 @@ export function layerNormBackward(
   return {
     kernel: buildKernel({
       name: "layer_norm_backward",
-      spec: { ...spec, lanes },
+      spec: { ...spec, subgroups: hasSubgroups(target) },
       params: [...ROW_PARAMS, "width4", "inverse_width:f32", ...MODULATION_PARAMS],
       buffers,
       workgroupSize: THREADS,
-      body: `${locateLanes(lanes)}${spec.modulated ? LOCATE_MODULATION : ""}
+      declarations: laneSums(target),
+      body: `${LOCATE}${spec.modulated ? LOCATE_MODULATION : ""}
 ${each((i) => `  let stats${i} = load_stats(row${i});\n  var p${i} = vec4f(0);\n  var q${i} = vec4f(0);`)}
 ${
         columns(
-          lanes,
           `${weight}\n` + each((i) =>
             `    {
       ${load(i)}
@@ -163,14 +174,10 @@ ${
           ),
         )
       }
-  var sum = ${packed((i) => `dot(p${i}, vec4f(1))`)};
-  var product = ${packed((i) => `dot(q${i}, vec4f(1))`)};
-${sumLanes(lanes, "sum", "product")}
-  sum = sum * params.inverse_width;
-  product = product * params.inverse_width;
+  let sum = lane_sum4(${packed((i) => `dot(p${i}, vec4f(1))`)}, li) * params.inverse_width;
+  let product = lane_sum4(${packed((i) => `dot(q${i}, vec4f(1))`)}, li) * params.inverse_width;
 ${
         columns(
-          lanes,
           `${weight}\n` + each((i) =>
             `    if (live${i}) {
       ${load(i)}
@@ -182,7 +189,7 @@ ${
       }`,
     }),
     params: [...params, fours("width", shape.width), 1 / shape.width, ...modulationValues(shape)],
-    grid: foldGrid(Math.ceil(groups * lanes / THREADS)),
+    grid: foldGrid(Math.ceil(groups * LANES / THREADS)),
     flops: 14 * shape.rows * shape.width,
   };
 }
@@ -193,29 +200,26 @@ export function rmsNorm(
   spec: { readonly x: DType; readonly y: DType; readonly param: DType },
   shape: { readonly rows: number; readonly width: number; readonly eps: number },
 ): Launch {
-  const lanes = lanesPerRow(target);
   const { params, groups } = rowGroups({ rows: shape.rows, sequence: shape.rows, textRows: 0 });
   return {
     kernel: buildKernel({
       name: "rms_norm",
-      spec: { ...spec, lanes },
+      spec: { ...spec, subgroups: hasSubgroups(target) },
       params: [...ROW_PARAMS, "width4", "inverse_width:f32", "eps:f32"],
       buffers: [{ name: "x", dtype: spec.x }, { name: "gamma", dtype: spec.param }, { name: "y", dtype: spec.y }],
       workgroupSize: THREADS,
-      body: `${locateLanes(lanes)}
+      declarations: laneSums(target),
+      body: `${LOCATE}
 ${each((i) => `  var q${i} = vec4f(0);`)}
 ${
         columns(
-          lanes,
           each((i) => `    { let v = load_x(row${i} * params.width4 + c); q${i} = q${i} + v * v; }`),
         )
       }
-  var square = ${packed((i) => `dot(q${i}, vec4f(1))`)};
-${sumLanes(lanes, "square")}
+  let square = lane_sum4(${packed((i) => `dot(q${i}, vec4f(1))`)}, li);
   let rs = inverseSqrt(square * params.inverse_width + params.eps);
 ${
         columns(
-          lanes,
           "    let gamma = load_gamma(c);\n" + each((i) =>
             `    if (live${i}) {
       let at = row${i} * params.width4 + c;
@@ -226,7 +230,7 @@ ${
       }`,
     }),
     params: [...params, fours("width", shape.width), 1 / shape.width, shape.eps],
-    grid: foldGrid(Math.ceil(groups * lanes / THREADS)),
+    grid: foldGrid(Math.ceil(groups * LANES / THREADS)),
     flops: 4 * shape.rows * shape.width,
   };
 }

@@ -1,7 +1,7 @@
 /** Adam and AdamW over flat f32 buffers, and the norm clipping and overflow check that precede them. */
 import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "./kernel.ts";
 import { fours } from "./fours.ts";
-import { lanesPerRow, THREADS, workgroupSlots } from "./reduce_lanes.ts";
+import { hasSubgroups, laneSums, THREADS } from "./reduce_lanes.ts";
 import { sumSlots } from "./reduce.ts";
 import { buildKernel, NON_FINITE, unroll } from "./wgsl.ts";
 
@@ -36,16 +36,15 @@ export function clipControl(
   target: Target,
   shape: { readonly slots: number; readonly maxNorm: number },
 ): Launch {
-  const lanes = lanesPerRow(target);
   return {
     kernel: buildKernel({
       name: "clip_control",
-      spec: { lanes },
+      spec: { subgroups: hasSubgroups(target) },
       params: ["slots", "max_norm:f32"],
       buffers: ["partials", "loss", "state", "control"].map((name) => ({ name, dtype: "f32" })),
       workgroupSize: THREADS,
-      declarations: `${NON_FINITE}\n${workgroupSlots(lanes)}`,
-      body: `${sumSlots(lanes)}
+      declarations: `${NON_FINITE}\n${laneSums(target)}`,
+      body: `${sumSlots()}
   if (li == 0u) {
     let inverse_scale = load_state(0u).w;
     let squares = dot(total, vec4f(1));

@@ -2,7 +2,7 @@
 import { type DType, foldGrid, type Launch, type Target } from "./kernel.ts";
 import { fours } from "./fours.ts";
 import { columnPartials, columnParts, type ColumnShape, finishColumns, partialElements } from "./reduce_columns.ts";
-import { lanesPerRow, sumWorkgroup, THREADS, workgroupSlots } from "./reduce_lanes.ts";
+import { hasSubgroups, laneSums, sumWorkgroup, THREADS } from "./reduce_lanes.ts";
 import { buildKernel, unroll } from "./wgsl.ts";
 
 function matrixShape({ rows, width }: { rows: number; width: number }): ColumnShape {
@@ -103,16 +103,15 @@ export function sumOfSquares(
   spec: { readonly x: DType },
   shape: { readonly elements: number; readonly slot: number },
 ): Launch {
-  const lanes = lanesPerRow(target);
   const slots = squareSlots(shape.elements);
   return {
     kernel: buildKernel({
       name: "sum_of_squares",
-      spec: { x: spec.x, lanes },
+      spec: { x: spec.x, subgroups: hasSubgroups(target) },
       params: ["count4", "slots", "slot"],
       buffers: [{ name: "x", dtype: spec.x }, { name: "partials", dtype: "f32" }],
       workgroupSize: THREADS,
-      declarations: workgroupSlots(lanes),
+      declarations: laneSums(target),
       body: `
 ${unroll(4, (i) => `  var s${i} = vec4f(0);`)}
   let start = wg * ${THREADS * VECTORS_PER_THREAD}u + li;
@@ -124,7 +123,7 @@ ${
       }
   }
   var sum = (s0 + s1) + (s2 + s3);
-${sumWorkgroup(lanes, "sum")}
+${sumWorkgroup("sum")}
   if (li == 0u && wg < params.slots) { store_partials(params.slot + wg, total); }`,
     }),
     params: [shape.elements / 4, slots, shape.slot],
@@ -134,24 +133,23 @@ ${sumWorkgroup(lanes, "sum")}
 }
 
 /** Statements that add `params.slots` vectors of `partials` into `total` of thread 0, for kernels of one workgroup. */
-export function sumSlots(lanes: 1 | 8): string {
+export function sumSlots(): string {
   return `  var sum = vec4f(0);
   for (var i = li; i < params.slots; i += ${THREADS}u) { sum = sum + load_partials(i); }
-${sumWorkgroup(lanes, "sum")}`;
+${sumWorkgroup("sum")}`;
 }
 
 /** out[0] = scale * sum of all partials (f32 [slots, 4]); out[1..3] = 0. Buffers: partials, out (f32 [4]). */
 export function finishSum(target: Target, shape: { readonly slots: number; readonly scale: number }): Launch {
-  const lanes = lanesPerRow(target);
   return {
     kernel: buildKernel({
       name: "finish_sum",
-      spec: { lanes },
+      spec: { subgroups: hasSubgroups(target) },
       params: ["slots", "scale:f32"],
       buffers: [{ name: "partials", dtype: "f32" }, { name: "out", dtype: "f32" }],
       workgroupSize: THREADS,
-      declarations: workgroupSlots(lanes),
-      body: `${sumSlots(lanes)}
+      declarations: laneSums(target),
+      body: `${sumSlots()}
   if (li == 0u) { store_out(0u, vec4f(dot(total, vec4f(1)) * params.scale, 0, 0, 0)); }`,
     }),
     params: [shape.slots, shape.scale],
