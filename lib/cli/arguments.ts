@@ -56,7 +56,10 @@ function settingOf(name: string, values: readonly string[]): string {
   return `${name}=`;
 }
 
-/** Reads rewritten arguments: one YAML file at most, and settings. With nothing that names a model, the preset `fallback`. */
+/**
+ * Reads rewritten arguments: one YAML file at most, and settings. With nothing that names a model, the preset
+ * `fallback`.
+ */
 export function configArguments(words: readonly string[], fallback = "default"): ConfigArguments {
   const problems: string[] = [];
   const overrides: Record<string, string> = {};

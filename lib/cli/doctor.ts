@@ -95,7 +95,8 @@ async function checkAdapter(
     return [{ name, status: "problem", found: "WebGPU finds no adapter", remedy }];
   }
   const { description, vendor, engine, software, subgroups, features, limits } = report;
-  const label = `${description}${vendor === "" ? "" : ` (${vendor})`}, engine ${engine}`;
+  // Some drivers give a bare PCI number for the vendor, which says nothing beside the name of the card.
+  const label = `${description}${/^\d*$/.test(vendor) ? "" : ` (${vendor})`}, engine ${engine}`;
   const groups = subgroups.max > 0 ? `${subgroups.min} to ${subgroups.max} lanes` : "none";
   const figures = Object.entries(limits).map(([key, value]) =>
     `${key} ${/Size$/.test(key) ? formatBytes(value) : value}`

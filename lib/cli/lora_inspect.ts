@@ -72,7 +72,10 @@ function readModule(
   return { name, rank: rank!, inFeatures: inFeatures!, outFeatures: outFeatures!, dtype: down.dtype, alpha, norm };
 }
 
-/** Frobenius norm of B * A without the product: the sum over (A * A^T) and (B^T * B), both rank x rank, element by element. */
+/**
+ * Frobenius norm of B * A without the product: the sum over (A * A^T) and (B^T * B), both rank x rank, element by
+ * element.
+ */
 export function productNorm(a: Float32Array, b: Float32Array, rank: number): number {
   const [inFeatures, outFeatures] = [a.length / rank, b.length / rank];
   const gramB = new Float64Array(rank * rank);
@@ -94,7 +97,10 @@ export function productNorm(a: Float32Array, b: Float32Array, rank: number): num
   return Math.sqrt(Math.max(0, square));
 }
 
-/** Reads alpha where diffusers looks for it: JSON in the metadata entry `lora_adapter_metadata`, keys prefixed by the model part. */
+/**
+ * Reads alpha where diffusers looks for it: JSON in the metadata entry `lora_adapter_metadata`, keys prefixed by the
+ * model part.
+ */
 function readAlpha(file: SafetensorsFile): (name: string) => number | undefined {
   const text = file.metadata.get("lora_adapter_metadata");
   if (text === undefined) return () => undefined;

@@ -99,7 +99,9 @@ export async function ensureSystem(print: (line: string) => void, system: System
   print(`Installed ${packages.join(", ")}`);
 }
 
-/** Words in front of apt-get that give it the rights it needs, or undefined when it cannot have them without a question. */
+/**
+ * Words in front of apt-get that give it the rights it needs, or undefined when it cannot have them without a question.
+ */
 async function aptPrefix(system: System): Promise<string[] | undefined> {
   if (system.os !== "linux" || !system.exists("/usr/bin/apt-get")) return undefined;
   if (system.isRoot) return [];

@@ -27,7 +27,7 @@ import {
 import { type ConfigText, fetchPreset, readPreset } from "./config_presets.ts";
 import { applyRules } from "./config_rules.ts";
 import type { ConfigInput } from "./config_schema.ts";
-import { readOverrides, readYaml, type Source } from "./config_sources.ts";
+import { placeOf, readOverrides, readYaml, type Source } from "./config_sources.ts";
 
 /** Everything a training run depends on. Keys are the names of the original trainer's command line. */
 export interface TrainConfig
@@ -92,9 +92,7 @@ export function resolveConfig(text: string, options: ParseOptions = {}): Resolve
   } else {
     for (const { severity, key, message } of applyRules(config, (key) => entries.has(key))) {
       if (checked.wrong.has(key)) continue;
-      const where = entries.get(key)?.where;
-      const line = where === undefined ? `${key}: ${message}` : `${where} ${key}: ${message}`;
-      (severity === "error" ? problems : notes).push(line);
+      (severity === "error" ? problems : notes).push(`${placeOf(key, entries.get(key)?.where)}: ${message}`);
     }
   }
   if (config === undefined || problems.length > 0) {
@@ -103,7 +101,10 @@ export function resolveConfig(text: string, options: ParseOptions = {}): Resolve
   return { config, notes };
 }
 
-/** Reads a config from a file, a preset and overrides, whichever are given. Presets are fetched when the program is not in files. */
+/**
+ * Reads a config from a file, a preset and overrides, whichever are given. Presets are fetched when the program is not
+ * in files.
+ */
 export async function loadConfig(
   options: {
     readonly fileName?: string;

@@ -10,7 +10,7 @@ import {
   trainSchema,
   valueFromText,
 } from "./config_schema.ts";
-import type { Entry, Source } from "./config_sources.ts";
+import { type Entry, placeOf, type Source } from "./config_sources.ts";
 
 /** One entry per key, the last source winning. */
 export interface Merged {
@@ -28,13 +28,15 @@ export function mergeSources(sources: readonly Source[]): Merged {
     for (const [key, entry] of source.entries) {
       const useless = Object.hasOwn(keysWithoutEffect, key) ? keysWithoutEffect[key] : undefined;
       if (useless !== undefined) {
-        notes.push(`${entry.where} ${key}: has no effect; ${useless}`);
+        notes.push(`${placeOf(key, entry.where)}: has no effect; ${useless}`);
       } else if (!configKeys.includes(key)) {
-        problems.push(`${entry.keyWhere} unknown key "${key}"${didYouMean(key, configKeys)}`);
+        problems.push(`${entry.keyWhere}: unknown key "${key}"${didYouMean(key, configKeys)}`);
       } else if (entry.value === undefined || entry.value === null || (entry.text && entry.value === "null")) {
         entries.delete(key);
-      } else if (key === "report_to" && (entry.value === "wandb")) {
-        notes.push(`${entry.where} report_to: wandb is not supported; metrics.jsonl in output_dir has every figure`);
+      } else if (key === "report_to" && entry.value === "wandb") {
+        notes.push(
+          `${placeOf(key, entry.where)}: wandb is not supported; metrics.jsonl in output_dir has every figure`,
+        );
         entries.delete(key);
       } else if (key !== "preset") {
         entries.set(key, entry.text ? { ...entry, value: valueFromText(key, entry.value as string) } : entry);
@@ -69,7 +71,7 @@ function describeIssue(key: string, issue: z.core.$ZodIssue, entry: Entry): stri
   const where = ofItem ? entry.items[item] ?? entry.where : entry.where;
   const choices = (ofItem ? properties[key]!.items : properties[key])?.enum?.map(String);
   const hint = typeof value === "string" && choices !== undefined ? didYouMean(value, choices) : "";
-  return `${where} ${key}: expected ${describeProperty(key)}, found ${show(value)}${hint}`;
+  return `${placeOf(key, where)}: expected ${describeProperty(key)}, found ${show(value)}${hint}`;
 }
 
 function show(value: unknown): string {

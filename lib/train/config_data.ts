@@ -12,17 +12,32 @@ export interface DataConfig {
   readonly caption_column: string;
   /** List of clips, one path per line, below `data_root`. Default `videos.txt`. */
   readonly video_column: string;
-  /** List of first-frame images for image to video, below `data_root`. When unset, images.txt where it exists, else the first frame of each clip. */
+  /**
+   * List of first-frame images for image to video, below `data_root`. When unset, images.txt where it exists, else the
+   * first frame of each clip.
+   */
   readonly image_column?: string | undefined;
   /** Text put literally in front of every training prompt. */
   readonly id_token?: string | undefined;
-  /** Frames x height x width of a training clip, as 49x480x720 or [49, 480, 720]; sizes in pixels. The shape the model was trained at when unset. */
+  /**
+   * Frames x height x width of a training clip, as 49x480x720 or [49, 480, 720]; sizes in pixels. The shape the model
+   * was trained at when unset.
+   */
   readonly train_resolution: Resolution;
-  /** Which frames of a longer clip are used: equal steps in time at `fps`, or every n-th frame so that the whole clip is covered. Default `time`. */
+  /**
+   * Which frames of a longer clip are used: equal steps in time at `fps`, or every n-th frame so that the whole clip is
+   * covered. Default `time`.
+   */
   readonly frame_selection: "time" | "stride";
-  /** Frames per second that `frame_selection: time` samples at. The rate the model was trained at when unset: 8, or 16 for 1.5. */
+  /**
+   * Frames per second that `frame_selection: time` samples at. The rate the model was trained at when unset: 8, or 16
+   * for 1.5.
+   */
   readonly fps: number;
-  /** How a clip of another aspect ratio is fitted: scaled to cover and cropped, scaled to fit and padded, or distorted. Default `fill`. */
+  /**
+   * How a clip of another aspect ratio is fitted: scaled to cover and cropped, scaled to fit and padded, or distorted.
+   * Default `fill`.
+   */
   readonly crop: "fill" | "letterbox" | "stretch";
   /** Folder of encoded clips and prompts. `cache` below `data_root` when unset. */
   readonly cache_dir?: string | undefined;

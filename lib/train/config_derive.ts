@@ -33,7 +33,10 @@ export function modelNameOf(variant: ModelVariant): ModelName {
   return `${version}-${variant.endsWith("i2v") ? "i2v" : "t2v"}`;
 }
 
-/** Frames, height and width that the model was trained at; for the tiny shapes, the smallest clip that has every kind of token. */
+/**
+ * Frames, height and width that the model was trained at; for the tiny shapes, the smallest clip that has every kind of
+ * token.
+ */
 export function nativeResolution(model: ModelVariant | undefined, name: ModelName): Resolution {
   if (model?.startsWith("tiny-")) return [9, 48, 80];
   return isVersion15(name) ? [81, 768, 1360] : [49, 480, 720];

@@ -7,15 +7,24 @@ export interface LoraConfig {
   readonly rank: number;
   /** Adapters are scaled by `lora_alpha` / `rank`. Equal to `rank` when unset. */
   readonly lora_alpha: number;
-  /** Linear layers that get an adapter: ends of module names, `*` matches any text. Default `[to_q, to_k, to_v, to_out.0]`. */
+  /**
+   * Linear layers that get an adapter: ends of module names, `*` matches any text. Default `[to_q, to_k, to_v,
+   * to_out.0]`.
+   */
   readonly target_modules: readonly string[];
 }
 
 /** Image to video. */
 export interface ImageConfig {
-  /** Factor of the condition latent: the VAE's scaling factor as the original trainer, or what the sampling pipeline of the model uses (differs for 1.5). Default `original`. */
+  /**
+   * Factor of the condition latent: the VAE's scaling factor as the original trainer, or what the sampling pipeline of
+   * the model uses (differs for 1.5). Default `original`.
+   */
   readonly image_scale: "original" | "pipeline";
-  /** Whether the strength of the noise put on the condition image is drawn for every clip or once per batch. Default `per_sample`. */
+  /**
+   * Whether the strength of the noise put on the condition image is drawn for every clip or once per batch. Default
+   * `per_sample`.
+   */
   readonly image_noise: "per_sample" | "per_batch";
   /** Probability with which the condition of a clip is replaced by zeros. Default `0`. */
   readonly condition_dropout: number;

@@ -5,19 +5,31 @@ import { z } from "zod";
 export interface MemoryConfig {
   /** Keep only the input of each transformer block and compute the block again in the backward pass. Default `true`. */
   readonly gradient_checkpointing: boolean;
-  /** Results inside a block that are kept although `gradient_checkpointing` is on, so that they are not computed again. Default `[]`. */
+  /**
+   * Results inside a block that are kept although `gradient_checkpointing` is on, so that they are not computed again.
+   * Default `[]`.
+   */
   readonly keep: readonly "attention"[];
-  /** Where the transformer's weights live: on the GPU as they are, there quantised to 8 or 4 bits, or in host memory and uploaded block by block. Default `resident`. */
+  /**
+   * Where the transformer's weights live: on the GPU as they are, there quantised to 8 or 4 bits, or in host memory and
+   * uploaded block by block. Default `resident`.
+   */
   readonly base_weights: "resident" | "int8" | "nf4" | "streamed";
   /** Keep block inputs in host memory between the forward and the backward pass. Default `false`. */
   readonly offload_activations: boolean;
   /** Keep optimizer moments and float32 master weights in host memory. Default `false`. */
   readonly offload_optimizer: boolean;
-  /** GPU memory the run may use, GiB; a run that needs more is refused before it starts. All that the adapter has when unset. */
+  /**
+   * GPU memory the run may use, GiB; a run that needs more is refused before it starts. All that the adapter has when
+   * unset.
+   */
   readonly gpu_memory?: number | undefined;
   /** Encode and decode the clips of a batch one at a time. Default `true`. */
   readonly enable_slicing: boolean;
-  /** Encode and decode large frames in overlapping tiles; changes latents slightly, as in the original trainer. Default `true`. */
+  /**
+   * Encode and decode large frames in overlapping tiles; changes latents slightly, as in the original trainer. Default
+   * `true`.
+   */
   readonly enable_tiling: boolean;
 }
 

@@ -19,7 +19,10 @@ export type ModelName = "cogvideox-t2v" | "cogvideox-i2v" | "cogvideox1.5-t2v" |
 
 /** Model. */
 export interface ModelConfig {
-  /** Shape of the model: a released one, or the same architecture at 2 layers (`tiny-...`). Read from the name of `model_path` when unset. */
+  /**
+   * Shape of the model: a released one, or the same architecture at 2 layers (`tiny-...`). Read from the name of
+   * `model_path` when unset.
+   */
   readonly model?: ModelVariant | undefined;
   /** Diffusers folder of the pretrained pipeline, or its hub id (owner/name). */
   readonly model_path?: string | undefined;
@@ -29,7 +32,10 @@ export interface ModelConfig {
   readonly model_type: "t2v" | "i2v";
   /** LoRA adapters on frozen weights, or all weights (sft). Default `lora`. */
   readonly training_type: "lora" | "sft";
-  /** Start from random weights of the shape `model` (or of the config.json files in `model_path`) instead of reading a checkpoint. Default `false`. */
+  /**
+   * Start from random weights of the shape `model` (or of the config.json files in `model_path`) instead of reading a
+   * checkpoint. Default `false`.
+   */
   readonly random_weights: boolean;
 }
 

@@ -40,7 +40,9 @@ function presetUrl(name: string): URL {
   return new URL(`../../configs/${name}.yaml`, import.meta.url);
 }
 
-/** Reads a preset from the file system. Throws UserError for an unknown name, or when the program itself is not in files. */
+/**
+ * Reads a preset from the file system. Throws UserError for an unknown name, or when the program itself is not in files.
+ */
 export function readPreset(name: string): ConfigText {
   const url = presetUrl(name);
   if (url.protocol !== "file:") {

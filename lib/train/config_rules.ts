@@ -58,7 +58,10 @@ function checkModel(config: TrainConfig, findings: Findings): void {
   }
 }
 
-/** Frames must be 8N + 1: one frame, then groups of 4 per latent frame, an even number of them. Sizes: 8 per latent pixel, 2 per patch. */
+/**
+ * Frames must be 8N + 1: one frame, then groups of 4 per latent frame, an even number of them. Sizes: 8 per latent
+ * pixel, 2 per patch.
+ */
 function checkResolution(config: TrainConfig, findings: Findings): void {
   const [frames, height, width] = config.train_resolution;
   if ((frames - 1) % 8 !== 0) {

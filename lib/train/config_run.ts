@@ -3,7 +3,10 @@ import { z } from "zod";
 
 /** Run and output. */
 export interface RunConfig {
-  /** Folder for checkpoints, metrics and samples. When unset, the folder of the checkpoint that is continued, or `runs/<date>_<time>`. */
+  /**
+   * Folder for checkpoints, metrics and samples. When unset, the folder of the checkpoint that is continued, or
+   * `runs/<date>_<time>`.
+   */
   readonly output_dir: string;
   /** Besides metrics.jsonl, which is always written: TensorBoard event files (all means the same). Default `none`. */
   readonly report_to: "none" | "tensorboard" | "all";

@@ -41,7 +41,10 @@ export interface Property {
 export const properties: Readonly<Record<string, Property>> = z.toJSONSchema(trainSchema, { io: "input" })
   .properties as Record<string, Property>;
 
-/** Keys of the original trainer that this program has no use for. They are accepted so that its command lines run as they are. */
+/**
+ * Keys of the original trainer that this program has no use for. They are accepted so that its command lines run as they
+ * are.
+ */
 export const keysWithoutEffect: Readonly<Record<string, string>> = {
   num_workers: "clips are decoded once into the cache, not while training",
   pin_memory: "uploads need no pinned memory",

@@ -18,6 +18,11 @@ export interface Entry {
   readonly text: boolean;
 }
 
+/** A key with its place in front, for messages; a flag is its own place. */
+export function placeOf(key: string, where: string | undefined): string {
+  return where === undefined ? key : where === `--${key}` ? where : `${where} ${key}`;
+}
+
 /** What a file or a command line says, and what is wrong with it. */
 export interface Source {
   readonly entries: ReadonlyMap<string, Entry>;
@@ -93,7 +98,9 @@ function readMapping(contents: Node | null, fileName: string, place: (offset?: n
   return { entries, problems };
 }
 
-/** Reads command-line or programmatic values: text is parsed by the kind of its key, other values are taken as they are. */
+/**
+ * Reads command-line or programmatic values: text is parsed by the kind of its key, other values are taken as they are.
+ */
 export function readOverrides(overrides: Readonly<Record<string, unknown>>): Source {
   const folder = resolve(".");
   const entries = Object.entries(overrides).map(([key, value]): [string, Entry] => [

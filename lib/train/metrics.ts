@@ -28,7 +28,10 @@ export class MetricsLog implements Disposable {
     this.#file = openSync(path, "a");
   }
 
-  /** Appends one event with the time in seconds since 1970. A number that is not finite is written as text, which JSON has no number for. */
+  /**
+   * Appends one event with the time in seconds since 1970. A number that is not finite is written as text, which JSON
+   * has no number for.
+   */
   write(event: TrainEvent, now: number = Date.now()): void {
     const plain = (_: string, value: unknown) =>
       typeof value === "number" && !Number.isFinite(value) ? String(value) : value;

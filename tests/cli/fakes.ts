@@ -1,4 +1,6 @@
-/** A command line without a machine: output is collected, signals are sent by the test, the trainer is a list of events. */
+/**
+ * A command line without a machine: output is collected, signals are sent by the test, the trainer is a list of events.
+ */
 import type { Commands } from "../../lib/cli/commands.ts";
 import type { Environment } from "../../lib/cli/environment.ts";
 import { runCli } from "../../lib/cli/run_cli.ts";

@@ -46,7 +46,7 @@ Deno.test("the original trainer's whole command line is accepted as it is", asyn
   assert.equal(config!.learning_rate, 2e-5);
   assert.equal(config!.model, "2b");
   for (const key of ["num_workers", "pin_memory", "nccl_timeout", "validation_videos"]) {
-    assert.match(error, new RegExp(`note: --${key} ${key}: has no effect`));
+    assert.match(error, new RegExp(`note: --${key}: has no effect`));
   }
 });
 
@@ -87,12 +87,12 @@ Deno.test("mistakes print message and hint without a stack and end with 2", asyn
   const cases: [string[], RegExp][] = [
     [
       ["train", "--preset", "2b-lora", "--lerning_rate", "1", "--rnak=4"],
-      /--lerning_rate unknown key(.|\n)*did you mean "rank"\?/,
+      /--lerning_rate: unknown key(.|\n)*did you mean "rank"\?/,
     ],
     [["train", "--preset", "2b-lore"], /Unknown preset "2b-lore"; did you mean "2b-lora"\?/],
     [["train", "--preset", "2b-lora"], /data_root: not set(.|\n)*model_path: not set/],
     [["train", "nowhere.yaml"], /"nowhere.yaml" does not exist\nHint:/],
-    [["train", "--preset", "2b-lora", "--rank"], /--rank rank: expected a whole number(.|\n)*found the text ""/],
+    [["train", "--preset", "2b-lora", "--rank"], /--rank: expected a whole number(.|\n)*found the text ""/],
     [["trian"], /did you mean `train`\?/],
     [["doctor", "--fst"], /No flag registered for --fst/],
     [["lora", "inspect"], /Expected argument for file/],

@@ -12,6 +12,7 @@ import {
   requireTrainable,
   resolveConfig,
 } from "../../lib/train/config.ts";
+import { requireResumable } from "../../lib/train/config_compare.ts";
 import { variantFromPath } from "../../lib/train/config_derive.ts";
 import { editDistance, nearestName } from "../../lib/train/config_nearest.ts";
 import { presetFolder, presetNames } from "../../lib/train/config_presets.ts";
@@ -72,7 +73,7 @@ Deno.test("every key with one edit is refused and its nearest name given", () =>
     const edits = [key.slice(0, 1) + key.slice(2), `${key}x`, key.replace(/.$/, "q"), key[1]! + key[0]! + key.slice(2)];
     for (const typo of edits.filter((edit) => !configKeys.includes(edit))) {
       const problem = problemsOf(`${minimal}${typo}: 1`, { fileName: "my.yaml" })[0]!;
-      assert.ok(problem.startsWith(`my.yaml:3:1 unknown key "${typo}"`), problem);
+      assert.ok(problem.startsWith(`my.yaml:3:1: unknown key "${typo}"`), problem);
       const meant = nearestName(typo, configKeys)!;
       assert.ok(problem.includes(`did you mean "${meant}"?`), problem);
       assert.ok(editDistance(typo, meant) <= 1, `${typo} -> ${meant}`);
@@ -96,7 +97,7 @@ Deno.test("all problems are reported at once with file, line and column", () => 
     'c.yaml:3:16 learning_rate: expected a number above 0, found the text "1e-4x"',
     "c.yaml:4:19 train_resolution: 48 frames: expected 8N + 1 frames; use 41 or 49",
     "c.yaml:4:19 train_resolution: height 470: expected a multiple of 16; use 464 or 480",
-    'c.yaml:5:1 unknown key "batch"',
+    'c.yaml:5:1: unknown key "batch"',
     'c.yaml:6:12 optimizer: expected one of adamw, adam, prodigy, came, adamw8bit, found the text "adamv"; did you mean "adamw"?',
     "c.yaml:7:24 target_modules: expected a list of names, found 3",
     'c.yaml:8:25 gradient_checkpointing: expected true or false, found the text "yes"',
@@ -274,6 +275,24 @@ Deno.test("requireTrainable() names data and weights when they are missing", () 
   assert.throws(() => requireTrainable(parseConfig(minimal)), /data_root: not set(.|\n)*model_path: not set/);
   const text = `${minimal}random_weights: true\ndata_root: ${presetFolder()}`;
   requireTrainable(parseConfig(text));
+});
+
+Deno.test("requireResumable() refuses what the saved state cannot follow and lists what changes the result", () => {
+  const saved = parseConfig(`${minimal}train_steps: 10`);
+  const read = (text: string) =>
+    parseConfig(text + minimal.replace("model: 2b\n", text.includes("model:") ? "" : "model: 2b\n"));
+  assert.deepEqual(requireResumable(saved, read("checkpointing_steps: 5\ntrain_steps: 10\n")), []);
+  assert.deepEqual(requireResumable(saved, read("train_steps: 20\nlearning_rate: 1e-4\n")).toSorted(), [
+    "learning_rate: 0.00002 in the checkpoint, 0.0001 here",
+    "train_steps: 10 in the checkpoint, 20 here",
+  ]);
+  assert.throws(
+    () => requireResumable(saved, read("model: 5b\nrank: 64\noptimizer: adam\n")),
+    (error: UserErrors) =>
+      ["model", "optimizer", "rank", "lora_alpha"].every((key) => error.message.includes(`- ${key}: `)),
+  );
+  const sft = "training_type: sft\n";
+  assert.deepEqual(requireResumable(parseConfig(minimal + sft), parseConfig(`${minimal}${sft}rank: 4`)), []);
 });
 
 Deno.test("loadConfig() names a config file that does not exist", async () => {
