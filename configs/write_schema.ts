@@ -22,7 +22,7 @@ export function readDocs(): Map<string, KeyDoc> {
     for (
       const [, title, body] of source.matchAll(/\/\*\* ([^\n*]+)\. \*\/\nexport interface \w+Config \{\n(.*?)\n\}/gs)
     ) {
-      for (const [, sentence, key] of body!.matchAll(/\/\*\*\s*(.+?)\s*\*\/\s*readonly (\w+)/gs)) {
+      for (const [, sentence, key] of body!.matchAll(/\/\*\*[\s*]*(.+?)\s*\*\/\s*readonly (\w+)/gs)) {
         const [description, stated] = sentence!.replace(/\s*\n\s*\*\s*/g, " ").split(/ Default `(.*)`\.$/);
         docs.set(key!, { group: title!, description: description!, stated });
       }

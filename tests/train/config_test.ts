@@ -259,7 +259,8 @@ Deno.test("configs/schema.json is up to date and states the defaults the interfa
   assert.deepEqual(stored, buildSchema(), "run: deno run -A configs/write_schema.ts");
   const docs = readDocs();
   assert.deepEqual([...docs.keys()].toSorted(), Object.keys(properties).toSorted());
-  for (const [key, { stated }] of docs) {
+  for (const [key, { stated, description }] of docs) {
+    assert.match(description, /^[A-Z][^\n]+$/, key);
     const value = properties[key]!.default;
     const plain = Array.isArray(value) ? `[${value.join(", ")}]` : value;
     if (value === undefined) assert.equal(stated, undefined, key);
