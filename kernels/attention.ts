@@ -119,8 +119,11 @@ if (row <= last) { let at = head * ((params.sequence + 3u) / 4u * 4u) + row; lse
   }`;
 }
 
-/** Rows of an octet; 32 would double the arithmetic per load and the compile time. */
-const FORWARD_ROWS = 16;
+/**
+ * Rows of an octet of a narrow subgroup. On the software adapter 8, 16, 24 and 32 rows reach 60, 85, 98 and 100 % of the rate
+ * of the matrix product and compile in 0.5, 0.9, 1.4 and 1.8 s.
+ */
+const FORWARD_ROWS = 24;
 
 /**
  * o = softmax(scale q k^T (+ bias)) v per head, and lse = log sum exp of the scores. Buffers: q, k, v, o, lse, then bias if the

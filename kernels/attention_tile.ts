@@ -19,18 +19,23 @@ export interface Octet {
   readonly rows: number;
   /** Octets of a workgroup, all in one head. */
   readonly octets: number;
-  /** True when a subgroup is one octet at least, but may hold more: lanes are then numbered from the octet's first. */
+  /** True when a subgroup holds several octets: lanes are then numbered from the octet's first. */
   readonly wide: boolean;
 }
 
-/** The octet of a device; undefined when the plain kernels have to serve. A lane owns headDim / 32 groups of four columns. */
+/** Rows of an octet in a wide subgroup: a thread of a GPU has at most 255 registers, and 8 rows take up to 192 of them. */
+const WIDE_ROWS = 8;
+
+/**
+ * The octet of a device, with `rows` rows where subgroups are narrow; undefined when the plain kernels have to serve. A lane owns
+ * headDim / 32 groups of four columns.
+ */
 export function octetOf({ subgroups }: Target, headDim: number, rows: number): Octet | undefined {
   if (subgroups === 0 || (headDim !== 32 && headDim !== 64)) return undefined;
-  // A workgroup of 8 keeps every subgroup size from 8 up correct; wide subgroups take one octet each and half the rows,
-  // because a thread of a GPU has at most 255 registers.
+  // A workgroup of 8 keeps every subgroup size from 8 up correct where the smallest is 8.
   return subgroups < 16
     ? { headDim, rows, octets: 1, wide: false }
-    : { headDim, rows: Math.max(8, rows / 2), octets: 8, wide: true };
+    : { headDim, rows: WIDE_ROWS, octets: 8, wide: true };
 }
 
 /** Words of `params` that {@linkcode place} reads. */

@@ -65,12 +65,12 @@ function launchTile(
       operandLoader("A", "a", layout === "TN" ? "(params.m / 4u)" : "params.k4"),
       operandLoader("B", "b", layout === "NT" ? "params.k4" : "params.n4"),
       epilogueText(spec),
-      `fn finish(part: u32, row: u32, col4: u32, sum: vec4f) {
+      `fn finish(part: u32, row: u32, col4: u32, sum: vec4f, shift: vec4f) {
   let index = (part * params.m + row) * params.n4 + col4;
-  store_c(index, ${partial ? "sum" : "epilogue(sum, index, col4)"});
+  store_c(index, ${partial ? "sum" : "epilogue(sum, index, shift)"});
 }`,
     ].join("\n"),
-    body: gemmBody(layout, tile),
+    body: gemmBody(layout, tile, bias !== undefined),
   });
   const tiles = down * across;
   return {
@@ -88,8 +88,17 @@ function launchTile(
  * @throws {RangeError} when n and k (n and m in layout TN) are not positive multiples of 4, or k exceeds 262,140.
  */
 export function gemm(target: Target, spec: GemmSpec, shape: GemmShape): Launch {
+  return gemmTiled(gemmTile(target, shape), spec, shape);
+}
+
+/**
+ * {@linkcode gemm} with a tile of the caller's choice; every tile serves every size.
+ *
+ * @throws {RangeError} as {@linkcode gemm}.
+ */
+export function gemmTiled(tile: Tile, spec: GemmSpec, shape: GemmShape): Launch {
   checkShape(spec, shape);
-  return launchTile(spec, gemmTile(target, shape), shape, 1, false);
+  return launchTile(spec, tile, shape, 1, false);
 }
 
 /** Into how many parts to cut the depth of a product with few output tiles; 1 means {@linkcode gemm} fills the device. */
@@ -135,7 +144,7 @@ export function sumPartials(spec: GemmSpec, shape: GemmShape, splits: number): L
     body: `if (gid >= params.count) { return; }
 var sum = vec4f(0);
 for (var part = 0u; part < params.parts; part++) { sum = sum + load_partials(part * params.count + gid); }
-store_c(gid, epilogue(sum, gid, gid % params.n4));`,
+store_c(gid, epilogue(sum, gid, ${bias === undefined ? "vec4f(0)" : "load_bias(gid % params.n4)"}));`,
   });
   return {
     kernel,

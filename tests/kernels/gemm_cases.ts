@@ -22,6 +22,9 @@ const SHAPES: readonly GemmShape[] = [
 /** Rows that are no multiple of 4, which only layouts with untransposed A allow. */
 const ODD_ROWS: readonly GemmShape[] = [{ m: 1, n: 12, k: 64 }, { m: 7, n: 64, k: 12 }, { m: 33, n: 36, k: 28 }];
 
+/** Depths that end inside a group of four, which only layout TN allows: there the depth counts rows. */
+const ODD_DEPTHS: readonly GemmShape[] = [{ m: 12, n: 20, k: 1 }, { m: 36, n: 44, k: 35 }];
+
 /** Storage of the operands as training uses it: weights and activations narrow, gradients narrow or f32, adapters f32. */
 const STORAGE = [
   { layout: "NT", a: "bf16", b: "bf16", c: "bf16", bias: "bf16", activation: "gelu" },
@@ -50,7 +53,7 @@ function named(spec: GemmSpec, shape: GemmShape): GemmCase {
 /** Every layout at every edge, every storage in use, and the whole epilogue. */
 export const gemmCases: readonly GemmCase[] = [
   ...LAYOUTS.flatMap((layout) =>
-    [...SHAPES, ...(layout === "TN" ? [] : ODD_ROWS)].map((shape) => named({ layout, ...f32 }, shape))
+    [...SHAPES, ...(layout === "TN" ? ODD_DEPTHS : ODD_ROWS)].map((shape) => named({ layout, ...f32 }, shape))
   ),
   ...STORAGE.map((spec) => named(spec, { m: 36, n: 44, k: 24, alpha: 0.5 })),
   named({ layout: "NT", ...f32, bias: "f32", activation: "gelu", accumulate: true }, { m: 5, n: 20, k: 32, alpha: 4 }),
