@@ -119,6 +119,14 @@ export class Session implements Disposable {
     this.device.gpu.queue.submit([encoder.finish()]);
   }
 
+  /** Copies a resident tensor into another, starting `byteOffset` bytes into it. */
+  copy(from: Tensor, to: Tensor, byteOffset = 0): void {
+    const encoder = this.device.gpu.createCommandEncoder();
+    const [source, target] = [this.buffer(from), this.buffer(to)];
+    encoder.copyBufferToBuffer(source, from.byteOffset, target, to.byteOffset + byteOffset, from.bytes);
+    this.device.gpu.queue.submit([encoder.finish()]);
+  }
+
   /** Downloads several ranges in one wait (a wait costs 11 ms whatever its size). */
   async readRanges(
     ranges: readonly { readonly buffer: GPUBuffer; readonly offset: number; readonly bytes: number }[],
@@ -127,7 +135,8 @@ export class Session implements Disposable {
     const encoder = gpu.createCommandEncoder();
     const stagings = ranges.map(({ buffer, offset, bytes }) => {
       const size = Math.ceil(bytes / 4) * 4;
-      const staging = this.createBuffer(size, GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ, "readback");
+      // Readback buffers lie in host-visible memory and live for one wait, so they do not count as the plan's.
+      const staging = gpu.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
       encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
       return staging;
     });
@@ -137,7 +146,7 @@ export class Session implements Disposable {
     return stagings.map((staging, i) => {
       const copy = staging.getMappedRange().slice(0, ranges[i]!.bytes);
       staging.unmap();
-      this.destroyBuffer(staging);
+      staging.destroy();
       return copy;
     });
   }

@@ -1,0 +1,67 @@
+/** Tensors that train, packed into a few flat buffers so that the optimizer is a handful of launches whatever their number. */
+import { bytesOf, type DType } from "../../kernels/kernel.ts";
+import { elements, Tensor } from "../plan/tensor.ts";
+
+/** Every window starts at a multiple of this many elements, which aligns it in f32 and in two-byte storage. */
+const WINDOW_ELEMENTS = 128;
+
+/** Largest flat buffer: what every adapter binds at once. */
+const BUCKET_BYTES = 128 * 2 ** 20;
+
+/** One flat buffer of masters with its gradients; the optimizer adds its moments. */
+export interface Bucket {
+  /** f32 masters. */
+  readonly values: Tensor;
+  /** f32 sums of gradients. */
+  readonly gradients: Tensor;
+  /** What kernels read when that is not the master itself: the masters rounded to the working type. */
+  readonly copy: Tensor | undefined;
+}
+
+/** One trained tensor. */
+export interface Trainable {
+  readonly name: string;
+  /** Shape as stored on the GPU (rows padded to a multiple of four elements). */
+  readonly shape: readonly number[];
+  /** f32 window of its bucket. */
+  readonly master: Tensor;
+  /** What the model reads; its gradient is a window of the bucket's gradients. */
+  readonly working: Tensor;
+}
+
+/** All trained tensors of a run. */
+export interface Trainables {
+  readonly buckets: readonly Bucket[];
+  readonly byName: ReadonlyMap<string, Trainable>;
+}
+
+/** Packs named shapes in order. `working` other than f32 gives every bucket a rounded copy that the model reads. */
+export function packTrainables(shapes: ReadonlyMap<string, readonly number[]>, working: DType): Trainables {
+  const plans: { name: string; shape: readonly number[]; offset: number }[][] = [];
+  const sizes: number[] = [];
+  for (const [name, shape] of shapes) {
+    const size = Math.ceil(elements(shape) / WINDOW_ELEMENTS) * WINDOW_ELEMENTS;
+    const last = sizes.length - 1;
+    if (last < 0 || (sizes[last]! + size) * bytesOf("f32") > BUCKET_BYTES) {
+      sizes.push(0);
+      plans.push([]);
+    }
+    const bucket = sizes.length - 1;
+    plans[bucket]!.push({ name, shape, offset: sizes[bucket]! });
+    sizes[bucket]! += size;
+  }
+  const byName = new Map<string, Trainable>();
+  const buckets = plans.map((plan, i): Bucket => {
+    const flat = (what: string, dtype: DType) => new Tensor(`${what} ${i}`, [sizes[i]!], dtype, { resident: true });
+    const values = flat("masters", "f32");
+    const gradients = flat("gradients", "f32");
+    const copy = working === "f32" ? undefined : flat("weights", working);
+    for (const { name, shape, offset } of plan) {
+      const gradient = gradients.window(`grad ${name}`, offset, shape);
+      const master = values.window(name, offset, shape, copy === undefined ? { gradient } : {});
+      byName.set(name, { name, shape, master, working: copy?.window(name, offset, shape, { gradient }) ?? master });
+    }
+    return { values, gradients, copy };
+  });
+  return { buckets, byName };
+}

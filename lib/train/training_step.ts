@@ -1,0 +1,175 @@
+/**
+ * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Two recorded plans, replayed for
+ * the whole run; everything that changes from step to step is uploaded as data.
+ */
+import type { DType, Target } from "../../kernels/kernel.ts";
+import { adamState } from "../../kernels/optimizer.ts";
+import { Executable } from "../gpu/executable.ts";
+import type { Session } from "../gpu/session.ts";
+import { encodeF32, type StorageType } from "../io/half.ts";
+import type { Parameters } from "../models/parameters.ts";
+import type { Bucket } from "../models/trainables.ts";
+import { transformer, type TransformerInputs } from "../models/transformer.ts";
+import type { TransformerConfig } from "../models/transformer_config.ts";
+import { type BatchShape, declareInputs, uploadTimesteps } from "../models/transformer_inputs.ts";
+import { addNoise, velocityLoss } from "../ops/velocity_loss.ts";
+import { type CheckpointPolicy, Plan } from "../plan/plan.ts";
+import { finish, type Recording, type RecordingLimits } from "../plan/recording.ts";
+import { Tensor } from "../plan/tensor.ts";
+import { declareOptimizer, type OptimizerConfig, type OptimizerTensors, recordUpdate } from "./optimizer.ts";
+
+/** What a training step is made of. */
+export interface StepConfig {
+  readonly model: TransformerConfig;
+  readonly shape: BatchShape;
+  /** Storage of activations. */
+  readonly activation: DType;
+  readonly checkpointing: CheckpointPolicy;
+  readonly optimizer: OptimizerConfig;
+  /** Micro-batches per optimizer step. */
+  readonly accumulation: number;
+}
+
+/** One micro-batch, as the host prepares it. All arrays are f32; frames include the padding of CogVideoX1.5. */
+export interface MicroBatch {
+  /** Scaled clean latents [B, f, 16, h, w]. */
+  readonly latents: Float32Array<ArrayBuffer>;
+  /** Standard normal noise of the same shape. */
+  readonly noise: Float32Array<ArrayBuffer>;
+  /** Image condition [B, f, 16, h, w] of image-to-video models. */
+  readonly condition?: Float32Array<ArrayBuffer> | undefined;
+  /** Prompt embeddings [B, Nt, X]. */
+  readonly text: Float32Array<ArrayBuffer>;
+  /** Timestep of each sample. */
+  readonly timesteps: readonly number[];
+  /** Cumulative alpha of each sample's timestep. */
+  readonly alphas: readonly number[];
+}
+
+/** The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep} runs. */
+export interface StepRecording {
+  readonly inputs: TransformerInputs;
+  readonly clean: Tensor;
+  readonly noise: Tensor;
+  readonly coefficients: Tensor;
+  readonly loss: Tensor;
+  /** f32 [accumulation, 4]: the loss of every micro-batch of the step, read once at its end. */
+  readonly losses: Tensor;
+  readonly optimizer: OptimizerTensors;
+  readonly micro: Recording;
+  readonly update: Recording;
+}
+
+/** Records both plans of a step. */
+export function recordStep(
+  target: Target,
+  limits: RecordingLimits,
+  config: StepConfig,
+  parameters: Parameters,
+  buckets: readonly Bucket[],
+): StepRecording {
+  const { model, shape, activation, checkpointing } = config;
+  const imageToVideo = model.in_channels > model.out_channels;
+  const declared = declareInputs(model, shape, activation, { separateCondition: imageToVideo });
+  const resident = (name: string, dims: readonly number[]) => new Tensor(name, dims, "f32", { resident: true });
+  const clean = resident("clean latents", declared.latents.shape);
+  const noise = resident("noise", declared.latents.shape);
+  const coefficients = resident("coefficients", [shape.batch, 4]);
+  const loss = resident("loss", [4]);
+  const plan = new Plan({ target, checkpointing });
+  const { noisy, velocity } = addNoise(plan, clean, noise, coefficients);
+  const inputs = { ...declared, latents: noisy };
+  const predicted = transformer(plan, model, parameters, inputs, activation);
+  velocityLoss(plan, predicted, velocity, coefficients, loss);
+  const optimizer = declareOptimizer(buckets);
+  const update = recordUpdate(target, config.optimizer, buckets, optimizer, loss);
+  return {
+    inputs,
+    clean,
+    noise,
+    coefficients,
+    loss,
+    losses: resident("losses", [config.accumulation, 4]),
+    optimizer,
+    micro: finish(plan, limits),
+    update: finish(update, limits),
+  };
+}
+
+/** What an optimizer step reports. */
+export interface StepResult {
+  /** Loss of each micro-batch of the step. */
+  readonly losses: readonly number[];
+  /** Global gradient norm before clipping. */
+  readonly gradientNorm: number;
+  /** True when a non-finite loss or gradient left every weight unchanged. */
+  readonly skipped: boolean;
+}
+
+/** A step bound to a device. */
+export class TrainingStep implements Disposable {
+  readonly #micro: Executable;
+  readonly #update: Executable;
+  #microBatches = 0;
+
+  constructor(
+    readonly session: Session,
+    readonly config: StepConfig,
+    readonly recording: StepRecording,
+    readonly buckets: readonly Bucket[],
+  ) {
+    this.#micro = new Executable(session, recording.micro);
+    this.#update = new Executable(session, recording.update);
+  }
+
+  /** Starts an optimizer step: gradients become zero. */
+  begin(): void {
+    this.#microBatches = 0;
+    this.session.clear(this.buckets.map(({ gradients }) => gradients));
+  }
+
+  /** Runs one micro-batch, adding to the gradients. `lossScale` keeps small f16 gradients from vanishing. */
+  micro(batch: MicroBatch, lossScale = 1): void {
+    const { loss, losses } = this.recording;
+    this.upload(batch, lossScale);
+    this.#micro.run();
+    this.session.copy(loss, losses, this.#microBatches++ * loss.bytes);
+  }
+
+  /** Uploads a micro-batch without running it. */
+  upload(batch: MicroBatch, lossScale: number): void {
+    const { inputs, clean, noise, coefficients } = this.recording;
+    const { session } = this;
+    session.write(clean, batch.latents);
+    session.write(noise, batch.noise);
+    session.write(inputs.text, encodeF32(batch.text, inputs.text.dtype as StorageType));
+    if (inputs.condition !== undefined) session.write(inputs.condition, batch.condition!);
+    uploadTimesteps(session, inputs, batch.timesteps);
+    const gradientScale = lossScale / (this.config.shape.batch * this.config.accumulation);
+    session.write(
+      coefficients,
+      Float32Array.from(batch.alphas.flatMap((a) => [Math.sqrt(a), Math.sqrt(1 - a), gradientScale, 0])),
+    );
+  }
+
+  /** Applies the gradients. `step` counts applied updates from 1. */
+  async update(learningRate: number, step: number, lossScale = 1): Promise<StepResult> {
+    const { beta1, beta2 } = this.config.optimizer;
+    const { losses } = this.recording;
+    const { state, control } = this.recording.optimizer;
+    this.session.write(state, adamState({ learningRate, beta1, beta2, step, lossScale }));
+    this.#update.run();
+    const [figures, slots] = (await this.session.read([control, losses])).map((bytes) => new Float32Array(bytes));
+    const [gradientNorm, , skip] = figures!;
+    return {
+      losses: Array.from({ length: this.#microBatches }, (_, i) => slots![4 * i]!),
+      gradientNorm: gradientNorm!,
+      skipped: skip !== 0,
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#micro[Symbol.dispose]();
+    this.#update[Symbol.dispose]();
+  }
+}

@@ -1,0 +1,27 @@
+import assert from "node:assert/strict";
+import { alphasCumprod, parseScheduleConfig, releasedSchedule } from "../../lib/diffusion/schedule.ts";
+import { UserErrors } from "../../lib/errors.ts";
+import { Golden } from "../models/golden.ts";
+import { referenceTest } from "../reference.ts";
+
+referenceTest("schedule tables equal the library's to 1e-12", (folder) => {
+  using golden = new Golden(`${folder}/schedulers/tables.safetensors`);
+  for (const model of ["2b", "5b"]) {
+    const alphas = alphasCumprod(releasedSchedule(model));
+    golden.f64(`${model}.alphas_cumprod`).forEach((expected, t) => {
+      assert.ok(Math.abs(alphas[t]! - expected) <= 1e-12, `${model} a[${t}]: ${alphas[t]} and ${expected}`);
+    });
+  }
+});
+
+Deno.test("alphasCumprod() reaches zero at the last timestep only when rescaled", () => {
+  assert.equal(alphasCumprod(releasedSchedule("5b"))[999], 0);
+  assert.ok(alphasCumprod({ ...releasedSchedule("5b"), rescale_betas_zero_snr: false })[999]! > 0);
+});
+
+Deno.test("parseScheduleConfig() refuses another prediction type and schedule at once", () => {
+  assert.throws(
+    () => parseScheduleConfig({ prediction_type: "epsilon", beta_schedule: "linear" }, "scheduler_config.json"),
+    (error: unknown) => error instanceof UserErrors && error.problems.length === 2,
+  );
+});
