@@ -10,7 +10,11 @@ export class Charsmap {
   readonly #units: Uint32Array;
   readonly #strings: Uint8Array;
 
-  /** @throws {UserError} when the length of the trie is impossible. `where` names the file in messages. */
+  /**
+   * The rules in `bytes`, none when it is empty; `where` names the file in messages.
+   *
+   * @throws {UserError} when the length of the trie is impossible.
+   */
   constructor(bytes: Uint8Array, where: string) {
     const size = bytes.length >= 4 ? new DataView(bytes.buffer, bytes.byteOffset).getUint32(0, true) : 0;
     if (bytes.length > 0 && (size === 0 || size % 4 !== 0 || size > bytes.length - 4)) {

@@ -40,6 +40,7 @@ export type Purpose = keyof typeof purposes;
 export interface StreamKey {
   /** The seed of the run, 0 to 2^53 - 1. */
   seed: number;
+  /** What the numbers are for. */
   purpose: Purpose;
   /** Training step or epoch, 0 to 2^32 - 1. */
   step: number;
@@ -67,7 +68,11 @@ export class RandomStream {
   /** Words of the last block used up. */
   #used = 4;
 
-  /** @throws {RangeError} for a seed, step or sample out of range. */
+  /**
+   * The stream of a key, at its beginning.
+   *
+   * @throws {RangeError} for a seed, step or sample out of range.
+   */
   constructor({ seed, purpose, step, sample }: StreamKey) {
     this.#keyLow = checkInteger("seed", seed, 2 ** 53) | 0;
     this.#keyHigh = Math.floor(seed / 2 ** 32);

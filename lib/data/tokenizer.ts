@@ -48,8 +48,11 @@ export function loadTokenizer(folder: string): Tokenizer {
 export class Tokenizer {
   /** Number of token ids, sentinels included. The embedding table of T5 may have more rows, as padding. */
   readonly vocabularySize: number;
+  /** Id that fills up to the wanted length, `<pad>`. */
   readonly padId: number;
+  /** Id that ends every text, `</s>`. */
   readonly endId: number;
+  /** Id of characters without a piece, `<unk>`. */
   readonly unknownId: number;
   readonly #charsmap: Charsmap;
   readonly #unigram: Unigram;
@@ -58,7 +61,11 @@ export class Tokenizer {
   /** Words repeat within and across prompts. */
   readonly #words = new Map<string, readonly number[]>();
 
-  /** @throws {UserError} see {@linkcode loadTokenizer}; `where` names the file in messages. */
+  /**
+   * A tokenizer from the bytes of a `spiece.model`; `where` names the file in messages.
+   *
+   * @throws {UserError} as {@linkcode loadTokenizer} does.
+   */
   constructor(model: Uint8Array, where: string) {
     const { pieces, charsmap } = parseUnigramModel(model, where);
     const id = (text: string) => pieces.findIndex((piece) => piece.text === text);

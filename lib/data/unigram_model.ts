@@ -5,6 +5,7 @@ export const pieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, un
 
 /** One vocabulary entry. */
 export interface Piece {
+  /** Its spelling, U+2581 where a word begins. */
   text: string;
   /** Logarithm of its probability, float32. */
   score: number;

@@ -48,7 +48,7 @@ export async function writeFileAtomic(
   } catch (error) {
     sink.abandon();
     removeQuietly(operations, temporary);
-    throw fileError(error, "write", path, wanted ?? sink.size);
+    throw fileError(error, "write", path, { bytes: wanted ?? sink.attempted, atLeast: wanted === undefined });
   }
 }
 
@@ -82,6 +82,8 @@ class Sink implements FileSink {
   readonly #operations: FileOperations;
   #descriptor: number | undefined;
   #size = 0;
+  /** Bytes written or at least asked to be. */
+  attempted = 0;
 
   constructor(operations: FileOperations) {
     this.#operations = operations;
@@ -96,6 +98,7 @@ class Sink implements FileSink {
   }
 
   write(bytes: Uint8Array): void {
+    this.attempted += bytes.length;
     for (let at = 0; at < bytes.length;) {
       // One write call takes less than 2 GiB on Linux.
       const count = this.#operations.write(this.#descriptor!, bytes.subarray(at, at + 2 ** 30));

@@ -7,6 +7,7 @@ import type { FileOperations } from "./file_operations.ts";
 
 /** A folder `checkpoint-<step>`. */
 export interface Checkpoint {
+  /** Path of the folder. */
   path: string;
   /** Optimizer steps done. */
   step: number;

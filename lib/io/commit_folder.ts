@@ -63,8 +63,10 @@ export async function commitFolder(
     files = await sealFolder(temporary, operations);
     publish(temporary, path, old, operations);
   } catch (error) {
+    const written = treeBytes(temporary), expected = options.expectedBytes ?? 0;
+    const wanted = { bytes: Math.max(written, expected), atLeast: written >= expected };
     removeQuietly(operations, temporary);
-    throw fileError(error, "write", path, options.expectedBytes);
+    throw fileError(error, "write", path, wanted);
   }
   if (old !== undefined) removeQuietly(operations, old);
   return files;
@@ -203,4 +205,9 @@ function listTree(root: string): { files: string[]; folders: string[] } {
   }
   visit("");
   return { files: files.sort(), folders };
+}
+
+function treeBytes(root: string): number {
+  if (!existsSync(root)) return 0;
+  return listTree(root).files.reduce((sum, name) => sum + lstatSync(join(root, name)).size, 0);
 }

@@ -23,9 +23,11 @@ export interface FileOperations {
   write(descriptor: number, bytes: Uint8Array): number;
   /** Forces the content of an open file to the disk. */
   sync(descriptor: number): void;
+  /** Closes an open file. */
   close(descriptor: number): void;
   /** Forces a file, or the names in a folder, to the disk. */
   syncPath(path: string): void;
+  /** Renames a file or folder within a file system, replacing a file of the new name. */
   rename(from: string, to: string): void;
   /** Creates a folder that must not exist yet. */
   makeFolder(path: string): void;
@@ -55,27 +57,33 @@ export const fileOperations: FileOperations = {
   remove: (path) => rmSync(path, { recursive: true, force: true }),
 };
 
+/** How many bytes a failed write was about, for the message of a full disk. */
+export interface WantedBytes {
+  /** Bytes of the file or folder. */
+  bytes: number;
+  /** Whether more would have followed. */
+  atLeast: boolean;
+}
+
 /**
  * Translates a failed file operation into words a user can act on.
  *
  * @param action what was being done, "write" for example.
- * @param wanted bytes the whole file or folder needs, as far as they are known.
+ * @param wanted size of the whole file or folder, as far as it is known.
  * @returns a `UserError`; `error` itself when its cause is not one a user can mend.
  */
-export function fileError(error: unknown, action: string, path: string, wanted?: number): unknown {
-  if (error instanceof UserError || !(error instanceof Error)) return error;
-  const code = (error as { code?: unknown }).code;
+export function fileError(error: unknown, action: string, path: string, wanted?: WantedBytes): unknown {
+  const code = codeOf(error);
+  // A full disk is reported for the folder being committed rather than for a file in it with a temporary name.
+  const full = isFull(code)
+    ? error
+    : error instanceof UserError && isFull(codeOf(error.cause))
+    ? error.cause
+    : undefined;
+  if (full !== undefined) return diskFull(full, action, path, wanted);
+  if (error instanceof UserError) return error;
   const what = `Cannot ${action} "${path}"`;
   switch (code) {
-    case "ENOSPC":
-    case "EDQUOT": {
-      const need = wanted === undefined ? "" : `${wanted} bytes are wanted, `;
-      const quota = code === "EDQUOT" ? "the disk quota is used up" : "the disk is full";
-      return new UserError(
-        `${what}: ${quota}; ${need}${freeBytes(path)} bytes are free there`,
-        "free space or choose another folder, then run the same command; files written earlier are as they were",
-      );
-    }
     case "EACCES":
     case "EPERM":
       return new UserError(`${what}: permission denied`, "give this user access to it or choose another folder");
@@ -100,6 +108,24 @@ export function fileError(error: unknown, action: string, path: string, wanted?:
   }
 }
 
+function codeOf(error: unknown): unknown {
+  return error instanceof Error ? (error as { code?: unknown }).code : undefined;
+}
+
+function isFull(code: unknown): boolean {
+  return code === "ENOSPC" || code === "EDQUOT";
+}
+
+function diskFull(error: unknown, action: string, path: string, wanted?: WantedBytes): UserError {
+  const reason = codeOf(error) === "EDQUOT" ? "the disk quota is used up" : "the disk is full";
+  const need = wanted === undefined ? "" : `${wanted.atLeast ? "at least " : ""}${wanted.bytes} bytes are wanted, `;
+  const problem = new UserError(
+    `Cannot ${action} "${path}": ${reason}; ${need}${freeBytes(path)} bytes are free there`,
+    "free space or choose another folder, then run the same command; files written earlier are as they were",
+  );
+  return Object.assign(problem, { cause: error });
+}
+
 /** Bytes an unprivileged user can still write on the file system of `path` (or of its nearest existing parent). */
 export function freeBytes(path: string): number {
   for (;;) {
@@ -114,7 +140,11 @@ export function freeBytes(path: string): number {
   }
 }
 
-/** @throws {UserError} when fewer than `bytes` are free where `path` is or will be. */
+/**
+ * Makes sure before a large write that the disk can hold it.
+ *
+ * @throws {UserError} when fewer than `bytes` are free where `path` is or will be.
+ */
 export function requireFreeBytes(path: string, bytes: number): void {
   const free = freeBytes(path);
   if (free >= bytes) return;

@@ -44,9 +44,11 @@ export function openSafetensors(path: string): SafetensorsFile {
 
 /** An open safetensors file, see {@linkcode openSafetensors}. */
 export class SafetensorsFile implements TensorSource {
+  /** Path the file was opened by. */
   readonly path: string;
   /** The `__metadata__` entries of the header. */
   readonly metadata: ReadonlyMap<string, string>;
+  /** What is stored under each name, in file order. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   #descriptor: number | undefined;
 
@@ -59,7 +61,11 @@ export class SafetensorsFile implements TensorSource {
     this.tensors = header.tensors;
   }
 
-  /** @throws {UserError} when the tensor is missing or the file has shrunk; {RangeError} for a range outside it. */
+  /**
+   * Reads bytes `begin` to `end` of a tensor, all of it by default.
+   *
+   * @throws {UserError} when the tensor is missing or the file has shrunk; {RangeError} for a range outside it.
+   */
   readBytes(name: string, begin = 0, end: number = this.#info(name).byteLength): Uint8Array<ArrayBuffer> {
     if (end < begin) throw new RangeError(`Cannot read bytes ${begin} to ${end} of tensor ${quoteName(name)}`);
     const target = new Uint8Array(end - begin);
@@ -67,7 +73,11 @@ export class SafetensorsFile implements TensorSource {
     return target;
   }
 
-  /** @throws {UserError} when the tensor is missing or the file has shrunk; {RangeError} for a range outside it. */
+  /**
+   * Fills `target` with the bytes of a tensor from `begin` on.
+   *
+   * @throws {UserError} when the tensor is missing or the file has shrunk; {RangeError} for a range outside it.
+   */
   readInto(name: string, target: Uint8Array, begin = 0): void {
     const { byteOffset, byteLength } = this.#info(name);
     if (!Number.isInteger(begin) || begin < 0 || begin + target.length > byteLength) {
@@ -82,7 +92,11 @@ export class SafetensorsFile implements TensorSource {
     }
   }
 
-  /** @throws {UserError} when the tensor is missing or not of a floating-point type that float32 can stand for. */
+  /**
+   * Reads a whole F32, F16, BF16 or F64 tensor as float32.
+   *
+   * @throws {UserError} when the tensor is missing or not of a floating-point type that float32 can stand for.
+   */
   readF32(name: string): Float32Array<ArrayBuffer> {
     const { dtype } = this.#info(name);
     if (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16" && dtype !== "F64") {
@@ -94,6 +108,7 @@ export class SafetensorsFile implements TensorSource {
     return decodeF32(this.readBytes(name), dtype.toLowerCase() as StorageType | "f64");
   }
 
+  /** Closes the file. */
   [Symbol.dispose](): void {
     if (this.#descriptor === undefined) return;
     closeSync(this.#descriptor);

@@ -6,7 +6,9 @@ import type { Label } from "./json_scanner.ts";
 
 /** What a header says about one tensor. */
 export interface TensorInfo {
+  /** Element type. */
   dtype: Dtype;
+  /** Sizes of the dimensions, the slowest first; empty for a scalar. */
   shape: readonly number[];
   /** First byte, counted from the start of the file. */
   byteOffset: number;
@@ -16,6 +18,7 @@ export interface TensorInfo {
 
 /** A checked header. */
 export interface Header {
+  /** The `__metadata__` entries. */
   metadata: ReadonlyMap<string, string>;
   /** In file order. */
   tensors: ReadonlyMap<string, TensorInfo>;

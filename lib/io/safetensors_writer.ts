@@ -13,8 +13,11 @@ export type TensorData = ArrayBufferView | (() => Iterable<ArrayBufferView> | As
 
 /** A tensor to be written. */
 export interface TensorToWrite {
+  /** Unique in the file, not `__metadata__`. */
   name: string;
+  /** Element type. */
   dtype: Dtype;
+  /** Sizes of the dimensions, the slowest first; empty for a scalar. */
   shape: readonly number[];
   /** A typed array, or a function that yields pieces, called when it is the turn of this tensor. */
   data: TensorData;

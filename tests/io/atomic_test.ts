@@ -70,6 +70,15 @@ Deno.test("writeFileAtomic: a full disk names the bytes wanted and the bytes fre
     assert.deepEqual(readdirSync(folder), []);
   }));
 
+Deno.test("writeFileAtomic: a stream of unknown size names what it came to", () =>
+  withFolder(async (folder) => {
+    const operations = { ...fileOperations, create: () => openSync("/dev/full", "w") };
+    await assert.rejects(
+      writeFileAtomic(join(folder, "a"), (sink) => sink.write(new Uint8Array(100)), { operations }),
+      /disk is full; at least 100 bytes are wanted/,
+    );
+  }));
+
 Deno.test("writeFileAtomic: refuses to begin when the disk can't hold the file", () =>
   withFolder(async (folder) => {
     const { bavail, bsize } = statfsSync(folder);

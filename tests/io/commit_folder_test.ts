@@ -120,14 +120,21 @@ Deno.test("commitFolder: too little space is found before anything is written", 
     assert.deepEqual(operations.log, []);
   }));
 
-Deno.test("commitFolder: a full disk names the bytes wanted", () =>
+Deno.test("commitFolder: a full disk names the folder and the bytes wanted", () =>
   withFolder(async (folder) => {
-    const operations = faultyOperations({ at: 4, kind: "ENOSPC" });
-    await assert.rejects(
-      commitFolder(join(folder, "checkpoint-3"), writer("three", operations), { operations, expectedBytes: 1000 }),
-      /disk is full/,
-    );
-    assert.deepEqual(readdirSync(folder), []);
+    const path = join(folder, "checkpoint-3");
+    for (const expectedBytes of [1000, undefined]) {
+      // Operation 12 belongs to the second file; the first has 5 bytes.
+      const operations = faultyOperations({ at: 12, kind: "ENOSPC" });
+      await assert.rejects(
+        commitFolder(path, writer("three", operations), { operations, ...(expectedBytes && { expectedBytes }) }),
+        (error) => {
+          const wanted = expectedBytes ?? "at least 5";
+          return String(error).includes(`Cannot write "${path}": the disk is full; ${wanted} bytes are wanted, `);
+        },
+      );
+      assert.deepEqual(readdirSync(folder), []);
+    }
   }));
 
 Deno.test("verifyFolder: lists every problem at once", () =>
