@@ -34,7 +34,9 @@ interface FillJob<T> {
 /** Jobs whose entry is absent or damaged, each key once. */
 function missingJobs<T>(cache: SampleCache, jobs: FillJob<T>[], options: FillOptions): FillJob<T>[] {
   const { rank = 0, world = 1 } = options;
-  const distinct = [...new Map(jobs.map((job) => [cacheKey(job.request), job])).values()];
+  const byKey = new Map<string, FillJob<T>>();
+  for (const job of jobs) byKey.set(cacheKey(job.request), byKey.get(cacheKey(job.request)) ?? job);
+  const distinct = [...byKey.values()];
   // Reading verifies, so a damaged entry is built again here and not found in the middle of training.
   return distinct.filter((_, i) => i % world === rank).filter((job) => cache.read(job.request) === undefined);
 }
