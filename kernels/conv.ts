@@ -11,9 +11,11 @@ import { buildKernel, unroll } from "./wgsl.ts";
 
 /** What the text of a convolution depends on. */
 export interface ConvSpec {
-  /** Storage of input, output and residual. */
-  readonly dtype: DType;
-  readonly weightDtype: DType;
+  /** Storage of the input. */
+  readonly x: DType;
+  readonly weight: DType;
+  /** Storage of output and residual. */
+  readonly y: DType;
   /** Adds an f32 vector of one value per output channel. */
   readonly bias: boolean;
   /** Adds a tensor of the output's shape. */
@@ -36,6 +38,8 @@ export interface ConvShape {
   readonly inputWidth: number;
   /** Window: frames, rows, columns. */
   readonly window: readonly [number, number, number];
+  /** Frame of the weights the window begins with, when its frames are split over launches. */
+  readonly weightFrame: number;
   /** Step between windows in space. */
   readonly stride: number;
   /** Rows of zeros above (and columns left of) the input; below and right as many as the output size reaches. */
@@ -95,6 +99,7 @@ const PARAMS = [
   "spaceShift",
   "timeShift",
   "timeOffset",
+  "depth",
 ];
 
 const C = ["x", "y", "z", "w"];
@@ -166,7 +171,7 @@ let lane_row = li % ${lanes}u;
 ${tile.share === "shuffle" ? `let first_lane = lane - lane % ${lanes}u;` : ""}
 ${rowSetup(tile)}
 ${unroll(rows, (row) => unroll(vectors, (j) => `var c${row}_${j} = vec4f(0);`, " "))}
-var depth = 0u;
+var depth = params.depth;
 for (var dt = 0u; dt < params.kt; dt++) {
 for (var dy = 0u; dy < params.kh; dy++) {
 for (var dx = 0u; dx < params.kw; dx++) {
@@ -185,11 +190,11 @@ ${epilogue(spec, tile)}`;
 
 function convKernel(spec: ConvSpec, tile: ConvTile): Kernel {
   const buffers: BufferSpec[] = [
-    { name: "x", dtype: spec.dtype },
-    { name: "weight", dtype: spec.weightDtype },
+    { name: "x", dtype: spec.x },
+    { name: "weight", dtype: spec.weight },
     ...(spec.bias ? [{ name: "bias", dtype: "f32" } as const] : []),
-    ...(spec.residual ? [{ name: "residual", dtype: spec.dtype }] : []),
-    { name: "y", dtype: spec.dtype },
+    ...(spec.residual ? [{ name: "residual", dtype: spec.y }] : []),
+    { name: "y", dtype: spec.y },
   ];
   return buildKernel({
     name: "conv",
@@ -242,6 +247,7 @@ export function convolution(
       shape.spaceShift,
       shape.timeShift,
       shape.timeOffset,
+      shape.weightFrame * kh * kw * channels * outputs / 4,
     ],
     grid: foldGrid(Math.ceil(tiles * tile.lanes / tile.threads)),
     flops: 2 * positions * outputs * channels * kt * kh * kw,

@@ -1,12 +1,12 @@
 /**
  * Convolutions of the video autoencoder, forward only as it is frozen: causal in time, per frame with stride 2, per frame behind a
  * nearest upsampling, and 1x1x1. Launches are cut by output frames, and by the window's frames where a single output frame
- * already reads more than one binding holds.
+ * already reads more than one binding holds. A single frame that exceeds a binding is an error that asks for smaller tiles.
  */
 import { convolution, type ConvShape, type ConvSpec } from "../../kernels/conv.ts";
 import type { DType } from "../../kernels/kernel.ts";
 import type { Tensor } from "../plan/tensor.ts";
-import { entries, frameBytes, type VideoContext } from "./frames.ts";
+import { entries, frameBytes, tooLarge, type VideoContext } from "./frames.ts";
 
 /** Weights as the kernel reads them. */
 export interface ConvWeights {
@@ -85,10 +85,13 @@ function record(
     inputHeight: x.shape[1]!,
     inputWidth: x.shape[2]!,
     window: [kt, kh, kw],
+    weightFrame: 0,
     ...geometry,
   };
   const parts = { context, x, weight, bias, y, residual, shape };
   const length = framesPerLaunch(parts);
+  const largest = Math.max(frameBytes(x), frameBytes(y));
+  if (largest > context.bindingBytes) throw tooLarge(largest, context.bindingBytes);
   if (length > 0) splitFrames(parts, length);
   else splitWindow(parts);
   return y;
@@ -118,7 +121,7 @@ function framesPerLaunch({ context: { bindingBytes }, x, y, shape }: Parts): num
 
 /** Launches over ranges of output frames, each reading the kt - 1 frames more that its window covers. */
 function splitFrames(parts: Parts, length: number): void {
-  const { x, weight, residual, shape } = parts;
+  const { x, residual, shape } = parts;
   const { frames, window: [kt], timeShift, timeOffset } = shape;
   const begin = (frame: number) => (frame + timeOffset) >> timeShift;
   const flags = { bias: true, residual: residual !== undefined, accumulate: false };
@@ -126,28 +129,29 @@ function splitFrames(parts: Parts, length: number): void {
     const count = Math.min(length, frames - from);
     const read = entries(x, begin(from), begin(from + count - 1) - begin(from) + kt);
     const offset = (from + timeOffset) % (1 << timeShift);
-    launch(parts, flags, { ...shape, frames: count, timeOffset: offset }, { read, weight, from });
+    launch(parts, flags, { ...shape, frames: count, timeOffset: offset }, read, from);
   }
 }
 
 /** One output frame and one frame of the window at a time, summed in the output's storage. */
 function splitWindow(parts: Parts): void {
-  const { x, weight, residual, shape } = parts;
+  const { x, residual, shape } = parts;
   const [kt, kh, kw] = shape.window;
-  const sliced: ConvShape = { ...shape, frames: 1, window: [1, kh, kw] };
   for (let from = 0; from < shape.frames; from++) {
     for (let dt = 0; dt < kt; dt++) {
       const flags = { bias: dt === 0, residual: dt === 0 && residual !== undefined, accumulate: dt > 0 };
-      launch(parts, flags, sliced, { read: entries(x, from + dt, 1), weight: entries(weight, dt, 1), from });
+      const sliced: ConvShape = { ...shape, frames: 1, window: [1, kh, kw], weightFrame: dt };
+      launch(parts, flags, sliced, entries(x, from + dt, 1), from);
     }
   }
 }
 
 function launch(
-  { context: { plan }, bias, y, residual }: Parts,
+  { context: { plan }, weight, bias, y, residual }: Parts,
   flags: Pick<ConvSpec, "bias" | "residual" | "accumulate">,
   shape: ConvShape,
-  { read, weight, from }: { readonly read: Tensor; readonly weight: Tensor; readonly from: number },
+  read: Tensor,
+  from: number,
 ): void {
   const target = entries(y, from, shape.frames);
   plan.launch(

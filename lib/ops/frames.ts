@@ -48,12 +48,15 @@ export function slices(
 ): void {
   if (total * entryBytes <= bindingBytes) return record(0, total);
   const length = Math.floor(bindingBytes / entryBytes / step) * step;
-  if (length === 0) {
-    throw new RangeError(
-      `Cannot bind a video frame of ${step * entryBytes} bytes as a binding holds ${bindingBytes}: use smaller tiles`,
-    );
-  }
+  if (length === 0) throw tooLarge(step * entryBytes, bindingBytes);
   for (let from = 0; from < total; from += length) record(from, Math.min(length, total - from));
+}
+
+/** The error for frames that can't be cut further. */
+export function tooLarge(bytes: number, bindingBytes: number): RangeError {
+  return new RangeError(
+    `Cannot bind a video frame of ${bytes} bytes as a binding holds ${bindingBytes}: use smaller tiles`,
+  );
 }
 
 /** The last frames of a chunk, which precede the next one. */

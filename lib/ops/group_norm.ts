@@ -11,7 +11,7 @@ import {
   PART_POSITIONS,
 } from "../../kernels/group_norm.ts";
 import type { Tensor } from "../plan/tensor.ts";
-import { frameBytes, range, slices, type VideoContext } from "./frames.ts";
+import { entries, frameBytes, range, slices, type VideoContext } from "./frames.ts";
 
 /** Affine weights, f32 [channels] each. */
 export interface GroupNormWeights {
@@ -57,7 +57,7 @@ function channelStatistics(context: VideoContext, x: Tensor): Tensor {
   let parts = plan.transient("channel statistics", [count, 2, channels], "f32");
   slices(context, positions, frameBytes(rows), (from, length) => {
     const shape = { positions: length, channels, firstPart: from / PART_POSITIONS };
-    plan.launch(groupNormParts(x.dtype, shape), [range(context, rows, from, length).tensor, parts], [parts]);
+    plan.launch(groupNormParts(x.dtype, shape), [entries(rows, from, length), parts], [parts]);
   }, PART_POSITIONS);
   while (count > 1) {
     const launch = groupNormMerge({ parts: count, partPositions: covered, positions, channels });
@@ -85,7 +85,7 @@ function apply(
   const grid = { frames, height, width, latentFrames, latentHeight, latentWidth };
   // One frame at a time as soon as the larger of the two tensors needs windows.
   slices(context, frames, y.bytes <= context.bindingBytes ? 0 : frameBytes(x), (from, count) => {
-    const source = range(context, x, from, count);
+    const source = entries(x, from, count);
     const target = range(context, y, lead + from, count);
     const launch = groupNormApply({ dtype: x.dtype, silu, spatial: modulation !== undefined }, {
       positions: count * area,
@@ -94,7 +94,7 @@ function apply(
       outputPosition: target.first * area,
       ...(modulation === undefined ? {} : { grid }),
     });
-    const inputs = [source.tensor, table, bias, ...(modulation === undefined ? [] : [modulation])];
+    const inputs = [source, table, bias, ...(modulation === undefined ? [] : [modulation])];
     plan.launch(launch, [...inputs, target.tensor], [target.tensor]);
   });
   return y;
