@@ -43,15 +43,21 @@ export interface DeclareOptions {
   readonly trainable?: boolean;
 }
 
-/** Declares resident tensors for named shapes; a convolution's kernel axes are folded into its last dimension. */
+/** Shapes as the GPU stores them: a convolution's kernel axes are folded into its last dimension. */
+export function foldedShapes(shapes: ReadonlyMap<string, readonly number[]>): Map<string, readonly number[]> {
+  const fold = (shape: readonly number[]) =>
+    shape.length > 2 ? [shape[0]!, shape.slice(1).reduce((a, b) => a * b, 1)] : shape;
+  return new Map([...shapes].map(([name, shape]) => [name, fold(shape)]));
+}
+
+/** Declares resident tensors for named shapes, folded as {@linkcode foldedShapes} does. */
 export function declareTensors(
   shapes: ReadonlyMap<string, readonly number[]>,
   { matrix, vector, trainable = false }: DeclareOptions,
 ): Map<string, Tensor> {
   const tensors = new Map<string, Tensor>();
-  for (const [name, stored] of shapes) {
-    const shape = stored.length > 2 ? [stored[0]!, stored.slice(1).reduce((a, b) => a * b, 1)] : stored;
-    const dtype = stored.length > 1 ? matrix : vector;
+  for (const [name, shape] of foldedShapes(shapes)) {
+    const dtype = shape.length > 1 ? matrix : vector;
     const gradient = trainable ? new Tensor(`grad ${name}`, shape, "f32", { resident: true }) : undefined;
     tensors.set(name, new Tensor(name, shape, dtype, { resident: true, ...(gradient ? { gradient } : {}) }));
   }

@@ -79,13 +79,32 @@ const onePointFive: Partial<TransformerConfig> = {
   sample_frames: 81,
 };
 
-/** The released models by the names presets use. */
-export const RELEASED: Readonly<Record<string, TransformerConfig>> = {
+const released = {
   "2b": DEFAULTS,
   "5b": { ...DEFAULTS, ...five },
   "5b-i2v": { ...DEFAULTS, ...five, in_channels: 32, use_learned_positional_embeddings: true },
   "1.5-5b": { ...DEFAULTS, ...onePointFive },
   "1.5-5b-i2v": { ...DEFAULTS, ...onePointFive, in_channels: 32, ofs_embed_dim: 512 },
+} satisfies Readonly<Record<string, TransformerConfig>>;
+
+/** What makes a released model tiny: every kind of layer is left, a step takes seconds on a CPU. */
+const tiny: Partial<TransformerConfig> = {
+  num_attention_heads: 2,
+  num_layers: 2,
+  time_embed_dim: 64,
+  text_embed_dim: 32,
+  sample_frames: 9,
+};
+const tinyWide: Partial<TransformerConfig> = { ...tiny, sample_height: 12, sample_width: 16 };
+
+/** The models by the names presets use: the released ones, and their tiny shapes. */
+export const RELEASED: Readonly<Record<string, TransformerConfig>> = {
+  ...released,
+  "tiny-2b": { ...released["2b"], ...tiny, sample_height: 8, sample_width: 12 },
+  "tiny-5b": { ...released["5b"], ...tiny, sample_height: 8, sample_width: 12 },
+  "tiny-5b-i2v": { ...released["5b-i2v"], ...tiny, sample_height: 6, sample_width: 10 },
+  "tiny-1.5-5b": { ...released["1.5-5b"], ...tinyWide },
+  "tiny-1.5-5b-i2v": { ...released["1.5-5b-i2v"], ...tinyWide, ofs_embed_dim: 64 },
 };
 
 /**

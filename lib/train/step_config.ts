@@ -1,0 +1,121 @@
+/** What a config means for the GPU: storage types, batch shape, declared tensors and what of them trains. Pure: no device, no files. */
+import type { DType } from "../../kernels/kernel.ts";
+import { UserError } from "../errors.ts";
+import { declareLora, type Lora } from "../models/lora.ts";
+import { declareTensors, foldedShapes, Parameters } from "../models/parameters.ts";
+import { packTrainables, type Trainables } from "../models/trainables.ts";
+import { parameterShapes, RELEASED, type TransformerConfig } from "../models/transformer_config.ts";
+import type { BatchShape } from "../models/transformer_inputs.ts";
+import type { Tensor } from "../plan/tensor.ts";
+import type { TrainConfig } from "./config.ts";
+import type { OptimizerConfig } from "./optimizer.ts";
+import type { StepConfig } from "./training_step.ts";
+
+/** The GPU side of a run. */
+export interface RunDescription {
+  readonly step: StepConfig;
+  /** Checkpoint name and shape of every parameter. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** What the model reads. */
+  readonly parameters: Parameters;
+  readonly trainables: Trainables;
+  /** Set when adapters train. */
+  readonly lora: Lora | undefined;
+  /**
+   * Where each checkpoint tensor is uploaded to: frozen weights, or f32 masters when all weights train. Their working copies,
+   * where there are some, are made on the GPU.
+   */
+  readonly uploads: ReadonlyMap<string, Tensor>;
+}
+
+/** Options of {@linkcode describeRun}. */
+export interface RunOptions {
+  /** Storage of frozen matrices when `mixed_precision` is `no`: that of the checkpoint. Default f32. */
+  readonly stored?: DType;
+}
+
+/** Storage of activations and working weights. */
+export function workingType({ mixed_precision }: TrainConfig): DType {
+  return mixed_precision === "no" ? "f32" : mixed_precision === "fp16" ? "f16" : "bf16";
+}
+
+/** Frames of a latent of `pixelFrames`, padded to whole patches in time (CogVideoX1.5 packs two latent frames). */
+export function latentFrames(model: TransformerConfig, pixelFrames: number): number {
+  const frames = Math.floor((pixelFrames - 1) / model.temporal_compression_ratio) + 1;
+  const patch = model.patch_size_t ?? 1;
+  return Math.ceil(frames / patch) * patch;
+}
+
+/** Shape of one micro-batch. A latent pixel is 8 x 8 pixels. */
+export function batchShape(config: TrainConfig, model: TransformerConfig): BatchShape {
+  const [frames, height, width] = config.train_resolution;
+  return {
+    batch: config.batch_size,
+    frames: latentFrames(model, frames),
+    height: height / 8,
+    width: width / 8,
+    textRows: model.max_text_seq_length,
+  };
+}
+
+/**
+ * The transformer that `model` names.
+ *
+ * @throws {UserError} when the config names none; the shape is then in the checkpoint's config.json.
+ */
+export function namedTransformer(config: TrainConfig): TransformerConfig {
+  const known = config.model === undefined ? undefined : RELEASED[config.model];
+  if (known === undefined) {
+    throw new UserError(
+      `model is ${config.model ?? "not set"}: the shape of the transformer is unknown`,
+      `set model to one of ${Object.keys(RELEASED).join(", ")}`,
+    );
+  }
+  return known;
+}
+
+function optimizerConfig(config: TrainConfig): OptimizerConfig {
+  const { optimizer, beta1, beta2, epsilon, weight_decay, max_grad_norm } = config;
+  if (optimizer !== "adamw" && optimizer !== "adam") {
+    throw new UserError(`optimizer is ${optimizer}: expected adamw or adam`, "set optimizer: adamw");
+  }
+  return { optimizer, beta1, beta2, epsilon, weight_decay, max_grad_norm };
+}
+
+/**
+ * Decides storage types, declares every tensor of the run and says what trains: low-rank adapters with f32 masters over frozen
+ * weights in the working type, or all weights with f32 masters and working copies.
+ *
+ * @throws {UserError} when `target_modules` matches no layer or the optimizer is not one of those recorded here.
+ */
+export function describeRun(
+  config: TrainConfig,
+  model: TransformerConfig,
+  { stored = "f32" }: RunOptions = {},
+): RunDescription {
+  const activation = workingType(config);
+  const step: StepConfig = {
+    model,
+    shape: batchShape(config, model),
+    activation,
+    checkpointing: { enabled: config.gradient_checkpointing, keep: config.keep },
+    optimizer: optimizerConfig(config),
+    accumulation: config.gradient_accumulation_steps,
+  };
+  const shapes = parameterShapes(model);
+  if (config.training_type === "sft") {
+    const trainables = packTrainables(foldedShapes(shapes), activation);
+    const select = (pick: "working" | "master") => new Map([...trainables.byName].map(([name, t]) => [name, t[pick]]));
+    const parameters = new Parameters(select("working"));
+    return { step, shapes, parameters, trainables, lora: undefined, uploads: select("master") };
+  }
+  const matrix = config.mixed_precision === "no" ? stored : activation;
+  const frozen = declareTensors(shapes, { matrix, vector: "f32" });
+  const lora = declareLora(shapes, {
+    rank: config.rank,
+    alpha: config.lora_alpha,
+    targets: config.target_modules,
+  });
+  const parameters = new Parameters(frozen, lora.adapters);
+  return { step, shapes, parameters, trainables: lora.trainables, lora, uploads: frozen };
+}
