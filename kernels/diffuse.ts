@@ -35,7 +35,7 @@ const perVector = (statements: string): string =>
 
 /**
  * x_t = sqrt(a) z + sqrt(1-a) eps and v* = sqrt(a) eps - sqrt(1-a) z. Buffers: z, noise (f32 [batch, elements]), coefficients
- * (f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, unused), xt, velocity (f32).
+ * (f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, loss weight), xt, velocity (f32).
  */
 export function addNoise(_target: Target, { batch, elements }: SampleShape): Launch {
   return {
@@ -62,7 +62,7 @@ export function velocityLossSlots({ batch, elements }: SampleShape): number {
 }
 
 /**
- * Partial sums of (v - v*)^2 and dv = 2 (v - v*) / elements * gradient scale, the third coefficient (loss scale / (batch *
+ * Partial sums of loss weight * (v - v*)^2 and dv = 2 (v - v*) / elements * gradient scale, the third coefficient (loss scale / (batch *
  * accumulation)). Buffers: v, velocity (f32), coefficients (f32 [batch, 4]), dv, partials (f32 [slots, 4]).
  */
 export function velocityLoss(
@@ -92,7 +92,7 @@ ${
     store_dv(at, d * (params.factor * k.z));`)
       }
 ${sumWorkgroup("sum")}
-  if (li == 0u && live) { store_partials(wg, total); }`,
+  if (li == 0u && live) { store_partials(wg, total * k.w); }`,
     }),
     params: [elements / 4, chunks(elements), batch, 2 / elements],
     grid: foldGrid(chunks(elements) * batch),
@@ -100,7 +100,10 @@ ${sumWorkgroup("sum")}
   };
 }
 
-/** loss[0] = mean over the batch of the mean over elements of (v - v*)^2. Buffers: partials, loss (f32 [4]). */
+/**
+ * loss[0] = sum over the batch of loss weight * mean over elements of (v - v*)^2; weights of 1 / samples give the mean, and 0
+ * leaves out the samples that fill up a partial batch. Buffers: partials, loss (f32 [4]).
+ */
 export function finishVelocityLoss(target: Target, shape: SampleShape): Launch {
-  return finishSum(target, { slots: velocityLossSlots(shape), scale: 1 / (shape.batch * shape.elements) });
+  return finishSum(target, { slots: velocityLossSlots(shape), scale: 1 / shape.elements });
 }

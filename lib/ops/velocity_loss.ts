@@ -17,7 +17,7 @@ export interface Noised {
   readonly velocity: Tensor;
 }
 
-/** Records x_t and v* of latents [batch, ...]; `coefficients` is f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, 0. */
+/** Records x_t and v* of latents [batch, ...]; `coefficients` is f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, loss weight. */
 export function addNoise(plan: Plan, latents: Tensor, eps: Tensor, coefficients: Tensor): Noised {
   const batch = latents.shape[0]!;
   const noisy = plan.transient("noisy", latents.shape, "f32");
@@ -29,7 +29,7 @@ export function addNoise(plan: Plan, latents: Tensor, eps: Tensor, coefficients:
 
 /**
  * Records the loss into `slot` (f32 [4], first value) and, when the prediction needs a gradient, everything behind it.
- * The gradient is scaled by the third coefficient of each sample: loss scale / (batch * accumulation).
+ * The gradient is scaled by the third coefficient of each sample: loss scale * loss weight / accumulation.
  */
 export function velocityLoss(plan: Plan, v: Tensor, velocity: Tensor, coefficients: Tensor, slot: Tensor): void {
   const batch = v.shape[0]!;

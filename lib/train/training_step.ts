@@ -44,6 +44,8 @@ export interface MicroBatch {
   readonly timesteps: readonly number[];
   /** Cumulative alpha of each sample's timestep. */
   readonly alphas: readonly number[];
+  /** Weight of each sample in the loss: 1 / samples of the global micro-batch, 0 for one that only fills up a partial batch. */
+  readonly weights: readonly number[];
 }
 
 /** The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep} runs. */
@@ -145,10 +147,13 @@ export class TrainingStep implements Disposable {
     session.write(inputs.text, encodeF32(batch.text, inputs.text.dtype as StorageType));
     if (inputs.condition !== undefined) session.write(inputs.condition, batch.condition!);
     uploadTimesteps(session, inputs, batch.timesteps);
-    const gradientScale = lossScale / (this.config.shape.batch * this.config.accumulation);
+    const gradientScale = lossScale / this.config.accumulation;
     session.write(
       coefficients,
-      Float32Array.from(batch.alphas.flatMap((a) => [Math.sqrt(a), Math.sqrt(1 - a), gradientScale, 0])),
+      Float32Array.from(batch.alphas.flatMap((a, b) => {
+        const weight = batch.weights[b]!;
+        return [Math.sqrt(a), Math.sqrt(1 - a), gradientScale * weight, weight];
+      })),
     );
   }
 

@@ -7,8 +7,11 @@ import { targets } from "./targets.ts";
 const shape = { batch: 3, elements: 1500 };
 const SIZE = 4500;
 
+/** Loss weights: two samples that count differently and one that only fills the batch. */
+const WEIGHTS = [0.5, 0.2, 0];
+
 function coefficients(): Float32Array<ArrayBuffer> {
-  return Float32Array.from([0.9, 0.25, 0.017].flatMap((a, b) => [Math.sqrt(a), Math.sqrt(1 - a), 64 + b, 0]));
+  return Float32Array.from([0.9, 0.25, 0.017].flatMap((a, b) => [Math.sqrt(a), Math.sqrt(1 - a), 64 + b, WEIGHTS[b]!]));
 }
 
 Deno.test("noised latents and velocity follow their formulas per sample", async () => {
@@ -33,7 +36,7 @@ Deno.test("velocity loss and its gradient match float64", async () => {
       const [, , , dv, partials] = await runLaunch(launch, [v, velocity, k, SIZE, slots * 4]);
       const [, loss] = await runLaunch(finishVelocityLoss(target, shape), [partials!, 4]);
       let expected = 0;
-      v.forEach((value, i) => expected += (value - velocity[i]!) ** 2 / SIZE);
+      v.forEach((value, i) => expected += WEIGHTS[Math.floor(i / 1500)]! * (value - velocity[i]!) ** 2 / 1500);
       assert.ok(Math.abs(loss![0]! - expected) < 1e-6 * expected);
       const gradient = Float64Array.from(v, (value, i) => {
         const scale = k[Math.floor(i / 1500) * 4 + 2]!;

@@ -101,6 +101,7 @@ function microBatch(golden: Golden, m: number, alphas: Float64Array, pad: number
     text: join(samples.map((i) => at("prompt_embeds", i))),
     timesteps,
     alphas: timesteps.map((t) => alphas[t]!),
+    weights: timesteps.map(() => 1 / batch),
   };
 }
 
