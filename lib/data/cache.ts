@@ -112,7 +112,8 @@ export class SampleCache {
   }
 
   /**
-   * Stores an entry. Its file appears whole or not at all; a second process storing the same entry stores the same bytes.
+   * Stores an entry. Its file appears whole or not at all; a second process storing the same entry stores the same
+   * bytes.
    *
    * @throws {RangeError} if the shape does not fit the kind or the data.
    * @throws {UserError} if a value is NaN or infinite (naming the sample), or the disk is full.

@@ -87,8 +87,8 @@ export function describePlan(plan: CachePlan): string {
 }
 
 /**
- * Writes `index.json`: for every entry its kind, the samples it belongs to and what it was made from. Runs that share the
- * folder take turns, and each keeps what the others wrote.
+ * Writes `index.json`: for every entry its kind, the samples it belongs to and what it was made from. Runs that share
+ * the folder take turns, and each keeps what the others wrote.
  */
 export async function writeIndex(cache: SampleCache, requests: readonly CacheRequest[]): Promise<void> {
   mkdirSync(cache.folder, { recursive: true });

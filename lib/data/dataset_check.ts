@@ -74,8 +74,8 @@ export interface DatasetReport {
 }
 
 /**
- * Below this mean change a clip teaches the model to stand still. A frozen picture measures 0.00 after H.264, cartoons at
- * 8 frames per second 3 to 6, the example clips 5 to 18.
+ * Below this mean change a clip teaches the model to stand still. A frozen picture measures 0.00 after H.264, cartoons
+ * at 8 frames per second 3 to 6, the example clips 5 to 18.
  */
 const STILL_LEVELS = 0.3;
 

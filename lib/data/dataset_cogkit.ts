@@ -1,8 +1,8 @@
 /**
  * CogKit's layout: metadata.jsonl files, one JSON object per line.
  *
- * CogKit sorts its tables by id and joins them by position, so that one missing id shifts every later pair. Here they are
- * joined by the id itself.
+ * CogKit sorts its tables by id and joins them by position, so that one missing id shifts every later pair. Here they
+ * are joined by the id itself.
  */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";

@@ -6,8 +6,8 @@ import { writeFileAtomic } from "../io/atomic.ts";
 import { sha256File } from "../io/hash.ts";
 
 /**
- * What must be unchanged for a remembered hash to hold. The change time is the kernel's own: a program that rewrites a file
- * and sets its modification time back still moves it.
+ * What must be unchanged for a remembered hash to hold. The change time is the kernel's own: a program that rewrites a
+ * file and sets its modification time back still moves it.
  */
 interface Remembered {
   size: string;

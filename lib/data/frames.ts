@@ -1,9 +1,9 @@
 /** Which frames of a clip become a training sample. */
 
 /**
- * `time` (default) picks frames at the model's frame rate, so motion keeps its speed whatever the clip's length and rate.
- * `stride` is the original trainer's rule, which ignores the frame rate: every `floor(n / F)`-th frame, so a clip of 97 frames
- * plays at its own speed and one of 98 at double speed.
+ * `time` (default) picks frames at the model's frame rate, so motion keeps its speed whatever the clip's length and
+ * rate. `stride` is the original trainer's rule, which ignores the frame rate: every `floor(n / F)`-th frame, so a clip
+ * of 97 frames plays at its own speed and one of 98 at double speed.
  */
 export type FrameRule = "time" | "stride";
 
@@ -57,8 +57,8 @@ function nearestFrame(times: Float64Array, seconds: number, from: number): numbe
 /**
  * Chooses F frames from the start of a clip.
  *
- * Rule `time`: entry k is the frame whose timestamp is nearest to `k / fps` seconds. A clip shorter than `F / fps` seconds is
- * filled up with its last frame; what lies beyond is not used.
+ * Rule `time`: entry k is the frame whose timestamp is nearest to `k / fps` seconds. A clip shorter than `F / fps`
+ * seconds is filled up with its last frame; what lies beyond is not used.
  *
  * @throws {RangeError} if a count or rate is not positive.
  */

@@ -1,8 +1,9 @@
 /** How a picture of one size becomes a picture of another: the rectangles, and the ffmpeg filter they make. */
 
 /**
- * `crop` (default) keeps the aspect ratio, covers the target and cuts the surplus evenly from both sides; `letterbox` keeps
- * the aspect ratio, fits inside and adds black bars; `stretch` scales both axes independently, as the original trainer does.
+ * `crop` (default) keeps the aspect ratio, covers the target and cuts the surplus evenly from both sides; `letterbox`
+ * keeps the aspect ratio, fits inside and adds black bars; `stretch` scales both axes independently, as the original
+ * trainer does.
  */
 export type FitMode = "crop" | "letterbox" | "stretch";
 
@@ -65,11 +66,11 @@ export function fitGeometry(
 /**
  * The filter graph of a geometry, made of integers only.
  *
- * `stretch` is one plain scale of the subsampled YUV: with the default filter it equals the original trainer's frames in every
- * byte, its known bias of 1.6 grey levels included. The other modes convert to RGB at the clip's own size first and
- * resize in planar RGB after that. Measured against an antialiased Pillow resize of 1280x720 to 720x480 their mean error is
- * 0.02 (bilinear) to 0.04 (bicubic) grey levels, where the plain scale is off by 1.9 and its accurate variant by 0.5.
- * `bitexact` makes the result independent of the processor's vector units.
+ * `stretch` is one plain scale of the subsampled YUV: with the default filter it equals the original trainer's frames
+ * in every byte, its known bias of 1.6 grey levels included. The other modes convert to RGB at the clip's own size
+ * first and resize in planar RGB after that. Measured against an antialiased Pillow resize of 1280x720 to 720x480 their
+ * mean error is 0.02 (bilinear) to 0.04 (bicubic) grey levels, where the plain scale is off by 1.9 and its accurate
+ * variant by 0.5. `bitexact` makes the result independent of the processor's vector units.
  */
 export function geometryFilter(geometry: Geometry, filter: ResizeFilter = "bilinear"): string {
   const { scaled, target, x, y, mode } = geometry;

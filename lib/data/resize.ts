@@ -1,9 +1,10 @@
 /**
  * Resizes one 8-bit RGB picture with the integer arithmetic of the libraries that other trainers and pipelines use.
  *
- * Training clips and pictures go through ffmpeg by default, so that a picture and the clip it begins agree. These rules are
- * for matching others: `opencv` is what the original trainer does to the picture of image-to-video, `bilinear` (antialiased)
- * is CogKit's, and `lanczos` is what the diffusers pipelines apply to a picture of another size before sampling.
+ * Training clips and pictures go through ffmpeg by default, so that a picture and the clip it begins agree. These rules
+ * are for matching others: `opencv` is what the original trainer does to the picture of image-to-video, `bilinear`
+ * (antialiased) is CogKit's, and `lanczos` is what the diffusers pipelines apply to a picture of another size before
+ * sampling.
  */
 import type { Size } from "./geometry.ts";
 import type { RgbFrames } from "./video.ts";

@@ -56,8 +56,8 @@ export interface Sample {
 }
 
 /**
- * A picture is fitted as its clip is. Fit `stretch` repeats the original trainer, which resizes pictures with OpenCV: bilinear,
- * half-pixel centres, no antialiasing.
+ * A picture is fitted as its clip is. Fit `stretch` repeats the original trainer, which resizes pictures with OpenCV:
+ * bilinear, half-pixel centres, no antialiasing.
  */
 async function pictureRecipe(item: DatasetItem, clip: PixelRecipe, settings: SampleSettings): Promise<PixelRecipe> {
   const { size, fit = "crop" } = settings;

@@ -1,10 +1,11 @@
 /**
- * The order in which samples are trained on, as pure functions of (seed, micro-step). Nothing is remembered between calls, so
- * a run that resumes at any micro-step continues exactly, and any number of ranks sees the same global order.
+ * The order in which samples are trained on, as pure functions of (seed, micro-step). Nothing is remembered between
+ * calls, so a run that resumes at any micro-step continues exactly, and any number of ranks sees the same global order.
  *
- * Words: an epoch is one pass over the dataset in an order of its own. A micro-step is one forward and backward pass, on
- * `batchSize` samples per rank. An optimizer step ends a window of `accumulation` micro-steps, or the epoch: the last
- * micro-batch and the last window of an epoch may be partial, and windows never span two epochs (as in the original trainer).
+ * Words: an epoch is one pass over the dataset in an order of its own. A micro-step is one forward and backward pass,
+ * on `batchSize` samples per rank. An optimizer step ends a window of `accumulation` micro-steps, or the epoch: the
+ * last micro-batch and the last window of an epoch may be partial, and windows never span two epochs (as in the
+ * original trainer).
  */
 import { permutation } from "./random.ts";
 
@@ -45,8 +46,8 @@ export interface MicroStep {
   /** The global micro-batch: rank r takes entries `r * batchSize` to `(r + 1) * batchSize`, see {@linkcode Sampler.share}. */
   items: SampledItem[];
   /**
-   * Weight of each sample's loss in the gradient: 1 / (samples of this micro-step * accumulation). A partial window keeps the
-   * full `accumulation`, as in the original trainer.
+   * Weight of each sample's loss in the gradient: 1 / (samples of this micro-step * accumulation). A partial window
+   * keeps the full `accumulation`, as in the original trainer.
    */
   weight: number;
 }

@@ -49,7 +49,8 @@ function arrange(distinct: Uint8Array<ArrayBuffer>, wanted: number[], indices: r
 }
 
 /**
- * Decodes the frames with these numbers (from 0, in the order they are shown; repeats allowed) at the geometry's target size.
+ * Decodes the frames with these numbers (from 0, in the order they are shown; repeats allowed) at the geometry's target
+ * size.
  *
  * Any damage before the last wanted frame is an error: ffmpeg alone conceals it and ends with success.
  *
@@ -115,7 +116,8 @@ export interface EncodeOptions {
 }
 
 const OUTPUT_ARGUMENTS: Record<string, (crf: number) => string[]> = {
-  // Odd sizes are padded by one row or column, as 4:2:0 needs even ones. Bit-exact flags keep dates and versions out of the file.
+  // Odd sizes are padded by one row or column, as 4:2:0 needs even ones. Bit-exact flags keep dates and versions out of
+  // the file.
   mp4: (crf) => [
     ...`-c:v libx264 -preset medium -pix_fmt yuv420p -crf ${crf} -movflags +faststart -fflags +bitexact`.split(" "),
     ..."-vf pad=ceil(iw/2)*2:ceil(ih/2)*2 -f mp4".split(" "),
@@ -129,8 +131,8 @@ const OUTPUT_ARGUMENTS: Record<string, (crf: number) => string[]> = {
 };
 
 /**
- * Writes frames to an `.mp4` (H.264, plays everywhere) or a looping `.gif`. The file appears under its name only when it is
- * complete; an existing file stays as it was if anything fails.
+ * Writes frames to an `.mp4` (H.264, plays everywhere) or a looping `.gif`. The file appears under its name only when
+ * it is complete; an existing file stays as it was if anything fails.
  *
  * @throws {RangeError} if the name has another ending or the number of bytes does not fit the size.
  * @throws {UserError} if ffmpeg is missing or fails, such as when the disk is full.
