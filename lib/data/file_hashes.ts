@@ -1,4 +1,7 @@
-/** SHA-256 of clips and model weights, remembered between runs: hashing 11 GB takes 10 s, looking at a file no time. */
+/**
+ * SHA-256 of clips and model weights, remembered between runs: at 0.8 GB/s an 11 GB transformer takes 14 s, a look at its
+ * times none.
+ */
 import { createHash } from "node:crypto";
 import { readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
