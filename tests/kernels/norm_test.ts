@@ -199,3 +199,17 @@ Deno.test("rms norm matches float64", async () => {
     }
   }
 });
+
+Deno.test("with and without subgroup operations layer norm gives the same bits", async () => {
+  const data = makeCase("f32", 2, 11, 3, 132);
+  const { shape, x, gamma, beta, g, modulation } = data;
+  const outputs: Float32Array[][] = [];
+  for (const target of await targets()) {
+    const launch = layerNorm(target, { x: "f32", y: "f32", param: "f32", modulated: true }, shape);
+    const [, , , y, stats] = await runLaunch(launch, [x, gamma, beta, x.length, shape.rows * 4, modulation]);
+    const spec = { x: "f32", g: "f32", dx: "f32", param: "f32", modulated: true, accumulate: false } as const;
+    const back = await runLaunch(layerNormBackward(target, spec, shape), [x, stats!, gamma, g, x.length, modulation]);
+    outputs.push([y!, stats!, back[4]!]);
+  }
+  for (const output of outputs) assert.deepEqual(output, outputs[0]);
+});

@@ -1,26 +1,14 @@
 import assert from "node:assert/strict";
 import { adam, adamState, clipControl } from "../../kernels/optimizer.ts";
 import { squareSlots, sumOfSquares } from "../../kernels/reduce.ts";
-import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors.ts";
+import { openSafetensors } from "../../lib/io/safetensors.ts";
 import { referenceTest } from "../reference.ts";
+import { flatTensors } from "./optimizer_files.ts";
 import { numbers, relativeL2, rounded, runLaunch } from "./run.ts";
 import { targets } from "./targets.ts";
 
-const NAMES = ["matrix", "vector", "lora_b", "conv"] as const;
 const BETAS = { beta1: 0.9, beta2: 0.95 };
 const KEEP = Float32Array.of(0, 1, 0, 0);
-
-/** Values of all four parameters at a step, one after the other, padded to a multiple of four. */
-function flat(file: SafetensorsFile, prefix: string, step?: number): Float32Array<ArrayBuffer> {
-  const values = NAMES.flatMap((name) => {
-    const all = file.readF32(`${prefix}.${name}`);
-    if (step === undefined) return [...all];
-    const size = all.length / 20;
-    return [...all.subarray(step * size, (step + 1) * size)];
-  });
-  while (values.length % 4 !== 0) values.push(0);
-  return Float32Array.from(values);
-}
 
 const TRAJECTORIES = [["adam", 1e-4], ["adamw", 1e-4], ["adam-wd", 0.1], ["adamw-wd", 0.1]] as const;
 
@@ -29,7 +17,7 @@ for (const [name, weightDecay] of TRAJECTORIES) {
     const [target] = await targets();
     using file = openSafetensors(`${folder}/optim/${name}.safetensors`);
     const learningRates = file.readF32("lr");
-    let p = flat(file, "param0");
+    let p = flatTensors(file, "param0");
     let m = new Float32Array(p.length);
     let v = new Float32Array(p.length);
     const kind = name.startsWith("adamw") ? "adamw" : "adam";
@@ -37,10 +25,10 @@ for (const [name, weightDecay] of TRAJECTORIES) {
     const shape = { elements: p.length, ...BETAS, eps: 1e-8, weightDecay };
     for (let step = 0; step < 20; step++) {
       const state = adamState({ learningRate: learningRates[step]!, ...BETAS, step: step + 1, lossScale: 1 });
-      const gradients = flat(file, "grads", step);
+      const gradients = flatTensors(file, "grads", step);
       const results = await runLaunch(adam(target!, spec, shape), [p, gradients, m, v, state, KEEP]);
       [p, m, v] = [results[0]!, results[2]!, results[3]!];
-      assert.ok(relativeL2(p, flat(file, "params", step)) < 1e-6);
+      assert.ok(relativeL2(p, flatTensors(file, "params", step)) < 1e-6);
     }
   });
 }
@@ -49,14 +37,14 @@ referenceTest("gradient clipping follows PyTorch", async (folder) => {
   using file = openSafetensors(`${folder}/optim/clip.safetensors`);
   for (const target of await targets()) {
     for (const index of [0, 1, 2]) {
-      const g = flat(file, `case${index}.grad`);
+      const g = flatTensors(file, `case${index}.grad`);
       const partials = await squares(target, g);
       const state = Float32Array.of(0, 0, 0, 1);
       const launch = clipControl(target, { slots: partials.length / 4, maxNorm: 1 });
       const [, , , control] = await runLaunch(launch, [partials, 4, state, 4]);
       const norm = file.readF32(`case${index}.norm`)[0]!;
       assert.ok(Math.abs(control![0]! - norm) < 1e-6 * norm);
-      assert.ok(relativeL2(g.map((v) => v * control![1]!), flat(file, `case${index}.clipped`)) < 1e-6);
+      assert.ok(relativeL2(g.map((v) => v * control![1]!), flatTensors(file, `case${index}.clipped`)) < 1e-6);
     }
   }
 });
