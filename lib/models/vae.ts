@@ -1,9 +1,8 @@
 /** The video autoencoder of CogVideoX: videos to latent distributions, latents to videos. */
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { UserError, UserErrors } from "../errors.ts";
 import type { Session } from "../gpu/session.ts";
 import type { StorageType } from "../io/half.ts";
+import { readJsonObject } from "../io/json_file.ts";
 import type { TensorSource } from "../io/safetensors.ts";
 import { openShards } from "../io/shards.ts";
 import { BINDING_BYTES } from "../ops/frames.ts";
@@ -11,6 +10,9 @@ import { parseVaeConfig, spatialCompression, type VaeConfig, vaeParameterShapes 
 import { VaeHalf } from "./vae_half.ts";
 import { defaultTiling, type Tiling } from "./vae_tiling.ts";
 import { checkVolume, emptyVolume, type Volume } from "./vae_volume.ts";
+import { checkTensors } from "./weights.ts";
+
+const FOLDER_HINT = "give the path of a CogVideoX model folder in the diffusers layout";
 
 /** Choices of {@linkcode openVae}. */
 export interface VaeOptions {
@@ -107,43 +109,6 @@ export class Vae implements Disposable {
   }
 }
 
-/** Reads a JSON object, or says what is wrong with the file. */
-function readJson(path: string): Record<string, unknown> {
-  let text: string;
-  try {
-    text = readFileSync(path, "utf8");
-  } catch (error) {
-    const hint = "give the path of a CogVideoX model folder in the diffusers layout";
-    throw new UserError(`Cannot read "${path}": ${error instanceof Error ? error.message : error}`, hint);
-  }
-  try {
-    const json: unknown = JSON.parse(text);
-    if (typeof json === "object" && json !== null && !Array.isArray(json)) return json as Record<string, unknown>;
-  } catch (error) {
-    throw new UserError(`"${path}" is not JSON: ${error instanceof Error ? error.message : error}`);
-  }
-  throw new UserError(`"${path}" does not hold a JSON object`);
-}
-
-/** Throws with every tensor that is missing, unknown, of another shape or of a type that is no float. */
-function checkTensors(folder: string, source: TensorSource, shapes: ReadonlyMap<string, readonly number[]>): void {
-  const problems: string[] = [];
-  for (const [name, shape] of shapes) {
-    const found = source.tensors.get(name);
-    if (found === undefined) problems.push(`${name} [${shape}] is missing`);
-    else if (`${found.shape}` !== `${shape}`) problems.push(`${name} is [${found.shape}]: expected [${shape}]`);
-    else if (!/^(F64|F32|F16|BF16)$/.test(found.dtype)) problems.push(`${name} is stored as ${found.dtype}`);
-  }
-  for (const name of source.tensors.keys()) if (!shapes.has(name)) problems.push(`${name} is unknown`);
-  if (problems.length > 0) {
-    throw new UserErrors(
-      `The weights in "${folder}" do not fit its config.json`,
-      problems,
-      "config and weights must come from the same model: download the folder again",
-    );
-  }
-}
-
 /**
  * Opens the autoencoder of a model folder in the diffusers layout (`vae/config.json`, `vae/diffusion_pytorch_model.safetensors`).
  *
@@ -152,10 +117,10 @@ function checkTensors(folder: string, source: TensorSource, shapes: ReadonlyMap<
 export function openVae(session: Session, modelFolder: string, options: VaeOptions = {}): Vae {
   const folder = join(modelFolder, "vae");
   const configFile = join(folder, "config.json");
-  const config = parseVaeConfig(readJson(configFile), configFile);
+  const config = parseVaeConfig(readJsonObject(configFile, FOLDER_HINT), configFile);
   const source = openShards(folder, "diffusion_pytorch_model");
   try {
-    checkTensors(folder, source, vaeParameterShapes(config));
+    checkTensors(source, vaeParameterShapes(config), { where: folder });
     return new Vae(session, config, source, options);
   } catch (error) {
     source[Symbol.dispose]();

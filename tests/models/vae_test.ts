@@ -144,18 +144,18 @@ referenceTest("weights that do not fit are listed together", async (folder) => {
     const weights = readFileSync(join(source, "diffusion_pytorch_model.safetensors"));
     writeFileSync(join(model, "vae/diffusion_pytorch_model.safetensors"), weights);
     const config = JSON.parse(readFileSync(join(source, "config.json"), "utf8"));
-    config.layers_per_block = 2;
-    config.block_out_channels = [8, 8, 16, 24];
-    writeFileSync(join(model, "vae/config.json"), JSON.stringify(config));
+    const write = (changes: object) =>
+      writeFileSync(join(model, "vae/config.json"), JSON.stringify({ ...config, ...changes }));
+    write({ in_channels: 4, out_channels: 1 });
     assert.throws(() => openVae(session, model), (error: Error) => {
-      assert.match(error.message, /encoder\.down_blocks\.0\.resnets\.1\.norm1\.weight \[8\] is missing/);
-      assert.match(error.message, /encoder\.norm_out\.weight is \[16\]: expected \[24\]/);
-      assert.match(error.message, /conv_in\.conv\.weight is \[16,16,3,3,3\]: expected \[24,16,3,3,3\]/);
+      assert.match(error.message, /3 problems/);
+      assert.match(error.message, /encoder\.conv_in\.conv\.weight" has shape \[8,3,3,3,3\]: expected \[8,4,3,3,3\]/);
+      assert.match(error.message, /decoder\.conv_out\.conv\.bias" has shape \[3\]: expected \[1\]/);
       return true;
     });
-    config.use_quant_conv = true;
-    config.act_fn = "gelu";
-    writeFileSync(join(model, "vae/config.json"), JSON.stringify(config));
+    write({ layers_per_block: 2 });
+    assert.throws(() => openVae(session, model), /missing "encoder\.down_blocks\.0\.resnets\.1\.norm1\.weight" \[8\]/);
+    write({ use_quant_conv: true, act_fn: "gelu" });
     assert.throws(() => openVae(session, model), /2 problems[\s\S]*act_fn is "gelu"[\s\S]*use_quant_conv is true/);
   } finally {
     rmSync(model, { recursive: true });

@@ -1,0 +1,153 @@
+import assert from "node:assert/strict";
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Session } from "../../lib/gpu/session.ts";
+import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors.ts";
+import { openTextEncoder } from "../../lib/models/t5.ts";
+import { parseT5Config, relativeBias, relativeBucket, T5_XXL, t5ParameterShapes } from "../../lib/models/t5_config.ts";
+import { recordT5 } from "../../lib/models/t5_graph.ts";
+import { cost } from "../../lib/plan/recording.ts";
+import { relativeL2, testDevice } from "../kernels/run.ts";
+import { referenceTest } from "../reference.ts";
+
+/** f32 against float64; the library's own f32 differs by up to 1.4e-6. */
+const TOLERANCE = 1e-5;
+
+/** The prompts of a golden file as ids. */
+function prompts(file: SafetensorsFile): Int32Array[] {
+  const [count, tokens] = file.tensors.get("ids")!.shape as [number, number];
+  const ids = Int32Array.from(new BigInt64Array(file.readBytes("ids").buffer), Number);
+  return Array.from({ length: count }, (_, i) => ids.slice(i * tokens, (i + 1) * tokens));
+}
+
+function close(what: string, actual: Float32Array, expected: Float32Array, tolerance = TOLERANCE): void {
+  const error = relativeL2(actual, expected);
+  assert.ok(error <= tolerance, `${what}: relative error ${error} above ${tolerance}`);
+}
+
+for (const [name, pipeline] of [["2b", "tiny-2b"], ["5b", "tiny-5b"]] as const) {
+  referenceTest(`the text encoder matches transformers on ${pipeline}`, async (folder) => {
+    const { device } = await testDevice();
+    using session = new Session(device);
+    using file = openSafetensors(join(folder, `text/t5-${name}.safetensors`));
+    using encoder = openTextEncoder(session, join(folder, "pipelines", pipeline));
+    const ids = prompts(file);
+    const expected = file.readF32("embeddings");
+    const embeddings = await encoder.encode(ids);
+    const size = expected.length / ids.length;
+    embeddings.forEach((rows, i) => close(`prompt ${i}`, rows, expected.slice(i * size, (i + 1) * size)));
+    assert.equal(session.allocatedBytes, 0, "nothing stays on the device");
+
+    const blocks: number[] = [];
+    await encoder.encode([ids[2]!], async (block, hidden) => {
+      close(`block ${block}`, await hidden(), file.readF32(`block.${block}`));
+      blocks.push(block);
+    });
+    assert.deepEqual(blocks, [0, 1]);
+  });
+}
+
+referenceTest("prompts give the same embeddings one at a time, in batches, and from shards", async (folder) => {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  using file = openSafetensors(join(folder, "text/t5-5b.safetensors"));
+  const ids = prompts(file).slice(0, 3).map((row) => row.slice(0, 33));
+  using whole = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
+  using paired = openTextEncoder(session, join(folder, "pipelines/tiny-5b"), { batch: 2 });
+  const together = await whole.encode(ids);
+  assert.deepEqual(await paired.encode(ids), together);
+  assert.deepEqual(await whole.encode([]), []);
+  using half = openTextEncoder(session, join(folder, "pipelines/tiny-5b"), { dtype: "bf16" });
+  close("bf16 matrices", (await half.encode(ids))[0]!, together[0]!, 2e-2);
+});
+
+/** Writes a safetensors file of f32 tensors that keeps or renames those of another. */
+function rewrite(source: string, target: string, rename: (name: string) => string | undefined): void {
+  using file = openSafetensors(source);
+  const header: Record<string, unknown> = {};
+  const parts: Uint8Array[] = [];
+  let offset = 0;
+  for (const [name, { dtype, shape }] of file.tensors) {
+    const kept = rename(name);
+    if (kept === undefined) continue;
+    const bytes = file.readBytes(name);
+    header[kept] = { dtype, shape, data_offsets: [offset, offset + bytes.length] };
+    offset += bytes.length;
+    parts.push(bytes);
+  }
+  const text = new TextEncoder().encode(JSON.stringify(header));
+  const length = new Uint8Array(new BigUint64Array([BigInt(text.length)]).buffer);
+  writeFileSync(target, new Uint8Array([length, text, ...parts].flatMap((part) => [...part])));
+}
+
+referenceTest(
+  "the embedding is found under its other name, and missing tensors are listed together",
+  async (folder) => {
+    const { device } = await testDevice();
+    using session = new Session(device);
+    const model = mkdtempSync(join(tmpdir(), "t5-"));
+    try {
+      const source = join(folder, "pipelines/tiny-5b/text_encoder");
+      cpSync(source, join(model, "text_encoder"), { recursive: true });
+      const weights = join(source, "model.safetensors");
+      const target = join(model, "text_encoder/model.safetensors");
+      Deno.chmodSync(target, 0o644);
+      Deno.chmodSync(join(model, "text_encoder"), 0o755);
+      rewrite(weights, target, (name) => name === "shared.weight" ? "encoder.embed_tokens.weight" : name);
+      const ids = [[5, 17, 1, 0, 0]];
+      using original = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
+      {
+        using renamed = openTextEncoder(session, model);
+        assert.deepEqual(await renamed.encode(ids), await original.encode(ids));
+      }
+      await assert.rejects(original.encode([[1, 2], [3]]), /prompt 1 has 1 tokens, prompt 0 has 2/);
+      await assert.rejects(original.encode([[1128]]), /prompt 0 holds id 1128: the vocabulary has 1128/);
+      rewrite(weights, target, (name) => /shared|block\.1\.layer\.0\.layer_norm/.test(name) ? undefined : name);
+      assert.throws(() => openTextEncoder(session, model), (error: Error) => {
+        assert.match(error.message, /2 problems/);
+        assert.match(error.message, /missing "encoder\.block\.1\.layer\.0\.layer_norm\.weight" \[32\]/);
+        assert.match(error.message, /missing "shared\.weight" \[1128,32\]/);
+        return true;
+      });
+      const config = JSON.parse(readFileSync(join(source, "config.json"), "utf8"));
+      const path = join(model, "text_encoder/config.json");
+      Deno.chmodSync(path, 0o644);
+      writeFileSync(path, JSON.stringify({ ...config, feed_forward_proj: "relu", d_model: "32" }));
+      assert.throws(() => openTextEncoder(session, model), /2 problems[\s\S]*feed_forward_proj[\s\S]*d_model is "32"/);
+    } finally {
+      rmSync(model, { recursive: true });
+    }
+  },
+);
+
+Deno.test("relative positions fall into the published buckets", () => {
+  const starts = [[0, 0], [7, 7], [8, 8], [11, 8], [12, 9], [15, 9], [16, 10], [22, 10], [23, 11], [31, 11]];
+  starts.push([32, 12], [45, 12], [46, 13], [63, 13], [64, 14], [90, 14], [91, 15], [200, 15]);
+  for (const [distance, bucket] of starts) {
+    assert.equal(relativeBucket(-distance!), bucket, `${distance} before`);
+    if (distance! > 0) assert.equal(relativeBucket(distance!), bucket! + 16, `${distance} behind`);
+  }
+  const table = Float32Array.from({ length: 64 }, (_, i) => i);
+  const bias = relativeBias(table, 2, 3, 8);
+  // Distances -2 to 2 are buckets 2, 1, 0, 17, 18; entry [bucket, head] of the table is 2 * bucket + head.
+  assert.deepEqual([...bias], [4, 2, 0, 34, 36, 0, 0, 0, 5, 3, 1, 35, 37, 0, 0, 0]);
+});
+
+Deno.test("T5 XXL has the published size and one layer of it fits beside 14 prompts in 2 GiB", () => {
+  let total = 32128 * 4096;
+  for (const shape of t5ParameterShapes(T5_XXL).values()) total += shape.reduce((a, b) => a * b, 1);
+  assert.equal(total, 4_762_310_656);
+  const { block } = recordT5(T5_XXL, { prompts: 14, tokens: 226, dtype: "bf16" });
+  const { arenaBytes, residentBytes, flops } = cost(block);
+  assert.ok(arenaBytes + residentBytes < 2 ** 31, `${arenaBytes} + ${residentBytes}`);
+  const matrices = 4 * 4096 * 4096 + 3 * 4096 * 10240;
+  assert.ok(flops > 2 * 14 * 226 * matrices, "every matrix is applied to every token");
+});
+
+Deno.test("a config of another model is refused with every reason", () => {
+  assert.throws(
+    () => parseT5Config({ model_type: "umt5", relative_attention_num_buckets: 64, d_kv: 6 }, "config.json"),
+    /3 problems[\s\S]*model_type[\s\S]*num_buckets[\s\S]*d_kv is 6/,
+  );
+});
