@@ -68,7 +68,7 @@ const PLAIN: ConvTile = { rows: 8, vectors: 1, lanes: 1, share: "none", threads:
 
 /**
  * On 8 lanes a value is handed round with a constant-lane broadcast, free on llvmpipe, and a workgroup of 8 threads shares its rows
- * whatever size the driver picks; taller tiles gain a quarter there but double the time to compile. From 16 lanes up the shuffle
+ * whatever size the driver picks; taller tiles gain a tenth there but double the time to compile. From 16 lanes up the shuffle
  * unit is the narrower one, so each shuffled value feeds eight multiply-adds, and 16 lanes cover 128 channels, the smallest width of
  * the released models.
  */

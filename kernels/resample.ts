@@ -44,24 +44,22 @@ export interface CopyShape {
   /** Where reading and writing begin. */
   readonly from: number;
   readonly to: number;
-  /** The source is read again from `from` after this many elements; `size` copies it once. */
-  readonly period: number;
 }
 
-/** Copies elements, repeating the source: y[to + i] = x[from + i mod period]. Buffers: x, y. */
-export function copyFrames(dtype: DType, { size, from, to, period }: CopyShape): Launch {
+/** Copies elements: y[to + i] = x[from + i]. Buffers: x, y. */
+export function copyFrames(dtype: DType, { size, from, to }: CopyShape): Launch {
   const kernel = buildKernel({
     name: "copy_frames",
     spec: { dtype },
-    params: ["count", "from4", "to4", "period4"],
+    params: ["count", "from4", "to4"],
     buffers: [{ name: "x", dtype }, { name: "y", dtype }],
     workgroupSize: WORKGROUP,
     body: `if (gid >= params.count) { return; }
-store_y(params.to4 + gid, load_x(params.from4 + gid % params.period4));`,
+store_y(params.to4 + gid, load_x(params.from4 + gid));`,
   });
   return {
     kernel,
-    params: [size / 4, from / 4, to / 4, period / 4],
+    params: [size / 4, from / 4, to / 4],
     grid: foldGrid(Math.ceil(size / 4 / WORKGROUP)),
     flops: 0,
   };

@@ -6,6 +6,7 @@ import { decodeF32, type StorageType } from "../io/half.ts";
 import { readJsonObject } from "../io/json_file.ts";
 import type { TensorSource } from "../io/safetensors.ts";
 import { openShards } from "../io/shards.ts";
+import { BINDING_BYTES } from "../ops/frames.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import {
   BIAS_TABLE,
@@ -34,9 +35,6 @@ export type OnBlock = (block: number, hidden: () => Promise<Float32Array>) => vo
 
 /** One pass of 9.5 GB of weights serves this many prompts; more would only need more memory. */
 const BATCH = 16;
-
-/** Bytes every device binds at once. */
-const BINDING_BYTES = 2 ** 27;
 
 /** An opened text encoder. Between calls nothing of it is on the device; dispose it to close its files. */
 export class T5Encoder implements Disposable {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Session } from "../../lib/gpu/session.ts";
@@ -48,7 +48,7 @@ for (const [name, pipeline] of [["2b", "tiny-2b"], ["5b", "tiny-5b"]] as const) 
   });
 }
 
-referenceTest("prompts give the same embeddings one at a time, in batches, and from shards", async (folder) => {
+referenceTest("prompts give the same embeddings together and in batches", async (folder) => {
   const { device } = await testDevice();
   using session = new Session(device);
   using file = openSafetensors(join(folder, "text/t5-5b.safetensors"));
@@ -62,7 +62,7 @@ referenceTest("prompts give the same embeddings one at a time, in batches, and f
   close("bf16 matrices", (await half.encode(ids))[0]!, together[0]!, 2e-2);
 });
 
-/** Writes a safetensors file of f32 tensors that keeps or renames those of another. */
+/** Writes a safetensors file with the tensors of another that `rename` names. */
 function rewrite(source: string, target: string, rename: (name: string) => string | undefined): void {
   using file = openSafetensors(source);
   const header: Record<string, unknown> = {};
@@ -81,45 +81,73 @@ function rewrite(source: string, target: string, rename: (name: string) => strin
   writeFileSync(target, new Uint8Array([length, text, ...parts].flatMap((part) => [...part])));
 }
 
-referenceTest(
-  "the embedding is found under its other name, and missing tensors are listed together",
-  async (folder) => {
-    const { device } = await testDevice();
-    using session = new Session(device);
-    const model = mkdtempSync(join(tmpdir(), "t5-"));
-    try {
-      const source = join(folder, "pipelines/tiny-5b/text_encoder");
-      cpSync(source, join(model, "text_encoder"), { recursive: true });
-      const weights = join(source, "model.safetensors");
-      const target = join(model, "text_encoder/model.safetensors");
-      Deno.chmodSync(target, 0o644);
-      Deno.chmodSync(join(model, "text_encoder"), 0o755);
-      rewrite(weights, target, (name) => name === "shared.weight" ? "encoder.embed_tokens.weight" : name);
-      const ids = [[5, 17, 1, 0, 0]];
-      using original = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
-      {
-        using renamed = openTextEncoder(session, model);
-        assert.deepEqual(await renamed.encode(ids), await original.encode(ids));
-      }
-      await assert.rejects(original.encode([[1, 2], [3]]), /prompt 1 has 1 tokens, prompt 0 has 2/);
-      await assert.rejects(original.encode([[1128]]), /prompt 0 holds id 1128: the vocabulary has 1128/);
-      rewrite(weights, target, (name) => /shared|block\.1\.layer\.0\.layer_norm/.test(name) ? undefined : name);
-      assert.throws(() => openTextEncoder(session, model), (error: Error) => {
-        assert.match(error.message, /2 problems/);
-        assert.match(error.message, /missing "encoder\.block\.1\.layer\.0\.layer_norm\.weight" \[32\]/);
-        assert.match(error.message, /missing "shared\.weight" \[1128,32\]/);
-        return true;
-      });
-      const config = JSON.parse(readFileSync(join(source, "config.json"), "utf8"));
-      const path = join(model, "text_encoder/config.json");
-      Deno.chmodSync(path, 0o644);
-      writeFileSync(path, JSON.stringify({ ...config, feed_forward_proj: "relu", d_model: "32" }));
-      assert.throws(() => openTextEncoder(session, model), /2 problems[\s\S]*feed_forward_proj[\s\S]*d_model is "32"/);
-    } finally {
-      rmSync(model, { recursive: true });
+/** A writable copy of a text encoder's folder, removed afterwards. */
+async function withCopy(source: string, body: (model: string, folder: string) => void | Promise<void>): Promise<void> {
+  const model = mkdtempSync(join(tmpdir(), "t5-"));
+  const folder = join(model, "text_encoder");
+  try {
+    mkdirSync(folder);
+    for (const name of readdirSync(source)) writeFileSync(join(folder, name), readFileSync(join(source, name)));
+    await body(model, folder);
+  } finally {
+    rmSync(model, { recursive: true });
+  }
+}
+
+referenceTest("an encoder in shards, with the embedding under its other name, gives the same", async (folder) => {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  const source = join(folder, "pipelines/tiny-5b/text_encoder");
+  await withCopy(source, async (model, copy) => {
+    const weights = join(source, "model.safetensors");
+    const renamed = (name: string) => name === "shared.weight" ? "encoder.embed_tokens.weight" : name;
+    const shardOf = (name: string) => `model-0000${name.includes("block.0") ? 1 : 2}-of-00002.safetensors`;
+    for (const shard of [1, 2]) {
+      const file = `model-0000${shard}-of-00002.safetensors`;
+      rewrite(weights, join(copy, file), (name) => shardOf(name) === file ? renamed(name) : undefined);
     }
-  },
-);
+    using whole = openSafetensors(weights);
+    const map = [...whole.tensors.keys()].map((name) => [renamed(name), shardOf(name)]);
+    writeFileSync(join(copy, "model.safetensors.index.json"), JSON.stringify({ weight_map: Object.fromEntries(map) }));
+    rmSync(join(copy, "model.safetensors"));
+    using sharded = openTextEncoder(session, model);
+    using original = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
+    const ids = [[5, 17, 1, 0, 0]];
+    assert.deepEqual(await sharded.encode(ids), await original.encode(ids));
+  });
+});
+
+referenceTest("prompts that do not fit are refused", async (folder) => {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  using encoder = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
+  await assert.rejects(encoder.encode([[1, 2], [3]]), /prompt 1 has 1 tokens, prompt 0 has 2/);
+  await assert.rejects(encoder.encode([[1128]]), /prompt 0 holds id 1128: the vocabulary has 1128/);
+});
+
+referenceTest("missing tensors and unusable settings are listed together", async (folder) => {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  const source = join(folder, "pipelines/tiny-5b/text_encoder");
+  await withCopy(source, (model, copy) => {
+    const path = join(copy, "model.safetensors");
+    rewrite(
+      join(source, "model.safetensors"),
+      path,
+      (name) => /shared|block\.1\.layer\.0\.layer_norm/.test(name) ? undefined : name,
+    );
+    assert.throws(() => openTextEncoder(session, model), (error: Error) => {
+      assert.match(error.message, /2 problems/);
+      assert.match(error.message, /missing "encoder\.block\.1\.layer\.0\.layer_norm\.weight" \[32\]/);
+      assert.match(error.message, /missing "shared\.weight" \[1128,32\]/);
+      return true;
+    });
+    const config = JSON.parse(readFileSync(join(copy, "config.json"), "utf8"));
+    const changed = { ...config, feed_forward_proj: "relu", d_model: "32" };
+    writeFileSync(join(copy, "config.json"), JSON.stringify(changed));
+    assert.throws(() => openTextEncoder(session, model), /2 problems[\s\S]*feed_forward_proj[\s\S]*d_model is "32"/);
+  });
+});
 
 Deno.test("relative positions fall into the published buckets", () => {
   const starts = [[0, 0], [7, 7], [8, 8], [11, 8], [12, 9], [15, 9], [16, 10], [22, 10], [23, 11], [31, 11]];
