@@ -38,7 +38,9 @@ export interface ColumnKernel {
   readonly inputs: readonly BufferSpec[];
   /** Sums kept per column, 1 or 2. */
   readonly sums: number;
-  /** Statements of one row: `row` and `at` (group index of row and column) are given, `s0` and `s1` are to be increased. */
+  /** Functions that `perRow` calls. */
+  readonly declarations?: string;
+  /** Statements of one row: `b`, `row`, `column`, `at` (index of the vector) are given, `s0` and `s1` are to be increased. */
   readonly perRow: string;
   readonly flopsPerElement: number;
 }
@@ -61,6 +63,7 @@ export function columnPartials(kernel: ColumnKernel, shape: ColumnShape): Launch
       params: ["width4", "sequence", "text_rows", "parts", "threads"],
       buffers: [...inputs, { name: "partials", dtype: "f32" }],
       workgroupSize: THREADS,
+      declarations: kernel.declarations ?? "",
       body: `
   if (gid < params.threads) {
     let column = gid % params.width4;
