@@ -120,12 +120,6 @@ if (row <= last) { let at = head * ((params.sequence + 3u) / 4u * 4u) + row; lse
 }
 
 /**
- * Rows of an octet of a narrow subgroup. On the software adapter 8, 16, 24 and 32 rows reach 60, 85, 98 and 100 % of the rate
- * of the matrix product and compile in 0.5, 0.9, 1.4 and 1.8 s.
- */
-const FORWARD_ROWS = 24;
-
-/**
  * o = softmax(scale q k^T (+ bias)) v per head, and lse = log sum exp of the scores. Buffers: q, k, v, o, lse, then bias if the
  * spec has one. lse is f32 [batch, heads, {@linkcode paddedSequence}]; its padding is not written. bias is f32
  * [heads, {@linkcode biasStride}].
@@ -140,7 +134,7 @@ export function attentionForward(target: Target, spec: AttentionSpec, shape: Att
   buffers.push({ name: "lse", dtype: "f32" });
   if (bias) buffers.push({ name: "bias", dtype: "f32" });
   // With a bias table the plain kernel serves: T5's attention is one hundredth of its arithmetic.
-  const octet = bias ? undefined : octetOf(target, headDim, FORWARD_ROWS);
+  const octet = bias ? undefined : octetOf(target, headDim, shape.sequence);
   if (octet === undefined) {
     return launchPlain("attention_forward", plainForward(headDim, bias), buffers, spec, shape, 2);
   }

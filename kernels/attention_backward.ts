@@ -110,12 +110,6 @@ export function attentionDelta(_target: Target, spec: AttentionSpec, shape: Atte
 }
 
 /**
- * Rows of an octet of a narrow subgroup: 8, 16 and 24 rows reach 60, 85 and 95 % of the rate of the matrix product and compile
- * in 1.3, 2.4 and 3.9 s for both kernels together.
- */
-const BACKWARD_ROWS = 16;
-
-/**
  * Gradient of the queries. Buffers: q, k, v, dout, lse, delta, dq.
  *
  * @throws {RangeError} as {@linkcode attentionForward}.
@@ -159,7 +153,7 @@ function backward(target: Target, spec: AttentionSpec, shape: AttentionShape, gr
   const { dtype, headDim } = spec;
   const { name, outputs, products, octetText, plainText } = gradient;
   const buffers = backwardBuffers(dtype, outputs);
-  const octet = octetOf(target, headDim, BACKWARD_ROWS);
+  const octet = octetOf(target, headDim, shape.sequence);
   if (octet === undefined) return launchPlain(name, plainText(headDim), buffers, { dtype, headDim }, shape, products);
   const kernel = buildKernel({
     name,

@@ -26,7 +26,7 @@ export interface Extent {
  * Multiply-adds from which the tile of 64 rows pays on a software adapter: it runs 10 to 20 % faster than 32 rows (fewer loads
  * per multiply-add) and compiles half a second longer. 64 x 8 is slower than both and compiles two seconds.
  */
-const LARGE_PRODUCT = 2 ** 31;
+const LARGE_PRODUCT = 2 ** 30;
 
 /**
  * The tile of a product. Few rows (modulation vectors) take the shallow tile, which loads hardly more than one row would.

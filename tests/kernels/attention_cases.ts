@@ -16,12 +16,13 @@ function named(spec: AttentionSpec, shape: AttentionShape): AttentionCase {
 
 const wide = { dtype: "f32", headDim: 64 } as const;
 
-/** Sequences of one row, of odd lengths, and past one step of 32 keys and one tile of 64 rows. */
+/** Sequences of one row, of odd lengths, past one step of 32 keys and one tile of 64 rows, and long enough for the tall tile. */
 export const attentionCases: readonly AttentionCase[] = [
   named(wide, { batch: 1, heads: 1, sequence: 1, scale: 0.125 }),
   named(wide, { batch: 2, heads: 2, sequence: 7, scale: 0.125 }),
   named(wide, { batch: 1, heads: 2, sequence: 32, scale: 0.125 }),
   named(wide, { batch: 2, heads: 1, sequence: 77, scale: 0.25 }),
+  named(wide, { batch: 1, heads: 1, sequence: 515, scale: 0.125 }),
   named({ dtype: "bf16", headDim: 64 }, { batch: 1, heads: 2, sequence: 35, scale: 0.125 }),
   named({ dtype: "f16", headDim: 64 }, { batch: 1, heads: 2, sequence: 35, scale: 0.125 }),
   named({ dtype: "f32", headDim: 32 }, { batch: 1, heads: 3, sequence: 25, scale: 32 ** -0.5 }),
