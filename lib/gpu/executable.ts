@@ -2,7 +2,7 @@
 import { packParams } from "./pipeline.ts";
 import type { Session } from "./session.ts";
 import { type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
-import type { Step } from "../plan/plan.ts";
+import type { LaunchStep, TransferStep } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
 /** Launches per submit: enough that the engine's cost per submit (0.2 ms) vanishes, few enough that the GPU starts early. */
@@ -21,7 +21,8 @@ export interface KernelTime {
 export class Executable implements Disposable {
   readonly #chunks: GPUBuffer[];
   readonly #uniforms: GPUBuffer;
-  readonly #bound: { readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup }[];
+  /** By step; transfers have none. */
+  readonly #bound: ({ readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup } | undefined)[];
 
   constructor(readonly session: Session, readonly recording: Recording) {
     const { gpu } = session.device;
@@ -37,10 +38,10 @@ export class Executable implements Disposable {
       words.set(packParams(step.launch.kernel, step.launch.params), offset / 4);
     }
     gpu.queue.writeBuffer(this.#uniforms, 0, words);
-    this.#bound = recording.steps.map((step, i) => this.#bind(step, i));
+    this.#bound = recording.steps.map((step, i) => step.kind === "launch" ? this.#bind(step, i) : undefined);
   }
 
-  #bind(step: Step, index: number): { pipeline: GPUComputePipeline; group: GPUBindGroup } {
+  #bind(step: LaunchStep, index: number): { pipeline: GPUComputePipeline; group: GPUBindGroup } {
     const { kernel, params } = step.launch;
     const { pipelines, device } = this.session;
     const uniform = {
@@ -66,14 +67,37 @@ export class Executable implements Disposable {
     return { buffer: this.#chunks[place.chunk]!, offset: place.offset + tensor.byteOffset, size };
   }
 
-  /** Encodes and submits every step. Returns without waiting for the GPU. */
-  run(): void {
-    for (let from = 0; from < this.#bound.length; from += LAUNCHES_PER_SUBMIT) {
-      this.runSteps(from, Math.min(from + LAUNCHES_PER_SUBMIT, this.#bound.length));
+  /**
+   * Encodes and submits every step, without waiting for the GPU: a plan that copies nothing to or from the host has been submitted
+   * when this returns. Others wait now and then; the promise is done when all is submitted.
+   */
+  async run(): Promise<void> {
+    for (const [from, to] of this.#spans(LAUNCHES_PER_SUBMIT)) {
+      const step = this.recording.steps[from]!;
+      if (step.kind === "transfer") await this.#transfer(step);
+      else this.runSteps(from, to);
     }
   }
 
-  /** Submits steps `from` to `to` (exclusive) as one command buffer. */
+  /** Ranges of at most `most` consecutive launches, and every transfer by itself, in order. */
+  *#spans(most: number): Generator<readonly [from: number, to: number]> {
+    const { steps } = this.recording;
+    for (let from = 0; from < steps.length;) {
+      let to = from + 1;
+      if (steps[from]!.kind === "launch") {
+        while (to < steps.length && to - from < most && steps[to]!.kind === "launch") to++;
+      }
+      yield [from, to];
+      from = to;
+    }
+  }
+
+  #transfer({ tensors: [from, to] }: TransferStep): Promise<void> {
+    const { host } = this.session;
+    return from.host ? host.upload(from, this.#range(to)) : host.download(this.#range(from), to);
+  }
+
+  /** Submits steps `from` to `to` (exclusive), all of them launches, as one command buffer. */
   runSteps(from: number, to: number): void {
     const { gpu } = this.session.device;
     const encoder = gpu.createCommandEncoder();
@@ -87,7 +111,7 @@ export class Executable implements Disposable {
     const { pipeline, group } = this.#bound[index]!;
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(...this.recording.steps[index]!.launch.grid);
+    pass.dispatchWorkgroups(...(this.recording.steps[index] as LaunchStep).launch.grid);
   }
 
   /** Downloads tensors of this plan: resident ones, and transients marked as outputs. */
@@ -102,8 +126,13 @@ export class Executable implements Disposable {
     const { steps } = this.recording;
     const perBatch = 1024;
     const totals = new Map<string, { launches: number; milliseconds: number; flops: number; bytes: number }>();
-    for (let from = 0; from < steps.length; from += perBatch) {
-      const count = Math.min(perBatch, steps.length - from);
+    for (const [from, to] of this.#spans(perBatch)) {
+      const first = steps[from]!;
+      if (first.kind === "transfer") {
+        await this.#transfer(first);
+        continue;
+      }
+      const count = to - from;
       const querySet = gpu.createQuerySet({ type: "timestamp", count: 2 * count });
       const resolved = this.session.createBuffer(
         16 * count,
@@ -123,7 +152,7 @@ export class Executable implements Disposable {
       const [raw] = await this.session.readRanges([{ buffer: resolved, offset: 0, bytes: 16 * count }]);
       const nanoseconds = new BigUint64Array(raw!);
       for (let i = 0; i < count; i++) {
-        const { launch, tensors } = steps[from + i]!;
+        const { launch, tensors } = steps[from + i] as LaunchStep;
         const total = totals.get(launch.kernel.key) ?? { launches: 0, milliseconds: 0, flops: 0, bytes: 0 };
         total.launches++;
         total.milliseconds += Number(nanoseconds[2 * i + 1]! - nanoseconds[2 * i]!) / 1e6;

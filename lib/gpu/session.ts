@@ -6,6 +6,7 @@ import { UserError } from "../errors.ts";
 import { align, type Tensor } from "../plan/tensor.ts";
 import type { RecordingLimits } from "../plan/recording.ts";
 import type { Device } from "./device.ts";
+import { HostMemory } from "./host_memory.ts";
 import { PipelineCache } from "./pipeline.ts";
 
 /** wgpu keeps every staging copy until the queue drains; waiting this often halves the host memory and doubles the rate. */
@@ -18,6 +19,8 @@ export type Bytes = ArrayBufferView<ArrayBuffer>;
 export class Session implements Disposable {
   readonly pipelines: PipelineCache;
   readonly limits: RecordingLimits;
+  /** Where host tensors live. */
+  readonly host: HostMemory;
   readonly #buffers = new Map<Tensor, GPUBuffer>();
   #allocated = 0;
   #peak = 0;
@@ -28,6 +31,7 @@ export class Session implements Disposable {
    */
   constructor(readonly device: Device, readonly capBytes: number = Infinity) {
     this.pipelines = new PipelineCache(device);
+    this.host = new HostMemory(device);
     const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.limits;
     this.limits = { chunkBytes: Math.floor(maxBufferSize / 256) * 256, bindingBytes: maxStorageBufferBindingSize };
   }
@@ -66,9 +70,10 @@ export class Session implements Disposable {
     buffer.destroy();
   }
 
-  /** The buffer behind a resident tensor, made (and zeroed by the engine) at first use. */
+  /** The buffer behind a resident tensor on the GPU, made (and zeroed by the engine) at first use. */
   buffer(tensor: Tensor): GPUBuffer {
     const owner = tensor.owner;
+    if (owner.host) throw new TypeError(`"${tensor.name}" lives in host memory and has no buffer`);
     let buffer = this.#buffers.get(owner);
     if (buffer === undefined) {
       const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
@@ -80,6 +85,7 @@ export class Session implements Disposable {
 
   /** Frees the memory of a resident tensor. */
   free(tensor: Tensor): void {
+    if (tensor.host) return this.host.free(tensor);
     const buffer = this.#buffers.get(tensor.owner);
     if (buffer === undefined) return;
     this.#buffers.delete(tensor.owner);
@@ -92,6 +98,10 @@ export class Session implements Disposable {
       throw new RangeError(
         `Cannot write ${data.byteLength} bytes at ${byteOffset} of "${tensor.name}" as it holds ${tensor.bytes} bytes`,
       );
+    }
+    if (tensor.host) {
+      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+      return this.host.bytes(tensor).set(bytes, byteOffset);
     }
     this.device.gpu.queue.writeBuffer(
       this.buffer(tensor),
@@ -114,12 +124,13 @@ export class Session implements Disposable {
   clear(tensors: readonly Tensor[]): void {
     const encoder = this.device.gpu.createCommandEncoder();
     for (const tensor of tensors) {
-      encoder.clearBuffer(this.buffer(tensor), tensor.byteOffset, Math.ceil(tensor.bytes / 4) * 4);
+      if (tensor.host) this.host.bytes(tensor).fill(0);
+      else encoder.clearBuffer(this.buffer(tensor), tensor.byteOffset, Math.ceil(tensor.bytes / 4) * 4);
     }
     this.device.gpu.queue.submit([encoder.finish()]);
   }
 
-  /** Copies a resident tensor into another, starting `byteOffset` bytes into it. */
+  /** Copies a resident tensor on the GPU into another, starting `byteOffset` bytes into it. */
   copy(from: Tensor, to: Tensor, byteOffset = 0): void {
     const encoder = this.device.gpu.createCommandEncoder();
     const [source, target] = [this.buffer(from), this.buffer(to)];
@@ -151,11 +162,17 @@ export class Session implements Disposable {
     });
   }
 
-  /** Downloads resident tensors as they are stored. */
-  read(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
-    return this.readRanges(
-      tensors.map((tensor) => ({ buffer: this.buffer(tensor), offset: tensor.byteOffset, bytes: tensor.bytes })),
-    );
+  /** Copies of resident tensors as they are stored. */
+  async read(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
+    await this.host.settle();
+    const onGpu = tensors.filter((tensor) => !tensor.host);
+    const ranges = onGpu.map((tensor) => ({
+      buffer: this.buffer(tensor),
+      offset: tensor.byteOffset,
+      bytes: tensor.bytes,
+    }));
+    const read = ranges.length === 0 ? [] : await this.readRanges(ranges);
+    return tensors.map((tensor) => tensor.host ? this.host.bytes(tensor).slice().buffer : read.shift()!);
   }
 
   /** Downloads one f32 tensor. */
@@ -168,5 +185,6 @@ export class Session implements Disposable {
 
   [Symbol.dispose](): void {
     for (const tensor of [...this.#buffers.keys()]) this.free(tensor);
+    this.host[Symbol.dispose]();
   }
 }

@@ -78,9 +78,13 @@ export function transformer(
 
   let x = embedded;
   for (let i = 0; i < config.num_layers; i++) {
-    const input = x;
-    x = plan.checkpoint(() =>
-      plan.scope(`transformer_blocks.${i}`, () => block(plan, config, parameters, i, input, s, segments, inputs.rotary))
+    x = plan.checkpoint(
+      x,
+      (input) =>
+        plan.scope(
+          `transformer_blocks.${i}`,
+          () => block(plan, config, parameters, i, input, s, segments, inputs.rotary),
+        ),
     );
     trace.blocks.push(x);
   }

@@ -7,10 +7,12 @@
  * - an op's `backward` runs exactly once, and its output's gradient may be handed on as the gradient of an input.
  */
 import type { DType, Launch, Target } from "../../kernels/kernel.ts";
+import { HostCopies } from "./host_copies.ts";
 import { Tensor, type TensorOptions } from "./tensor.ts";
 
 /** One launch of the list with the tensors bound to it. */
-export interface Step {
+export interface LaunchStep {
+  readonly kind: "launch";
   readonly launch: Launch;
   /** In the order of the kernel's buffers. */
   readonly tensors: readonly Tensor[];
@@ -19,6 +21,18 @@ export interface Step {
   /** Where in the model it was recorded, for profiles and for naming the first bad tensor. */
   readonly scope: string;
 }
+
+/** A copy between host memory and the GPU; one of the two tensors is a host tensor. */
+export interface TransferStep {
+  readonly kind: "transfer";
+  /** Source, then destination. */
+  readonly tensors: readonly [from: Tensor, to: Tensor];
+  readonly writes: readonly Tensor[];
+  readonly scope: string;
+}
+
+/** What a plan is a list of. */
+export type Step = LaunchStep | TransferStep;
 
 interface TapeEntry {
   readonly output: Tensor;
@@ -32,6 +46,8 @@ export interface CheckpointPolicy {
   readonly enabled: boolean;
   /** Names of expensive results kept although their block is recomputed, for instance `attention`. */
   readonly keep: readonly string[];
+  /** Moves the input of every block to host memory until its backward. */
+  readonly offload?: boolean;
 }
 
 /** Choices that shape a recording. */
@@ -53,6 +69,7 @@ export class Plan {
   #tape: TapeEntry[] | undefined = [];
   readonly #gradients = new Map<Tensor, Tensor>();
   #scope = "";
+  readonly #hostCopies = new HostCopies((from, to) => this.#transfer(from, to));
   #memo: { readonly store: Memo; readonly replay: boolean } | undefined;
 
   constructor({ target, checkpointing = { enabled: false, keep: [] } }: PlanOptions) {
@@ -92,9 +109,24 @@ export class Plan {
     return this.#scope === "" ? name : `${this.#scope}.${name}`;
   }
 
-  /** Appends a launch. `tensors` follow the kernel's buffers; `writes` names those it changes. */
-  launch(launch: Launch, tensors: readonly Tensor[], writes: readonly Tensor[]): void {
+  #transfer(from: Tensor, to: Tensor): void {
+    this.steps.push({ kind: "transfer", tensors: [from, to], writes: [to], scope: this.#scope });
+  }
+
+  /** Copies changed host tensors back and drops their copies on the GPU; a launch that binds one again fetches it again. */
+  release(): void {
+    this.#hostCopies.release();
+  }
+
+  /**
+   * Appends a launch. `operands` follow the kernel's buffers and may live in host memory; `changed` names those of them that the
+   * launch writes.
+   */
+  launch(launch: Launch, operands: readonly Tensor[], changed: readonly Tensor[]): void {
     const { kernel } = launch;
+    const bound = new Map(operands.map((tensor) => [tensor, this.#hostCopies.onGpu(tensor, changed.includes(tensor))]));
+    const tensors = operands.map((tensor) => bound.get(tensor)!);
+    const writes = changed.map((tensor) => bound.get(tensor) ?? tensor);
     if (tensors.length !== kernel.buffers.length) {
       throw new RangeError(
         `Cannot launch ${kernel.key}: it binds ${kernel.buffers.length} tensors, got ${tensors.length}`,
@@ -111,7 +143,7 @@ export class Plan {
         throw new RangeError(`Cannot launch ${kernel.key}: "${tensor.name}" is bound twice`);
       }
     });
-    this.steps.push({ launch, tensors, writes, scope: this.#scope });
+    this.steps.push({ kind: "launch", launch, tensors, writes, scope: this.#scope });
   }
 
   /** Notes how the gradient of `output` becomes gradients of its inputs. Skipped when nothing before it needs one. */
@@ -154,14 +186,19 @@ export class Plan {
     this.#tape = [];
     this.#gradients.set(output, gradient);
     this.#walk(tape);
+    this.release();
   }
 
   #walk(tape: readonly TapeEntry[]): void {
+    let last: string | undefined;
     for (const entry of tape.toReversed()) {
       const gradient = this.#gradients.get(entry.output);
       if (gradient === undefined) continue;
       this.#gradients.delete(entry.output);
       const outer = this.#scope;
+      // Host tensors stay on the GPU for one block, whose entries all have the same scope.
+      if (last !== undefined && entry.scope !== last) this.release();
+      last = entry.scope;
       this.#scope = entry.scope;
       entry.backward(gradient);
       this.#scope = outer;
@@ -169,29 +206,54 @@ export class Plan {
   }
 
   /**
-   * Records `block` so that only its inputs are kept for backward, where it is recorded a second time (gradient
+   * Records `block` so that only its input is kept for backward, where it is recorded a second time (gradient
    * checkpointing; Chen et al. 2016, arXiv:1604.06174). Launches of the second recording that nothing needs are dropped when
    * the plan is finished. With checkpointing disabled the block is simply recorded.
    */
-  checkpoint(block: () => Tensor): Tensor {
-    if (!this.#checkpointing.enabled || this.#tape === undefined) return block();
+  checkpoint(input: Tensor, block: (input: Tensor) => Tensor): Tensor {
     const outerTape = this.#tape;
+    const enabled = this.#checkpointing.enabled && outerTape !== undefined;
     const store: Memo = new Map();
-    this.#tape = undefined;
-    this.#memo = { store, replay: false };
-    const output = block();
+    if (enabled) {
+      this.#tape = undefined;
+      this.#memo = { store, replay: false };
+    }
+    const output = block(input);
+    this.release();
+    if (!enabled) return output;
     this.#memo = undefined;
     this.#tape = outerTape;
+    const kept = this.#checkpointing.offload && output.needsGrad ? this.#toHost(input) : undefined;
     return this.differentiable(output, (gradient) => {
-      const tape: TapeEntry[] = [];
-      this.#tape = tape;
-      this.#memo = { store, replay: true };
-      const again = block();
-      this.#memo = undefined;
-      this.#tape = [];
-      this.#gradients.set(again, gradient);
-      this.#walk(tape);
+      const again = kept === undefined ? input : this.#fromHost(kept, input);
+      this.#replay(block, again, store, gradient);
+      const inputGradient = this.#gradients.get(again);
+      if (again !== input && inputGradient !== undefined) this.#gradients.set(input, inputGradient);
     });
+  }
+
+  #replay(block: (input: Tensor) => Tensor, input: Tensor, store: Memo, gradient: Tensor): void {
+    const tape: TapeEntry[] = [];
+    this.#tape = tape;
+    this.#memo = { store, replay: true };
+    const output = block(input);
+    this.#memo = undefined;
+    this.#tape = [];
+    this.#gradients.set(output, gradient);
+    this.#walk(tape);
+    this.release();
+  }
+
+  #toHost(tensor: Tensor): Tensor {
+    const kept = new Tensor(`kept ${tensor.name}`, tensor.shape, tensor.dtype, { host: true });
+    this.#transfer(tensor, kept);
+    return kept;
+  }
+
+  #fromHost(kept: Tensor, { name, needsGrad }: Tensor): Tensor {
+    const tensor = new Tensor(name, kept.shape, kept.dtype, { needsGrad });
+    this.#transfer(kept, tensor);
+    return tensor;
   }
 
   /** Results that a checkpoint policy may keep by `name`: recorded once when kept, otherwise every time. */

@@ -1,16 +1,18 @@
 /** A finished plan: dead launches dropped, memory assigned, cost known. What `lib/gpu` executes and `plan` prints. */
 import { assignMemory, type MemoryMap } from "./memory.ts";
-import type { Plan, Step } from "./plan.ts";
+import type { LaunchStep, Plan, Step } from "./plan.ts";
 import { align, type Tensor } from "./tensor.ts";
 
 /** A plan ready to be executed or priced. */
 export interface Recording {
   readonly steps: readonly Step[];
   readonly memory: MemoryMap;
-  /** Resident tensors the steps touch (owners, each once, in order of first use). */
+  /** Resident tensors on the GPU that the steps touch (owners, each once, in order of first use). */
   readonly residents: readonly Tensor[];
-  /** Distinct uniform blocks: launches with equal parameters share one. `uniformOf[i]` belongs to `steps[i]`. */
-  readonly uniforms: readonly { readonly step: Step; readonly offset: number }[];
+  /** Host tensors that the steps copy from or to (owners, each once, in order of first use). */
+  readonly hosts: readonly Tensor[];
+  /** Distinct uniform blocks: launches with equal parameters share one. `uniformOf[i]` belongs to `steps[i]`; transfers have -1. */
+  readonly uniforms: readonly { readonly step: LaunchStep; readonly offset: number }[];
   readonly uniformOf: readonly number[];
 }
 
@@ -30,22 +32,25 @@ export const UNIFORM_STRIDE = 256;
 
 /** Finishes a plan. */
 export function finish(plan: Plan, limits: RecordingLimits): Recording {
+  plan.release();
   const steps = dropDead(plan.steps, plan.outputs);
   const residents = new Set<Tensor>();
-  for (const { tensors, launch } of steps) {
-    for (const tensor of tensors) {
-      if (tensor.resident) residents.add(tensor.owner);
-      if (tensor.bytes > limits.bindingBytes) {
+  const hosts = new Set<Tensor>();
+  for (const step of steps) {
+    for (const tensor of step.tensors) {
+      if (tensor.resident) (tensor.host ? hosts : residents).add(tensor.owner);
+      if (step.kind === "launch" && tensor.bytes > limits.bindingBytes) {
         throw new RangeError(
-          `Cannot bind "${tensor.name}" [${tensor.shape}] to ${launch.kernel.key}: ${tensor.bytes} bytes are more than the ` +
+          `Cannot bind "${tensor.name}" [${tensor.shape}] to ${step.launch.kernel.key}: ${tensor.bytes} bytes are more than the ` +
             `${limits.bindingBytes} bytes this device binds at once`,
         );
       }
     }
   }
-  const uniforms: { step: Step; offset: number }[] = [];
+  const uniforms: { step: LaunchStep; offset: number }[] = [];
   const known = new Map<string, number>();
   const uniformOf = steps.map((step) => {
+    if (step.kind === "transfer") return -1;
     const key = `${step.launch.kernel.params}|${step.launch.params}`;
     let index = known.get(key);
     if (index === undefined) {
@@ -59,12 +64,13 @@ export function finish(plan: Plan, limits: RecordingLimits): Recording {
     steps,
     memory: assignMemory(steps, plan.outputs, limits.chunkBytes),
     residents: [...residents],
+    hosts: [...hosts],
     uniforms,
     uniformOf,
   };
 }
 
-/** Launches that write only transients nobody reads later are dropped, repeatedly by walking from the end. */
+/** Steps that write only transients nobody reads later are dropped, repeatedly by walking from the end. */
 function dropDead(steps: readonly Step[], outputs: ReadonlySet<Tensor>): Step[] {
   const live = new Set<Tensor>(outputs);
   const kept: Step[] = [];
@@ -85,32 +91,66 @@ export interface Cost {
   readonly arenaBytes: number;
   readonly residentBytes: number;
   readonly uniformBytes: number;
+  /** Host memory of the tensors that live there. */
+  readonly hostBytes: number;
+  /** Bytes copied to the GPU and back by the steps of one run. */
+  readonly uploadBytes: number;
+  readonly downloadBytes: number;
 }
 
 /** Prices a recording. */
 export function cost(recording: Recording): Cost {
   let flops = 0;
   let trafficBytes = 0;
-  for (const { launch, tensors } of recording.steps) {
-    flops += launch.flops;
-    for (const tensor of tensors) trafficBytes += tensor.bytes;
+  let launches = 0;
+  let uploadBytes = 0;
+  let downloadBytes = 0;
+  for (const step of recording.steps) {
+    if (step.kind === "transfer") {
+      const [from, to] = step.tensors;
+      if (from.host) uploadBytes += from.bytes;
+      else downloadBytes += to.bytes;
+      continue;
+    }
+    launches++;
+    flops += step.launch.flops;
+    for (const tensor of step.tensors) trafficBytes += tensor.bytes;
   }
+  const total = (tensors: readonly Tensor[]) => tensors.reduce((sum, tensor) => sum + align(tensor.bytes), 0);
   return {
-    launches: recording.steps.length,
+    launches,
     flops,
     trafficBytes,
     arenaBytes: recording.memory.chunks.reduce((sum, bytes) => sum + bytes, 0),
-    residentBytes: recording.residents.reduce((sum, tensor) => sum + align(tensor.bytes), 0),
-    uniformBytes: recording.uniforms.length * UNIFORM_STRIDE,
+    residentBytes: total(recording.residents),
+    uniformBytes: Math.max(1, recording.uniforms.length) * UNIFORM_STRIDE,
+    hostBytes: total(recording.hosts),
+    uploadBytes,
+    downloadBytes,
   };
 }
 
-/** Seconds the recording takes if every launch ran at the roofline of `flopsPerSecond` and `bytesPerSecond`. */
-export function roofline(recording: Recording, flopsPerSecond: number, bytesPerSecond: number): number {
+/** Rates of a GPU. */
+export interface Rates {
+  readonly flopsPerSecond: number;
+  readonly bytesPerSecond: number;
+  /** Of the link to the host. */
+  readonly linkBytesPerSecond: number;
+}
+
+/** Seconds the recording takes if every launch ran at the roofline and no copy overlapped with it. */
+export function roofline(
+  recording: Recording,
+  { flopsPerSecond, bytesPerSecond, linkBytesPerSecond }: Rates,
+): number {
   let seconds = 0;
-  for (const { launch, tensors } of recording.steps) {
-    const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-    seconds += Math.max(launch.flops / flopsPerSecond, bytes / bytesPerSecond);
+  for (const step of recording.steps) {
+    if (step.kind === "transfer") {
+      seconds += step.tensors[0].bytes / linkBytesPerSecond;
+      continue;
+    }
+    const bytes = step.tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
+    seconds += Math.max(step.launch.flops / flopsPerSecond, bytes / bytesPerSecond);
   }
   return seconds;
 }

@@ -18,6 +18,11 @@ export function elements(shape: readonly number[]): number {
 export interface TensorOptions {
   /** Lives outside the plan: weights, gradients, optimizer state, inputs, results. */
   readonly resident?: boolean;
+  /**
+   * Lives in host memory, and outside the plan like a resident tensor: plans copy it to the GPU where a launch reads it, and back
+   * where one changed it.
+   */
+  readonly host?: boolean;
   /** Where the gradient of a trainable tensor is summed: f32, resident, of the same shape. */
   readonly gradient?: Tensor;
   /** A gradient is wanted although nothing trainable lies before it (tests ask for the gradient of an input). */
@@ -30,6 +35,7 @@ export class Tensor {
   readonly shape: readonly number[];
   readonly dtype: DType;
   readonly resident: boolean;
+  readonly host: boolean;
   readonly gradient: Tensor | undefined;
   readonly needsGrad: boolean;
   /** The tensor whose memory this one is a window of, and where it begins there. */
@@ -48,7 +54,8 @@ export class Tensor {
     this.name = name;
     this.shape = shape;
     this.dtype = dtype;
-    this.resident = options.base?.resident ?? options.resident ?? false;
+    this.host = options.base?.host ?? options.host ?? false;
+    this.resident = this.host || (options.base?.resident ?? options.resident ?? false);
     this.gradient = options.gradient;
     this.needsGrad = options.needsGrad ?? options.gradient !== undefined;
     this.base = options.base;

@@ -131,10 +131,10 @@ export class TrainingStep implements Disposable {
   }
 
   /** Runs one micro-batch, adding to the gradients. `lossScale` keeps small f16 gradients from vanishing. */
-  micro(batch: MicroBatch, lossScale = 1): void {
+  async micro(batch: MicroBatch, lossScale = 1): Promise<void> {
     const { loss, losses } = this.recording;
     this.upload(batch, lossScale);
-    this.#micro.run();
+    await this.#micro.run();
     this.session.copy(loss, losses, this.#microBatches++ * loss.bytes);
   }
 
@@ -163,7 +163,7 @@ export class TrainingStep implements Disposable {
     const { losses } = this.recording;
     const { state, control } = this.recording.optimizer;
     this.session.write(state, adamState({ learningRate, beta1, beta2, step, lossScale }));
-    this.#update.run();
+    await this.#update.run();
     const [figures, slots] = (await this.session.read([control, losses])).map((bytes) => new Float32Array(bytes));
     const [gradientNorm, , skip] = figures!;
     return {

@@ -148,7 +148,7 @@ async function runGolden(folder: string, variant: string, kind: string): Promise
   const initial = await session.read(trainables.buckets.map(({ values }) => values));
   for (let k = 0; k < run.optimizer_steps; k++) {
     step.begin();
-    for (let i = 0; i < run.accum; i++) step.micro(microBatch(golden, k * run.accum + i, alphas, pad));
+    for (let i = 0; i < run.accum; i++) await step.micro(microBatch(golden, k * run.accum + i, alphas, pad));
     results.push(await step.update(rates[k]!, k + 1));
   }
   const losses = results.flatMap((result) => result.losses);

@@ -1,0 +1,115 @@
+/** Host tensors: where their bytes are, and their way to the GPU and back while a plan runs. */
+import { align, type Tensor } from "../plan/tensor.ts";
+import type { Device } from "./device.ts";
+
+/** A place in a GPU buffer. */
+export interface BufferPlace {
+  readonly buffer: GPUBuffer;
+  readonly offset: number;
+}
+
+interface Download {
+  readonly staging: GPUBuffer;
+  readonly to: Tensor;
+}
+
+/**
+ * Downloads in flight. With two, the GPU works on one block while the host copies what the block before left; more would only
+ * take memory.
+ */
+const DOWNLOADS_IN_FLIGHT = 2;
+
+/**
+ * Uploaded bytes after which the host waits for the GPU. The engine holds a second copy of each upload until the GPU has it, and
+ * a wait drains the queue: half a gigabyte is two blocks of the largest model, whose arithmetic takes many times longer.
+ */
+const UPLOAD_WINDOW_BYTES = 2 ** 29;
+
+/** Copies between a GPU buffer and the host come in words. */
+function wholeWords(bytes: number): number {
+  return Math.ceil(bytes / 4) * 4;
+}
+
+/** The bytes of host tensors, made zeroed at first use, and the copies under way. */
+export class HostMemory implements Disposable {
+  readonly #arrays = new Map<Tensor, Uint8Array<ArrayBuffer>>();
+  readonly #downloads: Download[] = [];
+  #uploaded = 0;
+
+  constructor(readonly device: Device) {}
+
+  /** Bytes of all host tensors alive. */
+  get allocatedBytes(): number {
+    let sum = 0;
+    for (const { byteLength } of this.#arrays.values()) sum += byteLength;
+    return sum;
+  }
+
+  #array(tensor: Tensor): Uint8Array<ArrayBuffer> {
+    let array = this.#arrays.get(tensor.owner);
+    if (array === undefined) {
+      array = new Uint8Array(align(tensor.owner.bytes));
+      this.#arrays.set(tensor.owner, array);
+    }
+    return array;
+  }
+
+  /** The bytes of a host tensor or of a window of one, shared and not copied. */
+  bytes(tensor: Tensor): Uint8Array<ArrayBuffer> {
+    return this.#array(tensor).subarray(tensor.byteOffset, tensor.byteOffset + tensor.bytes);
+  }
+
+  /** Forgets a host tensor. */
+  free(tensor: Tensor): void {
+    this.#arrays.delete(tensor.owner);
+  }
+
+  /** Copies a host tensor to the GPU: work submitted before does not see the copy, work submitted later does. */
+  async upload(from: Tensor, { buffer, offset }: BufferPlace): Promise<void> {
+    await this.#finishDownloads(this.#downloads.findLastIndex(({ to }) => to.owner === from.owner) + 1);
+    const { byteOffset, bytes } = from;
+    const words = this.#array(from).subarray(byteOffset, byteOffset + wholeWords(bytes));
+    this.device.gpu.queue.writeBuffer(buffer, offset, words);
+    this.#uploaded += bytes;
+    if (this.#uploaded < UPLOAD_WINDOW_BYTES) return;
+    this.#uploaded = 0;
+    this.device.gpu.queue.submit([]);
+    await this.device.gpu.queue.onSubmittedWorkDone();
+    this.device.check();
+  }
+
+  /** Copies from the GPU to a host tensor, which holds the data once {@linkcode settle} or a later copy of it is done. */
+  async download({ buffer, offset }: BufferPlace, to: Tensor): Promise<void> {
+    const { gpu } = this.device;
+    const size = wholeWords(to.bytes);
+    // Like every readback buffer it lies in host-visible memory, so it does not count as the plan's.
+    const staging = gpu.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+    const encoder = gpu.createCommandEncoder();
+    encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+    gpu.queue.submit([encoder.finish()]);
+    this.#downloads.push({ staging, to });
+    await this.#finishDownloads(this.#downloads.length - DOWNLOADS_IN_FLIGHT);
+  }
+
+  /** Waits for every download. */
+  async settle(): Promise<void> {
+    await this.#finishDownloads(this.#downloads.length);
+  }
+
+  /** Finishes the oldest `count` downloads. */
+  async #finishDownloads(count: number): Promise<void> {
+    for (let i = 0; i < count; i++) {
+      const { staging, to } = this.#downloads.shift()!;
+      await staging.mapAsync(GPUMapMode.READ);
+      this.device.check();
+      this.bytes(to).set(new Uint8Array(staging.getMappedRange()).subarray(0, to.bytes));
+      staging.destroy();
+    }
+  }
+
+  [Symbol.dispose](): void {
+    for (const { staging } of this.#downloads) staging.destroy();
+    this.#downloads.length = 0;
+    this.#arrays.clear();
+  }
+}
