@@ -1,0 +1,96 @@
+/** Latents between the autoencoder [channels, frames, h, w] and the transformer [frames, channels, h, w]. */
+import { resizeImage } from "../data/resize.ts";
+import { normalise } from "../data/normalise.ts";
+import type { Size } from "../data/geometry.ts";
+import type { RgbFrames } from "../data/video.ts";
+import { type Posterior, samplePosterior } from "../models/vae.ts";
+import type { VaeConfig } from "../models/vae_config.ts";
+import { emptyVolume, type Volume } from "../models/vae_volume.ts";
+import type { TransformerConfig } from "../models/transformer_config.ts";
+
+/** Pixels of one latent pixel in each direction. */
+export const LATENT_PIXELS = 8;
+
+/** Latent frames of a video, without and with the padding that CogVideoX1.5 needs to pair them. */
+export interface FrameCounts {
+  /** Latent frames that are decoded. */
+  readonly decoded: number;
+  /** Frames in front that are denoised and dropped. */
+  readonly padding: number;
+}
+
+/** Latent frames for `frames` pixel frames. */
+export function frameCounts(
+  { temporal_compression_ratio, patch_size_t }: TransformerConfig,
+  frames: number,
+): FrameCounts {
+  const decoded = Math.floor((frames - 1) / temporal_compression_ratio) + 1;
+  const rest = decoded % (patch_size_t ?? 1);
+  return { decoded, padding: rest === 0 ? 0 : patch_size_t! - rest };
+}
+
+/** [channels, frames, h, w] as [frames, channels, h, w], times `factor`. */
+export function framesFirst({ data, shape }: Volume, factor: number): Float32Array<ArrayBuffer> {
+  const [channels, frames, height, width] = shape;
+  const plane = height * width;
+  const out = new Float32Array(data.length);
+  for (let f = 0; f < frames; f++) {
+    for (let c = 0; c < channels; c++) {
+      const from = (c * frames + f) * plane;
+      const to = (f * channels + c) * plane;
+      for (let i = 0; i < plane; i++) out[to + i] = data[from + i]! * factor;
+    }
+  }
+  return out;
+}
+
+/** [frames, channels, h, w] without its first `drop` frames as [channels, frames, h, w], times `factor`. */
+export function channelsFirst(
+  latents: Float32Array,
+  [frames, channels, height, width]: readonly [number, number, number, number],
+  { drop, factor }: { readonly drop: number; readonly factor: number },
+): Volume {
+  const plane = height * width;
+  const volume = emptyVolume([channels, frames - drop, height, width]);
+  for (let f = drop; f < frames; f++) {
+    for (let c = 0; c < channels; c++) {
+      const from = (f * channels + c) * plane;
+      const to = (c * (frames - drop) + f - drop) * plane;
+      for (let i = 0; i < plane; i++) volume.data[to + i] = latents[from + i]! * factor;
+    }
+  }
+  return volume;
+}
+
+/** Pictures resized one by one with Lanczos as the diffusers pipelines do (the aspect ratio is not kept), in [-1, 1]. */
+export function pixelVolume(video: RgbFrames, size: Size): Volume {
+  const { frames, width, height, data } = video;
+  if (width === size.width && height === size.height) {
+    return { data: normalise(video), shape: [3, frames, height, width] };
+  }
+  const bytes = size.width * size.height * 3;
+  const resized = new Uint8Array(frames * bytes);
+  for (let f = 0; f < frames; f++) {
+    const picture = data.subarray(f * width * height * 3, (f + 1) * width * height * 3);
+    resized.set(resizeImage({ data: picture, frames: 1, width, height }, size, "lanczos").data, f * bytes);
+  }
+  const all = { data: resized, frames, ...size };
+  return { data: normalise(all), shape: [3, frames, size.height, size.width] };
+}
+
+/**
+ * The image condition [frames, channels, h, w]: a sample of the image's posterior in front, zeros behind. CogVideoX1.5 was
+ * trained with latents divided by the scaling factor here (`invert_scale_latents`).
+ */
+export function imageCondition(
+  posterior: Posterior,
+  noise: ArrayLike<number>,
+  { scaling_factor, invert_scale_latents }: VaeConfig,
+  frames: number,
+): Float32Array<ArrayBuffer> {
+  const image = samplePosterior(posterior, noise);
+  const factor = invert_scale_latents ? 1 / scaling_factor : scaling_factor;
+  const condition = new Float32Array(image.data.length * frames);
+  condition.set(framesFirst(image, factor));
+  return condition;
+}
