@@ -1,14 +1,15 @@
 /**
  * One f32 matrix product, result read back, through our kernel and through what a user could pick instead; samples interleaved.
  *
- *     deno run -A --no-lock bench/compare.ts [size] [rounds] [library ...]
+ *     deno run -A --no-lock bench/compare.ts [size] [rounds] [layout] [library ...]
  *
- * A library is a shared object with cblas_sgemm (`libopenblas.so.0`) or an npm specifier: `npm:@tensorflow/tfjs-core@4.22.0`
+ * The layout is NN, NT (right operand transposed) or TN (left operand transposed). A library is a shared object with cblas_sgemm (`libopenblas.so.0`) or an npm specifier: `npm:@tensorflow/tfjs-core@4.22.0`
  * followed by `npm:@tensorflow/tfjs-backend-webgpu@4.22.0`, or `npm:@jax-js/jax@0.1.25`. None is a dependency of this repository:
  * Deno fetches them when named; set DENO_DIR to a temporary folder to keep them out of its cache.
  * OpenBLAS detects the processor when it loads; check the name printed and force one with OPENBLAS_CORETYPE if it is old.
  */
 import { gemm } from "../kernels/gemm.ts";
+import type { Layout } from "../kernels/gemm_text.ts";
 import { Bench, cpuMilliseconds, median, quantile } from "./harness.ts";
 import { print } from "./suite.ts";
 
@@ -23,6 +24,7 @@ interface Candidate {
 }
 
 interface Problem {
+  readonly layout: Layout;
   readonly size: number;
   readonly a: Float32Array<ArrayBuffer>;
   readonly b: Float32Array<ArrayBuffer>;
@@ -30,7 +32,7 @@ interface Problem {
   readonly probe: number;
 }
 
-function openBlas(library: string, { size, a, b, probe }: Problem, threads: number): Run {
+function openBlas(library: string, { layout, size, a, b, probe }: Problem, threads: number): Run {
   const { symbols } = Deno.dlopen(library, {
     cblas_sgemm: {
       parameters: [
@@ -57,10 +59,10 @@ function openBlas(library: string, { size, a, b, probe }: Problem, threads: numb
   if (threads === 1) print(new Deno.UnsafePointerView(symbols.openblas_get_config()!).getCString());
   const c = new Float32Array(size * size);
   const rowMajor = 101;
-  const plain = 111;
+  const [left, right] = [...layout].map((side) => side === "N" ? 111 : 112) as [number, number];
   return () => {
     symbols.openblas_set_num_threads(threads);
-    symbols.cblas_sgemm(rowMajor, plain, plain, size, size, size, 1, a, size, b, size, 0, c, size);
+    symbols.cblas_sgemm(rowMajor, left, right, size, size, size, 1, a, size, b, size, 0, c, size);
     return Promise.resolve(c[probe]!);
   };
 }
@@ -68,16 +70,21 @@ function openBlas(library: string, { size, a, b, probe }: Problem, threads: numb
 interface Tensorflow {
   setBackend(name: string): Promise<boolean>;
   tensor2d(values: Float32Array, shape: [number, number]): unknown;
-  matMul(a: unknown, b: unknown): { data(): Promise<Float32Array>; dispose(): void };
+  matMul(
+    a: unknown,
+    b: unknown,
+    transposeA: boolean,
+    transposeB: boolean,
+  ): { data(): Promise<Float32Array>; dispose(): void };
 }
 
-async function tensorflow(core: string, backend: string, { size, a, b, probe }: Problem): Promise<Run> {
+async function tensorflow(core: string, backend: string, { layout, size, a, b, probe }: Problem): Promise<Run> {
   const tf: Tensorflow = await import(core);
   await import(backend);
   await tf.setBackend("webgpu");
   const [left, right] = [tf.tensor2d(a, [size, size]), tf.tensor2d(b, [size, size])];
   return async () => {
-    const c = tf.matMul(left, right);
+    const c = tf.matMul(left, right, layout === "TN", layout === "NT");
     const value = (await c.data())[probe]!;
     c.dispose();
     return value;
@@ -87,6 +94,7 @@ async function tensorflow(core: string, backend: string, { size, a, b, probe }: 
 interface JaxArray {
   readonly ref: JaxArray;
   reshape(shape: [number, number]): JaxArray;
+  transpose(): JaxArray;
   data(): Promise<Float32Array>;
 }
 
@@ -96,16 +104,20 @@ interface Jax {
   readonly numpy: { array(values: Float32Array): JaxArray; matmul(a: JaxArray, b: JaxArray): JaxArray };
 }
 
-async function jaxJs(specifier: string, { size, a, b, probe }: Problem): Promise<Run> {
+async function jaxJs(specifier: string, { layout, size, a, b, probe }: Problem): Promise<Run> {
   const jax: Jax = await import(specifier);
   await jax.init();
   jax.defaultDevice("webgpu");
   const [left, right] = [a, b].map((x) => jax.numpy.array(x).reshape([size, size])) as [JaxArray, JaxArray];
-  return async () => (await jax.numpy.matmul(left.ref, right.ref).data())[probe]!;
+  return async () => {
+    const x = layout === "TN" ? left.ref.transpose() : left.ref;
+    const y = layout === "NT" ? right.ref.transpose() : right.ref;
+    return (await jax.numpy.matmul(x, y).data())[probe]!;
+  };
 }
 
-function ours(bench: Bench, { size, a, b, probe }: Problem): Run {
-  const launch = gemm(bench.device.target, { layout: "NN", a: "f32", b: "f32", c: "f32" }, {
+function ours(bench: Bench, { layout, size, a, b, probe }: Problem): Run {
+  const launch = gemm(bench.device.target, { layout, a: "f32", b: "f32", c: "f32" }, {
     m: size,
     n: size,
     k: size,
@@ -158,10 +170,10 @@ function report(list: readonly Candidate[], flops: number): void {
   }
 }
 
-async function compare(size: number, rounds: number, libraries: readonly string[]): Promise<void> {
+async function compare(size: number, rounds: number, layout: Layout, libraries: readonly string[]): Promise<void> {
   using bench = await Bench.open();
   const [a, b] = [0, 1].map(() => Float32Array.from({ length: size * size }, () => Math.random() - 0.5));
-  const problem = { size, a: a!, b: b!, probe: 5 * size + 7 };
+  const problem = { layout, size, a: a!, b: b!, probe: 5 * size + 7 };
   const list = await candidates(libraries, bench, problem);
   const expected = await list[0]!.run();
   for (const { name, run } of list) {
@@ -178,10 +190,13 @@ async function compare(size: number, rounds: number, libraries: readonly string[
       cpu.push(cpuMilliseconds() - used);
     }
   }
-  print(`${size}^3, ${bench.device.adapter.description}`);
+  print(`${layout} ${size}^3, ${bench.device.adapter.description}`);
   report(list, 2 * size ** 3);
 }
 
-const [size = "1024", rounds = "7", ...libraries] = Deno.args;
-await compare(Number(size), Number(rounds), libraries);
+const [size = "1024", rounds = "7", layout = "NN", ...libraries] = Deno.args;
+if (layout !== "NN" && layout !== "NT" && layout !== "TN") {
+  throw new TypeError(`layout is ${layout}, expected NN, NT or TN`);
+}
+await compare(Number(size), Number(rounds), layout, libraries);
 Deno.exit(0);
