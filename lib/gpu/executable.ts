@@ -1,7 +1,7 @@
 /** A recording bound to a device: arena buffers, one bind group per step, and a loop that encodes and submits. */
 import { packParams } from "./pipeline.ts";
 import type { Session } from "./session.ts";
-import { type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
+import { arenaChunks, type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
 import type { LaunchStep, TransferStep } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
@@ -17,17 +17,34 @@ export interface KernelTime {
   readonly bytes: number;
 }
 
+/** Memory for the transients of several plans that never run at the same time. */
+export class Arena implements Disposable {
+  readonly chunks: readonly GPUBuffer[];
+
+  constructor(readonly session: Session, recordings: readonly Recording[]) {
+    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
+    this.chunks = arenaChunks(recordings).map((bytes, i) => session.createBuffer(bytes, usage, `arena ${i}`));
+  }
+
+  [Symbol.dispose](): void {
+    for (const buffer of this.chunks) this.session.destroyBuffer(buffer);
+  }
+}
+
 /** A plan that can be run again and again. Dispose it to free its arena; resident tensors belong to the session. */
 export class Executable implements Disposable {
-  readonly #chunks: GPUBuffer[];
+  readonly #chunks: readonly GPUBuffer[];
+  /** Set when nobody else uses the arena. */
+  readonly #ownArena: Arena | undefined;
   readonly #uniforms: GPUBuffer;
   /** By step; transfers have none. */
   readonly #bound: ({ readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup } | undefined)[];
 
-  constructor(readonly session: Session, readonly recording: Recording) {
+  /** @param arena Made for this recording among others; the plan gets memory of its own without it. */
+  constructor(readonly session: Session, readonly recording: Recording, arena?: Arena) {
     const { gpu } = session.device;
-    const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    this.#chunks = recording.memory.chunks.map((bytes, i) => session.createBuffer(bytes, usage, `arena ${i}`));
+    this.#ownArena = arena === undefined ? new Arena(session, [recording]) : undefined;
+    this.#chunks = (arena ?? this.#ownArena!).chunks;
     this.#uniforms = session.createBuffer(
       Math.max(1, recording.uniforms.length) * UNIFORM_STRIDE,
       GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
@@ -167,6 +184,7 @@ export class Executable implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const buffer of [...this.#chunks, this.#uniforms]) this.session.destroyBuffer(buffer);
+    this.#ownArena?.[Symbol.dispose]();
+    this.session.destroyBuffer(this.#uniforms);
   }
 }

@@ -41,6 +41,8 @@ export interface DeclareOptions {
   readonly vector: DType;
   /** Every parameter trains: each gets an f32 gradient. */
   readonly trainable?: boolean;
+  /** Matrices live in host memory and are copied to the GPU block by block. */
+  readonly streamed?: boolean;
 }
 
 /** Shapes as the GPU stores them: a convolution's kernel axes are folded into its last dimension. */
@@ -53,13 +55,14 @@ export function foldedShapes(shapes: ReadonlyMap<string, readonly number[]>): Ma
 /** Declares resident tensors for named shapes, folded as {@linkcode foldedShapes} does. */
 export function declareTensors(
   shapes: ReadonlyMap<string, readonly number[]>,
-  { matrix, vector, trainable = false }: DeclareOptions,
+  { matrix, vector, trainable = false, streamed = false }: DeclareOptions,
 ): Map<string, Tensor> {
   const tensors = new Map<string, Tensor>();
   for (const [name, shape] of foldedShapes(shapes)) {
     const dtype = shape.length > 1 ? matrix : vector;
     const gradient = trainable ? new Tensor(`grad ${name}`, shape, "f32", { resident: true }) : undefined;
-    tensors.set(name, new Tensor(name, shape, dtype, { resident: true, ...(gradient ? { gradient } : {}) }));
+    const host = streamed && shape.length > 1;
+    tensors.set(name, new Tensor(name, shape, dtype, { resident: true, host, ...(gradient ? { gradient } : {}) }));
   }
   return tensors;
 }

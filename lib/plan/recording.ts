@@ -82,6 +82,12 @@ function dropDead(steps: readonly Step[], outputs: ReadonlySet<Tensor>): Step[] 
   return kept.reverse();
 }
 
+/** Sizes of the buffers of an arena that serves several recordings, one at a time. */
+export function arenaChunks(recordings: readonly Recording[]): number[] {
+  const count = Math.max(0, ...recordings.map(({ memory }) => memory.chunks.length));
+  return Array.from({ length: count }, (_, i) => Math.max(...recordings.map(({ memory }) => memory.chunks[i] ?? 0)));
+}
+
 /** What a recording costs, from shapes alone. */
 export interface Cost {
   readonly launches: number;

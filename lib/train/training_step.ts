@@ -4,7 +4,7 @@
  */
 import type { DType, Target } from "../../kernels/kernel.ts";
 import { adamState } from "../../kernels/optimizer.ts";
-import { Executable } from "../gpu/executable.ts";
+import { Arena, Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
 import { encodeF32, type StorageType } from "../io/half.ts";
 import type { Parameters } from "../models/parameters.ts";
@@ -110,6 +110,7 @@ export interface StepResult {
 
 /** A step bound to a device. */
 export class TrainingStep implements Disposable {
+  readonly #arena: Arena;
   readonly #micro: Executable;
   readonly #update: Executable;
   #microBatches = 0;
@@ -120,8 +121,9 @@ export class TrainingStep implements Disposable {
     readonly recording: StepRecording,
     readonly buckets: readonly Bucket[],
   ) {
-    this.#micro = new Executable(session, recording.micro);
-    this.#update = new Executable(session, recording.update);
+    this.#arena = new Arena(session, [recording.micro, recording.update]);
+    this.#micro = new Executable(session, recording.micro, this.#arena);
+    this.#update = new Executable(session, recording.update, this.#arena);
   }
 
   /** Starts an optimizer step: gradients become zero. */
@@ -176,5 +178,6 @@ export class TrainingStep implements Disposable {
   [Symbol.dispose](): void {
     this.#micro[Symbol.dispose]();
     this.#update[Symbol.dispose]();
+    this.#arena[Symbol.dispose]();
   }
 }
