@@ -1,7 +1,7 @@
 /** What the device can do at best: multiply-adds in registers, and copying memory. Measured beside the kernels, not assumed. */
 import { foldGrid, type Launch } from "../kernels/kernel.ts";
 import { buildKernel, unroll } from "../kernels/wgsl.ts";
-import { type Bench, median, randomBytes } from "./harness.ts";
+import { type Bench, type Job, median, randomBytes } from "./harness.ts";
 
 /** Ceilings of the device, per core-second of process CPU time and by the GPU's clock. */
 export interface Peaks {
@@ -46,11 +46,16 @@ function copy(count: number): Launch {
   return { kernel, params: [count], grid: foldGrid(Math.ceil(count / THREADS)), flops: 0 };
 }
 
+/** A job that does nothing but multiply-adds, to be run beside each sample of a kernel: the clock of a shared machine drifts. */
+export function arithmeticPeak(bench: Bench): Job {
+  const workgroups = bench.device.adapter.software ? 4 : 8192;
+  return bench.prepare(multiplyAdds(workgroups), [4 * THREADS * workgroups]);
+}
+
 /** Measures both ceilings in the process that measures the kernels. */
 export async function measurePeaks(bench: Bench, rounds = 7): Promise<Peaks> {
-  const workgroups = bench.device.adapter.software ? 16 : 8192;
   const elements = bench.device.adapter.software ? 2 ** 22 : 2 ** 25;
-  const arithmetic = bench.prepare(multiplyAdds(workgroups), [4 * THREADS * workgroups]);
+  const arithmetic = arithmeticPeak(bench);
   const memory = bench.prepare(copy(elements / 4), [randomBytes(elements, "f32"), elements]);
   const samples = { flops: { cpu: [0], wall: [0] }, bytes: { cpu: [0], wall: [0] } };
   for (let round = -1; round < rounds; round++) {

@@ -1,7 +1,7 @@
 /** Registers launches with `deno bench` and prints, when it ends, what its own table cannot: rates and shares of the peaks. */
 import type { Launch, Target } from "../kernels/kernel.ts";
 import { Bench, type Job, median, quantile, type Sample } from "./harness.ts";
-import { measurePeaks, type Peaks } from "./peaks.ts";
+import { arithmeticPeak, measurePeaks, type Peaks } from "./peaks.ts";
 
 /** A launch to time. */
 export interface Entry {
@@ -15,7 +15,9 @@ export interface Entry {
 interface Result {
   readonly name: string;
   readonly flops: number;
-  readonly samples: readonly Sample[];
+  readonly samples: Sample[];
+  /** Share of the arithmetic peak measured right after each sample. */
+  readonly shares: number[];
 }
 
 /** Samples of one entry: `deno bench` would choose by wall time, which a shared machine makes useless. */
@@ -33,7 +35,7 @@ function table(results: readonly Result[], { flops, bytes }: Peaks, adapter: str
     const cpu = rate(result, "cpu", result.samples);
     const wall = rate(result, "wall", result.samples);
     const spread = `${quantile(cpu, 0.1).toFixed(1)}-${Math.max(...cpu).toFixed(1)}`;
-    const share = (100 * median(cpu) / flops.cpu).toFixed(0);
+    const share = (100 * median(result.shares)).toFixed(0);
     return `| ${result.name} | ${median(cpu).toFixed(1)} (${spread}) | ${share} % | ${median(wall).toFixed(1)} |`;
   });
   return [
@@ -51,13 +53,15 @@ export async function benchLaunches(entries: readonly Entry[]): Promise<void> {
   const bench = await Bench.open();
   const peaks = await measurePeaks(bench);
   const results: Result[] = [];
-  let running: { readonly entry: Entry; readonly job: Job; readonly samples: Sample[] } | undefined;
+  let running: { readonly entry: Entry; readonly job: Job; readonly result: Result } | undefined;
+  const peak = arithmeticPeak(bench);
   // The runner calls a function as often as it likes; buffers are kept until the next entry begins.
   async function begin(entry: Entry) {
     if (running !== undefined) bench.free(running.job);
     const job = bench.prepare(entry.launch(bench.device.target), entry.contents());
-    running = { entry, job, samples: [] };
-    results.push({ name: `${entry.group}, ${entry.name}`, flops: job.launch.flops, samples: running.samples });
+    const result: Result = { name: `${entry.group}, ${entry.name}`, flops: job.launch.flops, samples: [], shares: [] };
+    running = { entry, job, result };
+    results.push(result);
     await bench.sample(job);
     return running;
   }
@@ -68,10 +72,13 @@ export async function benchLaunches(entries: readonly Entry[]): Promise<void> {
       n: ROUNDS,
       warmup: 0,
       async fn(b) {
-        const { job, samples } = running?.entry === entry ? running : await begin(entry);
+        const { job, result: { flops, samples, shares } } = running?.entry === entry ? running : await begin(entry);
         b.start();
-        samples.push(await bench.sample(job));
+        const sample = await bench.sample(job);
         b.end();
+        const ceiling = await bench.sample(peak);
+        samples.push(sample);
+        shares.push(flops / sample.cpu / (peak.launch.flops / ceiling.cpu));
       },
     });
   }
