@@ -16,8 +16,8 @@ import { configArguments, normalizeArguments } from "./arguments.ts";
 import { diagnose } from "./doctor.ts";
 import type { Environment } from "./environment.ts";
 import { configHelp } from "./help.ts";
-import { inspectLora } from "./lora_inspect.ts";
-import { loraLines } from "./lora_report.ts";
+import { readLora } from "../models/lora_read.ts";
+import { inspectLines } from "./lora_inspect.ts";
 import { trainCommand } from "./train_command.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
@@ -132,7 +132,7 @@ const doctor = buildCommand<Record<never, never>, [], Context>({
 
 const loraInspect = buildCommand<Record<never, never>, [string], Context>({
   func(_flags, path) {
-    this.environment.terminal.write(`${loraLines(inspectLora(path)).join("\n")}\n`);
+    this.environment.terminal.write(`${inspectLines(readLora(path)).join("\n")}\n`);
   },
   parameters: {
     positional: {
