@@ -63,9 +63,10 @@ export function channelsFirst(
 }
 
 /** Pictures resized one by one with Lanczos as the diffusers pipelines do (the aspect ratio is not kept), in [-1, 1]. */
-export function pixelVolume(video: RgbFrames, size: Size): Volume {
+export function pixelVolume(video: RgbFrames, { width: newWidth, height: newHeight }: Size): Volume {
   const { frames, width, height, data } = video;
-  if (width === size.width && height === size.height) {
+  const size = { width: newWidth, height: newHeight };
+  if (width === newWidth && height === newHeight) {
     return { data: normalise(video), shape: [3, frames, height, width] };
   }
   const bytes = size.width * size.height * 3;
