@@ -44,9 +44,10 @@ export interface CameSizes {
   readonly mean_square: number;
 }
 
-/** Added to squared gradients and to the instability. */
-const FLOOR = 1e-30;
-const INSTABILITY_FLOOR = 1e-16;
+/** Added to squared gradients. */
+export const SQUARE_FLOOR = 1e-30;
+/** Added to the instability. */
+export const INSTABILITY_FLOOR = 1e-16;
 /** Vectors per thread where the size of the update is measured. */
 const UNROLL = 4;
 
@@ -90,7 +91,7 @@ function rowPass(target: Target, kind: "squares" | "instability", gradients: DTy
   const { batch, rows, columns, width, beta1, beta2, beta3 } = shape;
   const squares = kind === "squares";
   const decay = squares ? beta2 : beta3;
-  const floor = squares ? FLOOR : INSTABILITY_FLOOR;
+  const floor = squares ? SQUARE_FLOOR : INSTABILITY_FLOOR;
   const inner = squares
     ? `let g = load_gradients(at) * control.y;
       sum = sum + g * g;`
@@ -172,7 +173,7 @@ function columnPass(kind: "squares" | "instability", gradients: DType, shape: Ca
 function columnMeans(kind: "squares" | "instability", shape: CameShape): NamedLaunch {
   const { batch, rows, width, beta2, beta3 } = shape;
   const decay = kind === "squares" ? beta2 : beta3;
-  const floor = kind === "squares" ? FLOOR : INSTABILITY_FLOOR;
+  const floor = kind === "squares" ? SQUARE_FLOOR : INSTABILITY_FLOOR;
   const width4 = width / 4;
   const parts = columnParts(columnShape(shape));
   const launch = {

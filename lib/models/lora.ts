@@ -1,7 +1,7 @@
 /** Low-rank adapters: which linear layers get one, how they start, and where they live (LoRA, arXiv:2106.09685). */
 import { UserError } from "../errors.ts";
 import type { Adapter } from "../ops/linear.ts";
-import { packTrainables, type Trainables } from "./trainables.ts";
+import { packTrainables, type TrainablePlaces, type Trainables } from "./trainables.ts";
 
 /** Rank, strength and reach of the adapters. */
 export interface LoraConfig {
@@ -54,15 +54,19 @@ export function selectLayers(
 }
 
 /** Declares adapters for the layers that `config.targets` select. */
-export function declareLora(shapes: ReadonlyMap<string, readonly number[]>, config: LoraConfig): Lora {
+export function declareLora(
+  shapes: ReadonlyMap<string, readonly number[]>,
+  config: LoraConfig,
+  onHost: TrainablePlaces = {},
+): Lora {
   const layers = selectLayers(shapes, config.targets);
-  const rank = Math.ceil(config.rank / 4) * 4;
-  const packed = new Map<string, readonly number[]>();
-  for (const [layer, [out, inWidth]] of layers) {
-    packed.set(`${layer}.lora_A.weight`, [rank, inWidth]);
-    packed.set(`${layer}.lora_B.weight`, [out, rank]);
-  }
-  const trainables = packTrainables(packed, "f32");
+  const padded = Math.ceil(config.rank / 4) * 4;
+  const matrices = (rank: number) =>
+    new Map([...layers].flatMap(([layer, [out, inWidth]]): [string, readonly number[]][] => [
+      [`${layer}.lora_A.weight`, [rank, inWidth]],
+      [`${layer}.lora_B.weight`, [out, rank]],
+    ]));
+  const trainables = packTrainables(matrices(padded), "f32", { ...onHost, trueShapes: matrices(config.rank) });
   const tensor = (name: string) => trainables.byName.get(name)!.working;
   const adapters = new Map<string, Adapter>();
   for (const layer of layers.keys()) {

@@ -8,6 +8,11 @@ const WINDOW_ELEMENTS = 128;
 /** Largest flat buffer: what every adapter binds at once. */
 const BUCKET_BYTES = 128 * 2 ** 20;
 
+/** Tensors of different blocks never share a bucket, so that a bucket in host memory is fetched for one block only. */
+function blockOf(name: string): string {
+  return /^transformer_blocks\.\d+/.exec(name)?.[0] ?? "";
+}
+
 /** One flat buffer of masters with its gradients; the optimizer adds its moments. */
 export interface Bucket {
   /** f32 masters. */
@@ -16,6 +21,8 @@ export interface Bucket {
   readonly gradients: Tensor;
   /** What kernels read when that is not the master itself: the masters rounded to the working type. */
   readonly copy: Tensor | undefined;
+  /** What lies in it, in order. */
+  readonly tensors: readonly Trainable[];
 }
 
 /** One trained tensor. */
@@ -23,6 +30,8 @@ export interface Trainable {
   readonly name: string;
   /** Shape as stored on the GPU (rows padded to a multiple of four elements). */
   readonly shape: readonly number[];
+  /** Shape before padding and folding: what an optimizer that looks at rows and columns goes by. */
+  readonly trueShape: readonly number[];
   /** f32 window of its bucket. */
   readonly master: Tensor;
   /** What the model reads; its gradient is a window of the bucket's gradients. */
@@ -35,14 +44,33 @@ export interface Trainables {
   readonly byName: ReadonlyMap<string, Trainable>;
 }
 
+/** Which parts of the buckets live in host memory. */
+export interface TrainablePlaces {
+  readonly values?: boolean;
+  readonly gradients?: boolean;
+  readonly copies?: boolean;
+}
+
+/** Options of {@linkcode packTrainables}. */
+export interface PackOptions extends TrainablePlaces {
+  /** Shapes before padding and folding, of those tensors that are stored otherwise. */
+  readonly trueShapes?: ReadonlyMap<string, readonly number[]>;
+}
+
 /** Packs named shapes in order. `working` other than f32 gives every bucket a rounded copy that the model reads. */
-export function packTrainables(shapes: ReadonlyMap<string, readonly number[]>, working: DType): Trainables {
+export function packTrainables(
+  shapes: ReadonlyMap<string, readonly number[]>,
+  working: DType,
+  { trueShapes = shapes, ...onHost }: PackOptions = {},
+): Trainables {
   const plans: { name: string; shape: readonly number[]; offset: number }[][] = [];
   const sizes: number[] = [];
+  let block: string | undefined;
   for (const [name, shape] of shapes) {
     const size = Math.ceil(elements(shape) / WINDOW_ELEMENTS) * WINDOW_ELEMENTS;
     const last = sizes.length - 1;
-    if (last < 0 || (sizes[last]! + size) * bytesOf("f32") > BUCKET_BYTES) {
+    if (blockOf(name) !== block || (sizes[last]! + size) * bytesOf("f32") > BUCKET_BYTES) {
+      block = blockOf(name);
       sizes.push(0);
       plans.push([]);
     }
@@ -52,16 +80,19 @@ export function packTrainables(shapes: ReadonlyMap<string, readonly number[]>, w
   }
   const byName = new Map<string, Trainable>();
   const buckets = plans.map((plan, i): Bucket => {
-    const flat = (what: string, dtype: DType) => new Tensor(`${what} ${i}`, [sizes[i]!], dtype, { resident: true });
-    const values = flat("masters", "f32");
-    const gradients = flat("gradients", "f32");
-    const copy = working === "f32" ? undefined : flat("weights", working);
-    for (const { name, shape, offset } of plan) {
+    const flat = (what: string, dtype: DType, host = false) =>
+      new Tensor(`${what} ${i}`, [sizes[i]!], dtype, { resident: true, host });
+    const values = flat("masters", "f32", onHost.values);
+    const gradients = flat("gradients", "f32", onHost.gradients);
+    const copy = working === "f32" ? undefined : flat("weights", working, onHost.copies);
+    const tensors = plan.map(({ name, shape, offset }): Trainable => {
       const gradient = gradients.window(`grad ${name}`, offset, shape);
       const master = values.window(name, offset, shape, copy === undefined ? { gradient } : {});
-      byName.set(name, { name, shape, master, working: copy?.window(name, offset, shape, { gradient }) ?? master });
-    }
-    return { values, gradients, copy };
+      const working = copy?.window(name, offset, shape, { gradient }) ?? master;
+      return { name, shape, trueShape: trueShapes.get(name) ?? shape, master, working };
+    });
+    for (const tensor of tensors) byName.set(tensor.name, tensor);
+    return { values, gradients, copy, tensors };
   });
   return { buckets, byName };
 }

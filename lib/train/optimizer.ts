@@ -1,48 +1,54 @@
-/** The update of all trained tensors: global norm, clipping, non-finite guard and Adam, recorded as one plan. */
-import { adam, clipControl } from "../../kernels/optimizer.ts";
+/** The update of all trained tensors: global norm, clipping, non-finite guard and an update rule, recorded as one plan. */
+import { clipControl } from "../../kernels/optimizer.ts";
 import { squareSlots, sumOfSquares } from "../../kernels/reduce.ts";
 import type { Target } from "../../kernels/kernel.ts";
+import type { Session } from "../gpu/session.ts";
 import type { Bucket } from "../models/trainables.ts";
 import { Plan } from "../plan/plan.ts";
 import { Tensor } from "../plan/tensor.ts";
+import { declareAverages, recordAverages, startAverages } from "./average.ts";
+import { adamRule } from "./optimizer_adam.ts";
+import { adam8bitRule } from "./optimizer_8bit.ts";
+import { cameRule } from "./optimizer_came.ts";
+import { prodigyRule } from "./optimizer_prodigy.ts";
+import type { OptimizerConfig, StepScalars, UpdateInputs, UpdateRule } from "./optimizer_rule.ts";
 
-/** Settings that stay the same for a run. */
-export interface OptimizerConfig {
-  readonly optimizer: "adamw" | "adam";
-  readonly beta1: number;
-  readonly beta2: number;
-  readonly epsilon: number;
-  readonly weight_decay: number;
-  /** Global gradient norm is clipped to this; 0 leaves it alone. */
-  readonly max_grad_norm: number;
-}
-
-/** First and second moment of one bucket, f32. */
-export interface Moments {
-  readonly m: Tensor;
-  readonly v: Tensor;
-}
+export type { OptimizerConfig, StepScalars } from "./optimizer_rule.ts";
 
 /** The tensors of the update besides masters and gradients. */
-export interface OptimizerTensors {
-  readonly moments: readonly Moments[];
-  /** f32 [4], uploaded every step: learning rate, bias corrections, inverse loss scale. */
-  readonly state: Tensor;
-  /** f32 [4], read every step: gradient norm, factor applied, skip flag, squared norm. */
-  readonly control: Tensor;
+export interface OptimizerTensors extends UpdateInputs {
+  readonly rule: UpdateRule;
+  /** Moving averages of the masters by bucket; empty when `ema_decay` is 0. */
+  readonly averages: readonly Tensor[];
+  /** Everything an exact continuation saves and restores besides the masters, by stable names; f32 or u32. */
+  readonly states: ReadonlyMap<string, Tensor>;
 }
 
 /** Declares the optimizer's tensors for a set of buckets. */
-export function declareOptimizer(buckets: readonly Bucket[]): OptimizerTensors {
-  const resident = (name: string, size: number) => new Tensor(name, [size], "f32", { resident: true });
+export function declareOptimizer(config: OptimizerConfig, buckets: readonly Bucket[]): OptimizerTensors {
+  const rule = ruleOf(config, buckets);
+  const averages = config.ema_decay > 0 ? declareAverages(buckets) : [];
   return {
-    moments: buckets.map(({ values }, i) => ({
-      m: resident(`first moments ${i}`, values.size),
-      v: resident(`second moments ${i}`, values.size),
-    })),
-    state: resident("optimizer state", 4),
-    control: resident("optimizer control", 4),
+    rule,
+    averages,
+    states: new Map([...rule.states, ...averages.map((tensor) => [tensor.name, tensor] as const)]),
+    state: new Tensor("optimizer state", [4], "f32", { resident: true }),
+    control: new Tensor("optimizer control", [4], "f32", { resident: true }),
   };
+}
+
+function ruleOf(config: OptimizerConfig, buckets: readonly Bucket[]): UpdateRule {
+  switch (config.optimizer) {
+    case "adamw":
+    case "adam":
+      return adamRule(config, config.optimizer, buckets);
+    case "adamw8bit":
+      return adam8bitRule(config, buckets);
+    case "prodigy":
+      return prodigyRule(config, buckets);
+    case "came":
+      return cameRule(config, buckets);
+  }
 }
 
 /** Records the update. `loss` is the slot whose non-finite value, like that of any gradient, leaves every weight unchanged. */
@@ -50,7 +56,7 @@ export function recordUpdate(
   target: Target,
   config: OptimizerConfig,
   buckets: readonly Bucket[],
-  { moments, state, control }: OptimizerTensors,
+  { rule, averages, state, control }: OptimizerTensors,
   loss: Tensor,
 ): Plan {
   const plan = new Plan({ target });
@@ -62,28 +68,29 @@ export function recordUpdate(
     const shape = { elements: gradients.size, slot };
     plan.launch(sumOfSquares(target, { x: "f32" }, shape), [gradients, partials], [partials]);
     slot += slots[i]!;
+    plan.release();
   });
   plan.launch(
     clipControl(target, { slots: total, maxNorm: config.max_grad_norm }),
     [partials, loss, state, control],
     [control],
   );
-  buckets.forEach(({ values, gradients, copy }, i) => {
-    const { m, v } = moments[i]!;
-    const shape = {
-      elements: values.size,
-      beta1: config.beta1,
-      beta2: config.beta2,
-      eps: config.epsilon,
-      weightDecay: config.weight_decay,
-    };
-    const spec = { kind: config.optimizer, gradients: "f32", copy: copy?.dtype ?? "none" } as const;
-    const written = [values, m, v, ...(copy ? [copy] : [])];
-    plan.launch(
-      adam(target, spec, shape),
-      [values, gradients, m, v, state, control, ...(copy ? [copy] : [])],
-      written,
-    );
-  });
+  rule.record(plan, { state, control });
+  if (averages.length > 0) recordAverages(plan, config.ema_decay, buckets, averages, control);
   return plan;
+}
+
+/** Gives states their starting values: call once the masters are uploaded, and before saved states are restored over them. */
+export async function initialiseOptimizer(
+  session: Session,
+  buckets: readonly Bucket[],
+  { rule, averages }: OptimizerTensors,
+): Promise<void> {
+  for (const [tensor, values] of rule.starts) session.write(tensor, values);
+  await startAverages(session, buckets, averages);
+}
+
+/** Uploads what changes from step to step; computed in float64. */
+export function uploadState(session: Session, { rule, state }: OptimizerTensors, scalars: StepScalars): void {
+  session.write(state, rule.scalars(scalars));
 }

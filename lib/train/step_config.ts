@@ -75,18 +75,15 @@ export function namedTransformer(config: TrainConfig): TransformerConfig {
 }
 
 function optimizerConfig(config: TrainConfig): OptimizerConfig {
-  const { optimizer, beta1, beta2, epsilon, weight_decay, max_grad_norm } = config;
-  if (optimizer !== "adamw" && optimizer !== "adam") {
-    throw new UserError(`optimizer is ${optimizer}: expected adamw or adam`, "set optimizer: adamw");
-  }
-  return { optimizer, beta1, beta2, epsilon, weight_decay, max_grad_norm };
+  const { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay } = config;
+  return { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay };
 }
 
 /**
  * Decides storage types, declares every tensor of the run and says what trains: low-rank adapters with f32 masters over frozen
  * weights in the working type, or all weights with f32 masters and working copies.
  *
- * @throws {UserError} when `target_modules` matches no layer or the optimizer is not one of those recorded here.
+ * @throws {UserError} when `target_modules` matches no layer.
  */
 export function describeRun(
   config: TrainConfig,
@@ -98,24 +95,32 @@ export function describeRun(
     model,
     shape: batchShape(config, model),
     activation,
-    checkpointing: { enabled: config.gradient_checkpointing, keep: config.keep },
+    checkpointing: {
+      enabled: config.gradient_checkpointing,
+      keep: config.keep,
+      offload: config.offload_activations,
+    },
     optimizer: optimizerConfig(config),
     accumulation: config.gradient_accumulation_steps,
   };
   const shapes = parameterShapes(model);
+  const streamed = config.base_weights === "streamed";
   if (config.training_type === "sft") {
-    const trainables = packTrainables(foldedShapes(shapes), activation);
+    const trainables = packTrainables(foldedShapes(shapes), activation, {
+      // Without a working copy the model reads the masters themselves.
+      values: config.offload_optimizer || (streamed && activation === "f32"),
+      gradients: config.offload_optimizer,
+      copies: streamed,
+      trueShapes: shapes,
+    });
     const select = (pick: "working" | "master") => new Map([...trainables.byName].map(([name, t]) => [name, t[pick]]));
     const parameters = new Parameters(select("working"));
     return { step, shapes, parameters, trainables, lora: undefined, uploads: select("master") };
   }
   const matrix = config.mixed_precision === "no" ? stored : activation;
-  const frozen = declareTensors(shapes, { matrix, vector: "f32" });
-  const lora = declareLora(shapes, {
-    rank: config.rank,
-    alpha: config.lora_alpha,
-    targets: config.target_modules,
-  });
+  const frozen = declareTensors(shapes, { matrix, vector: "f32", streamed });
+  const adapters = { rank: config.rank, alpha: config.lora_alpha, targets: config.target_modules };
+  const lora = declareLora(shapes, adapters, { values: config.offload_optimizer, gradients: config.offload_optimizer });
   const parameters = new Parameters(frozen, lora.adapters);
   return { step, shapes, parameters, trainables: lora.trainables, lora, uploads: frozen };
 }

@@ -3,7 +3,6 @@
  * the whole run; everything that changes from step to step is uploaded as data.
  */
 import type { DType, Target } from "../../kernels/kernel.ts";
-import { adamState } from "../../kernels/optimizer.ts";
 import { Arena, Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
 import { encodeF32, type StorageType } from "../io/half.ts";
@@ -16,7 +15,13 @@ import { addNoise, velocityLoss } from "../ops/velocity_loss.ts";
 import { type CheckpointPolicy, Plan } from "../plan/plan.ts";
 import { finish, type Recording, type RecordingLimits } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";
-import { declareOptimizer, type OptimizerConfig, type OptimizerTensors, recordUpdate } from "./optimizer.ts";
+import {
+  declareOptimizer,
+  type OptimizerConfig,
+  type OptimizerTensors,
+  recordUpdate,
+  uploadState,
+} from "./optimizer.ts";
 
 /** What a training step is made of. */
 export interface StepConfig {
@@ -83,7 +88,7 @@ export function recordStep(
   const inputs = { ...declared, latents: noisy };
   const predicted = transformer(plan, model, parameters, inputs, activation);
   velocityLoss(plan, predicted, velocity, coefficients, loss);
-  const optimizer = declareOptimizer(buckets);
+  const optimizer = declareOptimizer(config.optimizer, buckets);
   const update = recordUpdate(target, config.optimizer, buckets, optimizer, loss);
   return {
     inputs,
@@ -106,6 +111,8 @@ export interface StepResult {
   readonly gradientNorm: number;
   /** True when a non-finite loss or gradient left every weight unchanged. */
   readonly skipped: boolean;
+  /** Prodigy's estimate of the distance to the solution, after the step. */
+  readonly distance?: number;
 }
 
 /** A step bound to a device. */
@@ -161,17 +168,18 @@ export class TrainingStep implements Disposable {
 
   /** Applies the gradients. `step` counts applied updates from 1. */
   async update(learningRate: number, step: number, lossScale = 1): Promise<StepResult> {
-    const { beta1, beta2 } = this.config.optimizer;
-    const { losses } = this.recording;
-    const { state, control } = this.recording.optimizer;
-    this.session.write(state, adamState({ learningRate, beta1, beta2, step, lossScale }));
+    const { losses, optimizer } = this.recording;
+    const { control, rule: { distance } } = optimizer;
+    uploadState(this.session, optimizer, { learningRate, step, lossScale });
     await this.#update.run();
-    const [figures, slots] = (await this.session.read([control, losses])).map((bytes) => new Float32Array(bytes));
+    const wanted = [control, losses, ...(distance === undefined ? [] : [distance])];
+    const [figures, slots, estimate] = (await this.session.read(wanted)).map((bytes) => new Float32Array(bytes));
     const [gradientNorm, , skip] = figures!;
     return {
       losses: Array.from({ length: this.#microBatches }, (_, i) => slots![4 * i]!),
       gradientNorm: gradientNorm!,
       skipped: skip !== 0,
+      ...(estimate === undefined ? {} : { distance: estimate[0]! }),
     };
   }
 

@@ -133,9 +133,11 @@ async function runGolden(folder: string, variant: string, kind: string): Promise
       optimizer: "adamw",
       beta1: run.betas[0],
       beta2: run.betas[1],
+      beta3: 0.98,
       epsilon: run.eps,
       weight_decay: run.weight_decay,
       max_grad_norm: run.max_grad_norm,
+      ema_decay: 0,
     },
   };
   const recording = recordStep(device.target, session.limits, config, parameters, trainables.buckets);
