@@ -94,7 +94,7 @@ Deno.test("all problems are reported at once with file, line and column", () => 
   assert.deepEqual(problemsOf(text, { fileName: "c.yaml" }).toSorted(), [
     'c.yaml:10:8 keep: expected a list of attention, found the text "attension"; did you mean "attention"?',
     "c.yaml:2:7 rank: expected a whole number from 1 to 4096, found 0",
-    'c.yaml:3:16 learning_rate: expected a number above 0, found the text "1e-4x"',
+    'c.yaml:3:16 learning_rate: expected a number of at least 0, found the text "1e-4x"',
     "c.yaml:4:19 train_resolution: 48 frames: expected 8N + 1 frames; use 41 or 49",
     "c.yaml:4:19 train_resolution: height 470: expected a multiple of 16; use 464 or 480",
     'c.yaml:5:1: unknown key "batch"',

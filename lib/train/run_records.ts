@@ -1,0 +1,43 @@
+/** What a run leaves to look at besides checkpoints: metrics.jsonl always, TensorBoard files when asked for. */
+import { join } from "node:path";
+import type { TrainConfig } from "./config.ts";
+import type { TrainEvent } from "./events.ts";
+import { MetricsLog } from "./metrics.ts";
+import { TensorBoardWriter } from "./tensorboard.ts";
+
+/** Both records of one run, cut back to the step it continues from. */
+export class RunRecords implements Disposable {
+  readonly #metrics: MetricsLog;
+  readonly #board: TensorBoardWriter | undefined;
+
+  constructor(config: TrainConfig, step: number) {
+    const resume = step === 0 ? {} : { resumeStep: step };
+    this.#metrics = new MetricsLog(join(config.output_dir, "metrics.jsonl"), resume);
+    if (config.report_to !== "none") {
+      this.#board = new TensorBoardWriter(join(config.output_dir, "tensorboard"), resume);
+    }
+  }
+
+  /** Records one event. */
+  write(event: TrainEvent): void {
+    this.#metrics.write(event);
+    if (event.type !== "step") return;
+    this.#board?.scalars(event.step, {
+      "train/loss": event.loss,
+      "train/grad_norm": event.gradNorm,
+      "train/learning_rate": event.learningRate,
+      "time/seconds_per_step": event.secondsPerStep,
+      "memory/gpu_bytes": event.gpuBytes,
+    });
+  }
+
+  /** Puts everything on disk, so that no checkpoint is newer than its record. */
+  sync(): void {
+    this.#metrics.sync();
+  }
+
+  [Symbol.dispose](): void {
+    this.#metrics[Symbol.dispose]();
+    this.#board?.[Symbol.dispose]();
+  }
+}

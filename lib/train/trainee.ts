@@ -1,0 +1,115 @@
+/** What trains: the model's tensors on the GPU, how they start, and how they are written for other programs. */
+import { join } from "node:path";
+import { convert } from "../../kernels/pointwise.ts";
+import { RandomStream } from "../data/random.ts";
+import { Executable } from "../gpu/executable.ts";
+import type { Session } from "../gpu/session.ts";
+import { encodeF32, type StorageType } from "../io/half.ts";
+import { openShards } from "../io/shards.ts";
+import { cropRank, initialLora, type Lora, type LoraValues, padRank } from "../models/lora.ts";
+import { writeLora } from "../models/lora_file.ts";
+import type { ModelFolder } from "../models/model_folder.ts";
+import { positionTableShape } from "../models/transformer_config.ts";
+import { uploadTables } from "../models/transformer_inputs.ts";
+import { checkTensors, uploadTensors } from "../models/weights.ts";
+import { Plan } from "../plan/plan.ts";
+import { finish } from "../plan/recording.ts";
+import type { Tensor } from "../plan/tensor.ts";
+import type { TrainConfig } from "./config.ts";
+import type { RunDescription } from "./step_config.ts";
+import type { StepRecording } from "./training_step.ts";
+
+const WEIGHTS = "diffusion_pytorch_model";
+
+/** Checks the transformer's weights against its config; no byte of them is read. */
+export function checkTransformer(model: ModelFolder, run: RunDescription): void {
+  using source = openShards(join(model.path, "transformer"), WEIGHTS);
+  const table = positionTableShape(model.transformer);
+  const shapes = new Map(run.shapes);
+  if (table !== undefined) shapes.set(table.name, table.shape);
+  checkTensors(source, shapes, { where: join(model.path, "transformer") });
+}
+
+/** Storage of the checkpoint's matrices. */
+export function storedType(model: ModelFolder): StorageType {
+  using source = openShards(join(model.path, "transformer"), WEIGHTS);
+  return (source.tensors.get("proj_out.weight")?.dtype.toLowerCase() ?? "f32") as StorageType;
+}
+
+/** Uploads frozen or initial weights, the tables of the inputs, and starting adapters. Returns warnings. */
+export async function uploadModel(
+  session: Session,
+  config: TrainConfig,
+  model: ModelFolder,
+  run: RunDescription,
+  recording: StepRecording,
+): Promise<string[]> {
+  using source = openShards(join(model.path, "transformer"), WEIGHTS);
+  if (config.random_weights) await uploadRandom(session, config.seed, run.uploads);
+  else await uploadTensors(session, source, run.uploads);
+  if (run.lora !== undefined) uploadLora(session, run.lora, initialValues(config.seed, run.lora));
+  const table = positionTableShape(model.transformer);
+  const learned = table === undefined ? undefined : source.readF32(table.name);
+  const { fallback } = uploadTables(session, model.transformer, run.step.shape, recording.inputs, { learned });
+  return fallback
+    ? ["the learned positions of this model fit another number of frames: sines take their place, as in diffusers"]
+    : [];
+}
+
+/** Random matrices with the variance 1 / inputs, ones for norm scales, zeros for biases. */
+async function uploadRandom(session: Session, seed: number, tensors: ReadonlyMap<string, Tensor>): Promise<void> {
+  let number = 0;
+  for (const [name, tensor] of tensors) {
+    const values = new Float32Array(tensor.size);
+    if (tensor.shape.length > 1) {
+      const deviation = 1 / Math.sqrt(tensor.width);
+      new RandomStream({ seed, purpose: "weights", step: 1, sample: number }).fillNormals(values);
+      for (let i = 0; i < values.length; i++) values[i] = values[i]! * deviation;
+    } else if (name.endsWith(".weight")) values.fill(1);
+    session.write(tensor, encodeF32(values, tensor.dtype as StorageType));
+    await session.flush();
+    number++;
+  }
+}
+
+function initialValues(seed: number, lora: Lora): LoraValues {
+  let sample = 0;
+  return initialLora(lora, (count) => {
+    const stream = new RandomStream({ seed, purpose: "weights", step: 0, sample: sample++ });
+    return Float64Array.from({ length: count }, () => stream.uniform());
+  });
+}
+
+function uploadLora(session: Session, lora: Lora, values: LoraValues): void {
+  for (const [name, { master, shape }] of lora.trainables.byName) {
+    session.write(master, padRank(values.get(name)!, shape, lora.config.rank));
+  }
+}
+
+/** Downloads the adapters as files hold them. */
+export async function downloadLora(session: Session, lora: Lora): Promise<LoraValues> {
+  const entries = [...lora.trainables.byName.values()];
+  const arrays = await session.read(entries.map(({ master }) => master));
+  return new Map(entries.map(({ name, shape }, i) => {
+    const values = new Float32Array(arrays[i]!);
+    return [name, cropRank(values, shape, lora.config.rank, name.endsWith(".lora_A.weight"))];
+  }));
+}
+
+/** Makes the working copies of f32 masters, after masters were uploaded or restored. */
+export function refreshCopies(session: Session, run: RunDescription): void {
+  const { target } = session.device;
+  const plan = new Plan({ target });
+  for (const { values, copy } of run.trainables.buckets) {
+    if (copy === undefined) continue;
+    plan.launch(convert(target, { x: "f32", y: copy.dtype }, { elements: values.size }), [values, copy], [copy]);
+  }
+  if (plan.steps.length === 0) return;
+  using executable = new Executable(session, finish(plan, session.limits));
+  executable.run();
+}
+
+/** Writes the adapters as diffusers loads them, with alpha in the file. */
+export async function writeAdapters(session: Session, model: ModelFolder, lora: Lora, folder: string): Promise<void> {
+  await writeLora(folder, await downloadLora(session, lora), { config: lora.config, base: model.transformer });
+}

@@ -1,0 +1,296 @@
+/** The training loop: data in, optimizer steps, checkpoints and events out. */
+import { join } from "node:path";
+import { createSampler, type Sampler } from "../data/sampler.ts";
+import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
+import { UserError } from "../errors.ts";
+import { type Device, openDevice } from "../gpu/device.ts";
+import { firstNonFinite } from "../gpu/diagnose.ts";
+import { Session } from "../gpu/session.ts";
+import { cleanLeftovers } from "../io/checkpoints.ts";
+import { lockFolder } from "../io/lock.ts";
+import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
+import type { Tensor } from "../plan/tensor.ts";
+import { type BatchSource, makeBatch } from "./batches.ts";
+import {
+  CONFIG_FILE,
+  findCheckpoint,
+  readRunState,
+  restoreTensors,
+  type RunState,
+  saveCheckpoint,
+} from "./checkpoint.ts";
+import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "./config.ts";
+import { requireResumable } from "./config_compare.ts";
+import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./events.ts";
+import { learningRateMultiplier } from "./learning_rate.ts";
+import { LossScale } from "./loss_scale.ts";
+import { RunRecords } from "./run_records.ts";
+import { capOf, fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
+import { describeRun, type RunDescription } from "./step_config.ts";
+import { checkTransformer, refreshCopies, storedType, uploadModel, writeAdapters } from "./trainee.ts";
+import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "./training_step.ts";
+
+/** Skipped steps in a row after which a run is considered broken. */
+const MOST_SKIPPED = 20;
+
+/** Options of {@linkcode train}. */
+export interface TrainOptions {
+  /** Aborting finishes the step, saves and ends the run. */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Trains as `config` says and tells what happens. The run holds a lock on its output folder; whatever ends it, the last
+ * committed checkpoint is whole.
+ *
+ * @throws {UserError} for every mistake in config, data or model, before any weight is loaded.
+ */
+export async function* train(config: TrainConfig, { signal }: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+  requireTrainable(config);
+  if (config.model_path === undefined) {
+    throw new UserError(
+      "model_path is not set: random_weights replaces the transformer's weights only",
+      "give a diffusers folder, for instance examples/tiny-2b, whose VAE and text encoder encode the data",
+    );
+  }
+  if (config.training_type === "sft") {
+    throw new UserError("training_type sft is not available in this version", "train a LoRA: training_type: lora");
+  }
+  const model = openModelFolder(config.model_path);
+  const run = describeRun(config, model.transformer, { stored: storedType(model) });
+  if (!config.random_weights) checkTransformer(model, run);
+  const data = await prepareData(config, model);
+  const resumed = config.resume_from_checkpoint === undefined
+    ? undefined
+    : await findCheckpoint(config.resume_from_checkpoint, config.output_dir);
+  if (config.dry_run) return;
+  using _lock = lockFolder(config.output_dir);
+  for (const leftover of cleanLeftovers(config.output_dir)) {
+    yield { type: "warning", message: `removed ${leftover}, left unfinished by an earlier run` };
+  }
+  for (const message of data.warnings) yield { type: "warning", message };
+  using device = await openDevice({ engine: config.engine });
+  yield* fillCache(device, config, model, data, signal);
+  using trainer = new Trainer(device, config, model, run, data);
+  yield* trainer.start(resumed);
+  using records = new RunRecords(config, trainer.step);
+  for await (const event of trainer.run(signal, () => records.sync())) {
+    records.write(event);
+    yield event;
+  }
+}
+
+/** One run on one GPU. */
+class Trainer implements Disposable {
+  readonly #session: Session;
+  readonly #step: TrainingStep;
+  readonly #sampler: Sampler;
+  readonly #source: BatchSource;
+  readonly #totalSteps: number;
+  #scale: LossScale;
+  #done = 0;
+  #applied = 0;
+  #skippedInRow = 0;
+
+  constructor(
+    readonly device: Device,
+    readonly config: TrainConfig,
+    readonly model: ModelFolder,
+    readonly description: RunDescription,
+    data: PreparedData,
+  ) {
+    const { samples, cache } = data;
+    this.#session = new Session(device, capOf(config));
+    const { step, parameters, trainables } = description;
+    const recording = recordStep(device.target, this.#session.limits, step, parameters, trainables.buckets);
+    this.#step = new TrainingStep(this.#session, step, recording, trainables.buckets);
+    this.#sampler = createSampler({
+      samples: samples.length,
+      batchSize: config.batch_size,
+      accumulation: config.gradient_accumulation_steps,
+      seed: config.seed,
+    });
+    this.#totalSteps = config.train_steps ?? config.train_epochs * this.#sampler.stepsPerEpoch;
+    const schedule = parseScheduleConfig(model.scheduler, join(model.path, "scheduler/scheduler_config.json"));
+    const alphas = alphasCumprod(schedule);
+    this.#source = { config, model: model.transformer, vae: model.vae, cache, samples, alphas };
+    this.#scale = new LossScale(config.mixed_precision === "fp16", undefined);
+  }
+
+  /** Uploads the model and, when resuming, the saved state. */
+  async *start(checkpoint: string | undefined): AsyncGenerator<TrainEvent> {
+    const { config, model, description } = this;
+    const warnings = await uploadModel(this.#session, config, model, description, this.#step.recording);
+    if (checkpoint !== undefined) {
+      const saved = await loadConfig({ fileName: join(checkpoint, CONFIG_FILE) });
+      warnings.push(...requireResumable(saved.config, config));
+      await restoreTensors(checkpoint, this.#session, this.#tensors());
+      const state = readRunState(checkpoint);
+      this.#done = state.step;
+      this.#applied = state.applied;
+      this.#scale = new LossScale(config.mixed_precision === "fp16", state.lossScale);
+    }
+    refreshCopies(this.#session, description);
+    const { lora, trainables } = description;
+    const parameters = lora === undefined
+      ? [...trainables.byName.values()].reduce((sum, { master }) => sum + master.size, 0)
+      : [...lora.layers.values()].reduce((sum, [out, inWidth]) => sum + config.rank * (out + inWidth), 0);
+    yield {
+      type: "started",
+      step: this.#done,
+      totalSteps: this.#totalSteps,
+      clips: this.#source.samples.length,
+      parameters,
+      device: this.device.adapter.description,
+      outputDir: config.output_dir,
+    };
+    for (const message of warnings) yield { type: "warning", message };
+  }
+
+  /** Optimizer steps done. */
+  get step(): number {
+    return this.#done;
+  }
+
+  /** Makes the remaining steps. `beforeSave` runs before every checkpoint. */
+  async *run(signal: AbortSignal | undefined, beforeSave: () => void): AsyncGenerator<TrainEvent> {
+    const started = performance.now();
+    let saved: SavedEvent | undefined;
+    while (this.#done < this.#totalSteps && signal?.aborted !== true) {
+      saved = undefined;
+      const event = await this.#optimizerStep();
+      const last = this.#done === this.#totalSteps;
+      if (event.type === "skipped" || last || this.#done % this.config.log_every === 0) yield event;
+      if (this.#done % this.config.checkpointing_steps === 0) {
+        beforeSave();
+        yield saved = await this.#save();
+      }
+    }
+    if (saved === undefined) {
+      beforeSave();
+      yield saved = await this.#save();
+    }
+    yield {
+      type: "finished",
+      step: this.#done,
+      seconds: (performance.now() - started) / 1000,
+      path: saved.path,
+      interrupted: this.#done < this.#totalSteps,
+    };
+  }
+
+  async #optimizerStep(): Promise<StepEvent | SkippedEvent> {
+    const { config } = this;
+    const started = performance.now();
+    const learningRate = config.learning_rate * learningRateMultiplier(this.#applied, {
+      schedule: config.lr_scheduler,
+      warmupSteps: config.lr_warmup_steps,
+      totalSteps: this.#totalSteps,
+      cycles: config.lr_num_cycles,
+      power: config.lr_power,
+      initialRate: config.learning_rate,
+    });
+    this.#step.begin();
+    const first = this.#sampler.firstMicroStep(this.#done);
+    const micros: { clips: string[]; batch: MicroBatch }[] = [];
+    let epoch = 0;
+    for (let number = first, last = false; !last; number++) {
+      const micro = this.#sampler.microStep(number);
+      const batch = makeBatch(this.#source, micro, micro.items);
+      micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
+      this.#step.micro(batch, this.#scale.value);
+      last = micro.sync;
+      epoch = (number + 1) / this.#sampler.microStepsPerEpoch;
+    }
+    const scale = this.#scale.value;
+    const result = await this.#step.update(learningRate, this.#applied + 1, scale);
+    this.#done++;
+    if (result.skipped) return await this.#skipped(result, micros, scale);
+    this.#scale.update(false);
+    this.#applied++;
+    this.#skippedInRow = 0;
+    return {
+      type: "step",
+      step: this.#done,
+      totalSteps: this.#totalSteps,
+      loss: result.losses.reduce((sum, loss) => sum + loss, 0) / result.losses.length,
+      gradNorm: result.gradientNorm,
+      learningRate,
+      secondsPerStep: (performance.now() - started) / 1000,
+      epoch,
+      gpuBytes: this.#session.allocatedBytes,
+      ...(this.#scale.enabled ? { lossScale: scale } : {}),
+    };
+  }
+
+  /** A step whose loss or gradient is not finite: no weight has changed; finds out which clip and tensor began it. */
+  async #skipped(
+    result: StepResult,
+    micros: readonly { clips: string[]; batch: MicroBatch }[],
+    scale: number,
+  ): Promise<SkippedEvent> {
+    const overflow = this.#scale.canShrink && result.losses.every(Number.isFinite);
+    this.#scale.update(true);
+    const bad = Math.max(0, result.losses.findIndex((loss) => !Number.isFinite(loss)));
+    let found = { micro: micros[bad]!, tensor: "the gradients" };
+    if (!overflow) {
+      this.#step.begin();
+      for (const micro of [micros[bad]!, ...micros]) {
+        this.#step.upload(micro.batch, scale);
+        const tensor = await firstNonFinite(this.#session, this.#step.recording.micro);
+        if (tensor === undefined) continue;
+        found = { micro, tensor };
+        break;
+      }
+    }
+    if (++this.#skippedInRow >= MOST_SKIPPED) {
+      throw new UserError(
+        `${MOST_SKIPPED} steps in a row had a loss or gradient that is not finite; the last began with ${found.tensor} on ` +
+          `${found.micro.clips.join(", ")}`,
+        "lower learning_rate, train in bf16 instead of fp16, and resume from a checkpoint before the first skipped step",
+      );
+    }
+    return {
+      type: "skipped",
+      step: this.#done,
+      reason: overflow ? "overflow" : result.losses.every(Number.isFinite) ? "non-finite gradient" : "non-finite loss",
+      clip: found.micro.clips.join(", "),
+      timestep: found.micro.batch.timesteps[0]!,
+      tensor: found.tensor,
+    };
+  }
+
+  /** Tensors of an exact continuation. */
+  #tensors(): Map<string, Tensor> {
+    const { moments } = this.#step.recording.optimizer;
+    return new Map(this.description.trainables.buckets.flatMap(({ values }, i) => [
+      [`values.${i}`, values],
+      [`m.${i}`, moments[i]!.m],
+      [`v.${i}`, moments[i]!.v],
+    ]));
+  }
+
+  async #save(): Promise<SavedEvent> {
+    const { config, model, description } = this;
+    const started = performance.now();
+    const state: RunState = {
+      step: this.#done,
+      applied: this.#applied,
+      lossScale: { value: this.#scale.value, goodSteps: this.#scale.goodSteps },
+    };
+    const { path, bytes } = await saveCheckpoint(config.output_dir, {
+      session: this.#session,
+      tensors: this.#tensors(),
+      state,
+      config: printConfig(config),
+      writeModel: (folder) => writeAdapters(this.#session, model, description.lora!, folder),
+      limit: config.checkpointing_limit,
+    });
+    return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
+  }
+
+  [Symbol.dispose](): void {
+    this.#step[Symbol.dispose]();
+    this.#session[Symbol.dispose]();
+  }
+}
