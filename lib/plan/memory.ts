@@ -15,14 +15,17 @@ export interface MemoryMap {
   readonly chunks: readonly number[];
 }
 
-interface Lifetime {
+/** When a transient exists: from step `first` to step `last`, both included. */
+export interface Lifetime {
   readonly tensor: Tensor;
+  /** Aligned as it is placed. */
   readonly bytes: number;
   first: number;
   last: number;
 }
 
-function lifetimes(steps: readonly Step[], outputs: ReadonlySet<Tensor>): Lifetime[] {
+/** Lifetimes of all transients of a list of steps; outputs live to its end. */
+export function lifetimes(steps: readonly Step[], outputs: ReadonlySet<Tensor>): Lifetime[] {
   const spans = new Map<Tensor, Lifetime>();
   steps.forEach((step, index) => {
     for (const bound of step.tensors) {

@@ -1,0 +1,60 @@
+/** Where tensors live between their uses changes no bit of a run, and lowers what it says it lowers. */
+import assert from "node:assert/strict";
+import { runTiny, tinyConfig, type TinyResult } from "./tiny_run.ts";
+
+async function equalRuns(
+  settings: Readonly<Record<string, unknown>>,
+  policy: Readonly<Record<string, unknown>>,
+): Promise<readonly [plain: TinyResult, other: TinyResult]> {
+  const plain = await runTiny(tinyConfig(settings));
+  const other = await runTiny(tinyConfig({ ...settings, ...policy }));
+  assert.ok(plain.losses.every((loss) => Number.isFinite(loss) && loss > 0), `losses are ${plain.losses}`);
+  assert.ok(plain.norms.every((norm) => norm > 0), `gradient norms are ${plain.norms}`);
+  assert.deepEqual(other.losses, plain.losses);
+  assert.deepEqual(other.norms, plain.norms);
+  assert.deepEqual(other.masters, plain.masters);
+  return [plain, other];
+}
+
+function policyTest(
+  name: string,
+  settings: Readonly<Record<string, unknown>>,
+  policy: Readonly<Record<string, unknown>>,
+): void {
+  Deno.test(`${name}: same bits, less GPU memory`, async () => {
+    const [plain, other] = await equalRuns(settings, policy);
+    assert.ok(other.gpuBytes < plain.gpuBytes, `${other.gpuBytes} bytes, ${plain.gpuBytes} without it`);
+    assert.ok(other.hostBytes > plain.hostBytes);
+  });
+}
+
+const lora = { model: "tiny-5b", training_type: "lora", mixed_precision: "bf16" };
+const sft = { model: "tiny-1.5-5b-i2v", training_type: "sft", mixed_precision: "bf16" };
+
+policyTest("streamed weights under a LoRA", lora, { base_weights: "streamed" });
+policyTest("streamed weights without checkpointing", { ...lora, gradient_checkpointing: false }, {
+  base_weights: "streamed",
+});
+policyTest("offloaded activations", lora, { offload_activations: true });
+policyTest("offloaded activations with kept attention", { ...lora, keep: "attention" }, { offload_activations: true });
+policyTest("offloaded optimizer under a LoRA", lora, { offload_optimizer: true });
+policyTest("offloaded optimizer and gradients of all weights", sft, { offload_optimizer: true });
+policyTest("streamed weights of all weights", sft, { base_weights: "streamed" });
+policyTest("everything in host memory", { ...sft, model: "tiny-2b", mixed_precision: "fp16" }, {
+  base_weights: "streamed",
+  offload_optimizer: true,
+  offload_activations: true,
+});
+policyTest("everything in host memory in f32", { ...sft, mixed_precision: "no" }, {
+  base_weights: "streamed",
+  offload_optimizer: true,
+  offload_activations: true,
+});
+
+Deno.test("keeping attention instead of recomputing it changes no bit", async () => {
+  await equalRuns(lora, { keep: "attention" });
+});
+
+Deno.test("gradient checkpointing changes no bit", async () => {
+  await equalRuns(lora, { gradient_checkpointing: false });
+});

@@ -1,0 +1,96 @@
+/** Optimizer steps on a tiny model with made-up weights and data: what memory policies are compared on. */
+import { Executable } from "../../lib/gpu/executable.ts";
+import { Session } from "../../lib/gpu/session.ts";
+import { encodeF32, type StorageType } from "../../lib/io/half.ts";
+import { positionTableShape } from "../../lib/models/transformer_config.ts";
+import { uploadTables } from "../../lib/models/transformer_inputs.ts";
+import { Plan } from "../../lib/plan/plan.ts";
+import { finish } from "../../lib/plan/recording.ts";
+import { convert } from "../../kernels/pointwise.ts";
+import { parseConfig, type TrainConfig } from "../../lib/train/config.ts";
+import { describeRun, namedTransformer, type RunDescription } from "../../lib/train/step_config.ts";
+import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../../lib/train/training_step.ts";
+import { numbers, testDevice } from "../kernels/run.ts";
+
+/** Text of a config for a tiny model. */
+export function tinyConfig(settings: Readonly<Record<string, unknown>>): TrainConfig {
+  return parseConfig("", {
+    overrides: { train_resolution: "9x48x80", gradient_accumulation_steps: 2, rank: 8, ...settings },
+  });
+}
+
+/** Fills every uploaded tensor: matrices small and random, norm scales near one. */
+async function fillWeights(session: Session, { uploads, trainables, lora }: RunDescription): Promise<void> {
+  let seed = 1;
+  for (const [name, tensor] of uploads) {
+    const scale = name.includes("norm") && name.endsWith(".weight") ? 1 : 0;
+    const values = numbers(tensor.size, seed++).map((x) => scale + x / 4);
+    session.write(tensor, encodeF32(values as Float32Array<ArrayBuffer>, tensor.dtype as StorageType));
+  }
+  if (lora !== undefined) {
+    for (const { master } of trainables.byName.values()) session.write(master, numbers(master.size, seed++));
+  }
+  const plan = new Plan({ target: session.device.target });
+  for (const { values, copy } of trainables.buckets) {
+    if (copy === undefined) continue;
+    const launch = convert(plan.target, { x: "f32", y: copy.dtype }, { elements: values.size });
+    plan.launch(launch, [values, copy], [copy]);
+    plan.release();
+  }
+  using executable = new Executable(session, finish(plan, session.limits));
+  await executable.run();
+  await session.host.settle();
+}
+
+function microBatch(recording: StepRecording, seed: number): MicroBatch {
+  const { clean, inputs } = recording;
+  const batch = clean.shape[0]!;
+  return {
+    latents: numbers(clean.size, seed),
+    noise: numbers(clean.size, seed + 1000),
+    condition: inputs.condition && numbers(inputs.condition.size, seed + 2000),
+    text: numbers(inputs.text.size, seed + 3000),
+    timesteps: Array.from({ length: batch }, (_, i) => 100 + 300 * i + seed),
+    alphas: Array.from({ length: batch }, (_, i) => 0.7 - 0.2 * i),
+    weights: Array.from({ length: batch }, () => 1 / batch),
+  };
+}
+
+/** What a run leaves behind. */
+export interface TinyResult {
+  readonly losses: readonly number[];
+  readonly norms: readonly number[];
+  /** Masters after the last step, bucket by bucket. */
+  readonly masters: readonly Float32Array[];
+  /** GPU and host bytes while everything is allocated. */
+  readonly gpuBytes: number;
+  readonly hostBytes: number;
+}
+
+/** Trains two optimizer steps. */
+export async function runTiny(config: TrainConfig): Promise<TinyResult> {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  const model = namedTransformer(config);
+  const run = describeRun(config, model);
+  const { buckets } = run.trainables;
+  const recording = recordStep(device.target, session.limits, run.step, run.parameters, buckets);
+  await fillWeights(session, run);
+  const learned = positionTableShape(model) && numbers(recording.inputs.positions!.size);
+  uploadTables(session, model, run.step.shape, recording.inputs, { learned });
+  session.resetPeak();
+  using step = new TrainingStep(session, run.step, recording, buckets);
+  const losses: number[] = [];
+  const norms: number[] = [];
+  for (let k = 0; k < 2; k++) {
+    step.begin();
+    for (let i = 0; i < config.gradient_accumulation_steps; i++) {
+      await step.micro(microBatch(recording, 10 * k + i));
+    }
+    const result = await step.update(1e-3, k + 1);
+    losses.push(...result.losses);
+    norms.push(result.gradientNorm);
+  }
+  const masters = (await session.read(buckets.map(({ values }) => values))).map((bytes) => new Float32Array(bytes));
+  return { losses, norms, masters, gpuBytes: session.peakBytes, hostBytes: session.host.allocatedBytes };
+}
