@@ -6,9 +6,9 @@ import type { RgbFrames } from "../data/video.ts";
 import type { Session } from "../gpu/session.ts";
 import type { StorageType } from "../io/half.ts";
 import type { ModelFolder } from "../models/model_folder.ts";
-import { loadBaseModel } from "./base_model.ts";
+import { loadTransformer } from "./load_transformer.ts";
 import { decodeLatents, denoise, denoiseConfig, openDenoiser } from "./generate.ts";
-import type { LoraChoice } from "./lora_files.ts";
+import type { LoraChoice } from "./lora_merge.ts";
 import { openAutoencoder, type PreparedRequest, prepareRequests } from "./prepare.ts";
 import { checkRequests, type SampleRequest, type SampleSettings } from "./settings.ts";
 
@@ -48,7 +48,7 @@ async function* denoiseGroup(
   results: Denoised[],
 ): AsyncGenerator<SamplingEvent, StorageType> {
   yield { type: "phase", phase: "load" };
-  using base = await loadBaseModel(session, model.path, model.transformer, { dtype: settings.dtype, loras });
+  using base = await loadTransformer(session, model, { dtype: settings.dtype, loras });
   // Every group loads the same files, so only the first says what there is to say about them.
   if (group[0]![0] === 0) { for (const message of base.notes) yield { type: "note", message }; }
   const config = denoiseConfig(model, settings, base.dtype);

@@ -56,6 +56,13 @@ export function defaultSettings(model: TransformerConfig): SampleSettings {
   };
 }
 
+/** The settings that distinguish two samples of one prompt, in a few words. */
+export function describeSettings(settings: SampleSettings): string {
+  const { sampler, steps, guidance, dynamic, width, height, frames } = settings;
+  const strength = guidance <= 1 ? "no guidance" : `${dynamic ? "dynamic " : ""}guidance ${guidance}`;
+  return `${sampler.toUpperCase()}, ${steps} steps, ${strength}, ${frames} frames of ${width}x${height}`;
+}
+
 /** Height and width step of every model: eight pixels a latent, two latents a patch. */
 const SIZE_STEP = 2 * LATENT_PIXELS;
 

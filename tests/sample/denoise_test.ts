@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { spaceTimesteps } from "../../lib/diffusion/timesteps.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { openModelFolder } from "../../lib/models/model_folder.ts";
-import { loadBaseModel } from "../../lib/sample/base_model.ts";
+import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { guidanceScales } from "../../lib/sample/guidance.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
@@ -15,7 +15,7 @@ for (const variant of VARIANTS) {
     const { device } = await testDevice();
     using session = new Session(device);
     const path = `${folder}/pipelines/tiny-${variant}`;
-    using model = await loadBaseModel(session, path, openModelFolder(path).transformer);
+    using model = await loadTransformer(session, openModelFolder(path));
     const modelBytes = session.allocatedBytes;
     for (const kind of ["ddim", "dpm", "ddim.dynamic", "dpm.dynamic"]) {
       const { latents, expected } = await replay(model, folder, variant, kind);
@@ -35,7 +35,7 @@ referenceTest("one run of batch 2 and two of batch 1 agree, and the default need
   for (const mode of ["sequential", "batched"] as const) {
     using session = new Session(device);
     const path = `${folder}/pipelines/tiny-1.5-5b-i2v`;
-    using model = await loadBaseModel(session, path, openModelFolder(path).transformer);
+    using model = await loadTransformer(session, openModelFolder(path));
     const { latents, expected } = await replay(model, folder, "1.5-5b-i2v", "dpm", { mode });
     assert.ok(relativeL2(latents.at(-1)!, expected.at(-1)!) <= 1e-5);
     results.push(latents.at(-1)!);

@@ -7,7 +7,7 @@ import { spaceTimesteps } from "../../lib/diffusion/timesteps.ts";
 import type { Session } from "../../lib/gpu/session.ts";
 import { openModelFolder } from "../../lib/models/model_folder.ts";
 import { openVae } from "../../lib/models/vae.ts";
-import type { BaseModel } from "../../lib/sample/base_model.ts";
+import type { LoadedTransformer } from "../../lib/sample/load_transformer.ts";
 import { type DenoiseInputs, Denoiser, recordDenoise } from "../../lib/sample/denoise.ts";
 import { type GuidanceMode, guidanceScales } from "../../lib/sample/guidance.ts";
 import { imageCondition, LATENT_PIXELS, pixelVolume } from "../../lib/sample/latents.ts";
@@ -37,7 +37,7 @@ async function condition(session: Session, path: string, file: string): Promise<
 
 /** Latents after every step of a stored run, computed here. */
 export async function replay(
-  model: BaseModel,
+  model: LoadedTransformer,
   folder: string,
   variant: string,
   kind: string,

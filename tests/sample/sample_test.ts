@@ -4,7 +4,7 @@ import { RandomStream } from "../../lib/data/random.ts";
 import type { RgbFrames } from "../../lib/data/video.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { openModelFolder } from "../../lib/models/model_folder.ts";
-import { loadBaseModel } from "../../lib/sample/base_model.ts";
+import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { decodeLatents, startLatents } from "../../lib/sample/generate.ts";
 import { encodePrompts, openAutoencoder } from "../../lib/sample/prepare.ts";
 import { type SampleOptions, sampleVideos, type SamplingEvent } from "../../lib/sample/sample.ts";
@@ -45,7 +45,7 @@ for (const variant of VARIANTS) {
 
     const results: Float32Array[] = [];
     {
-      using base = await loadBaseModel(session, model.path, model.transformer);
+      using base = await loadTransformer(session, model);
       for (const kind of kinds) {
         const { latents } = await replay(base, folder, variant, kind, { embeddings: pair });
         results.push(latents.at(-1)!);

@@ -1,0 +1,109 @@
+/** The transformer of a model folder on the GPU for sampling: frozen weights, and LoRAs as low-rank terms beside them. */
+import { join } from "node:path";
+import type { Session } from "../gpu/session.ts";
+import type { StorageType } from "../io/half.ts";
+import { openShards } from "../io/shards.ts";
+import { fitLora } from "../models/lora_fit.ts";
+import type { LoraModules } from "../models/lora_module.ts";
+import { readLora } from "../models/lora_read.ts";
+import type { ModelFolder } from "../models/model_folder.ts";
+import { declareTensors, Parameters } from "../models/parameters.ts";
+import { parameterShapes, positionTableShape } from "../models/transformer_config.ts";
+import { checkTensors, uploadTensors } from "../models/weights.ts";
+import type { Adapter } from "../ops/linear.ts";
+import { Tensor } from "../plan/tensor.ts";
+import { type LoraChoice, mergeLoras } from "./lora_merge.ts";
+
+/** Options of {@linkcode loadTransformer}. */
+export interface LoadOptions {
+  /** Storage of matrices; by default as in the file, which is exact. */
+  readonly dtype?: StorageType | undefined;
+  readonly loras?: readonly LoraChoice[] | undefined;
+}
+
+/** A loaded transformer. Dispose it to free its weights. */
+export class LoadedTransformer implements Disposable {
+  constructor(
+    readonly session: Session,
+    readonly parameters: Parameters,
+    /** Storage of the matrices. */
+    readonly dtype: StorageType,
+    /** The stored table of learned positions, f32, for models that have one. */
+    readonly learned: Float32Array<ArrayBuffer> | undefined,
+    /** What the user should know about the LoRAs. */
+    readonly notes: readonly string[],
+  ) {}
+
+  [Symbol.dispose](): void {
+    for (const tensor of this.parameters.tensors.values()) this.session.free(tensor);
+    for (const { down, up } of this.parameters.adapters.values()) {
+      this.session.free(down);
+      this.session.free(up);
+    }
+  }
+}
+
+/** Reads the LoRAs of a run and checks that they belong to the model. `notes` gets what the user should know. */
+function readLoras(
+  { transformer, path: folder }: ModelFolder,
+  choices: readonly LoraChoice[],
+  notes: string[],
+): { modules: LoraModules; strength: number }[] {
+  return choices.map(({ path, strength }) => {
+    const lora = readLora(path);
+    const { matched, unmatched } = fitLora(lora, transformer, folder);
+    if (!lora.alphaStored) {
+      notes.push(
+        `${path} does not state alpha: applied with alpha ${lora.alpha} at rank ${lora.rank}, as other loaders do`,
+      );
+    }
+    if (unmatched.length > 0) notes.push(`${path}: ${unmatched.length} layers are not in this model and are left out`);
+    return { strength, modules: new Map(matched.map((layer) => [layer, lora.modules.get(layer)!])) };
+  });
+}
+
+/** Resident adapters, uploaded. */
+function uploadAdapters(
+  session: Session,
+  loras: readonly { modules: LoraModules; strength: number }[],
+): Map<string, Adapter> {
+  const adapters = new Map<string, Adapter>();
+  for (const [name, { down, up, rank, inFeatures, outFeatures }] of mergeLoras(loras)) {
+    const a = new Tensor(`${name}.lora_A`, [rank, inFeatures], "f32", { resident: true });
+    const b = new Tensor(`${name}.lora_B`, [outFeatures, rank], "f32", { resident: true });
+    session.write(a, down);
+    session.write(b, up);
+    adapters.set(name, { down: a, up: b, scale: 1 });
+  }
+  return adapters;
+}
+
+/**
+ * Uploads the transformer of a model folder, with LoRAs.
+ *
+ * @throws {UserError} when the weights do not fit the config, or a LoRA does not belong to the model, listing every tensor.
+ */
+export async function loadTransformer(
+  session: Session,
+  model: ModelFolder,
+  { dtype, loras = [] }: LoadOptions = {},
+): Promise<LoadedTransformer> {
+  const folder = join(model.path, "transformer");
+  using source = openShards(folder, "diffusion_pytorch_model");
+  const shapes = parameterShapes(model.transformer);
+  const table = positionTableShape(model.transformer);
+  checkTensors(source, shapes, { where: folder, ignored: table === undefined ? [] : [table.name] });
+  const matrix = dtype ?? source.tensors.get("proj_out.weight")!.dtype.toLowerCase() as StorageType;
+  const tensors = declareTensors(shapes, { matrix, vector: "f32" });
+  const notes: string[] = [];
+  const adapters = uploadAdapters(session, readLoras(model, loras, notes));
+  const learned = table === undefined || !source.tensors.has(table.name) ? undefined : source.readF32(table.name);
+  const loaded = new LoadedTransformer(session, new Parameters(tensors, adapters), matrix, learned, notes);
+  try {
+    await uploadTensors(session, source, tensors);
+    return loaded;
+  } catch (error) {
+    loaded[Symbol.dispose]();
+    throw error;
+  }
+}

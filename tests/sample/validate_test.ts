@@ -1,0 +1,86 @@
+/** Sampling beside training state: it uses the weights it is given and needs less memory than the step it interrupts. */
+import assert from "node:assert/strict";
+import { Session } from "../../lib/gpu/session.ts";
+import { openModelFolder } from "../../lib/models/model_folder.ts";
+import { declareLora } from "../../lib/models/lora.ts";
+import { Parameters } from "../../lib/models/parameters.ts";
+import { parameterShapes } from "../../lib/models/transformer_config.ts";
+import { probe } from "../../lib/data/probe.ts";
+import { loadTransformer } from "../../lib/sample/load_transformer.ts";
+import { sampleVideos } from "../../lib/sample/sample.ts";
+import { defaultSettings, type SampleSettings } from "../../lib/sample/settings.ts";
+import { prepareValidation, validate, type ValidationOptions } from "../../lib/sample/validate.ts";
+import { testDevice } from "../kernels/run.ts";
+import { referenceTest } from "../reference.ts";
+
+referenceTest("validate() samples with the weights on the device and leaves them alone", async (folder) => {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  const model = openModelFolder(`${folder}/pipelines/tiny-1.5-5b-i2v`);
+  const settings: SampleSettings = {
+    ...defaultSettings(model.transformer),
+    frames: 9,
+    height: 32,
+    width: 48,
+    steps: 2,
+    dtype: "f32",
+  };
+  const image = { data: new Uint8Array(32 * 48 * 3).fill(90), frames: 1, height: 32, width: 48 };
+  const requests = ["a kite", "a kite", "a boat"].map((prompt, seed) => ({ prompt, seed, image }));
+  const prepared = await prepareValidation(session, model, requests, settings);
+  assert.equal(session.allocatedBytes, 0, "encoders must be gone before training state is allocated");
+
+  const outputFolder = await Deno.makeTempDir();
+  try {
+    using base = await loadTransformer(session, model, { dtype: "f32" });
+    const lora = declareLora(parameterShapes(model.transformer), { rank: 4, alpha: 2, targets: ["to_q", "to_v"] });
+    for (const { values } of lora.trainables.buckets) session.write(values, new Float32Array(values.size).fill(0.03));
+    const before = session.allocatedBytes;
+    const options: ValidationOptions = {
+      parameters: new Parameters(base.parameters.tensors, lora.adapters),
+      activation: "f32",
+      prepared,
+      settings,
+      fps: 8,
+      outputFolder,
+      step: 20,
+    };
+    const samples = [];
+    for await (const sample of validate(session, model, options)) samples.push(sample);
+    assert.equal(session.allocatedBytes, before);
+    assert.deepEqual(samples.map(({ prompt }) => prompt), ["a kite", "a kite", "a boat"]);
+    assert.equal(new Set(samples.map(({ path }) => path)).size, 3);
+    for (const { path } of samples) assert.equal((await probe(path)).frames, 9);
+    const files = [...Deno.readDirSync(outputFolder)].map(({ name }) => name);
+    assert.equal(files.filter((name) => name.endsWith(".png")).length, 3);
+
+    // The trained adapters must show: without them the video is another.
+    const plain = await Deno.readFile(samples[0]!.path);
+    for await (const _ of validate(session, model, { ...options, parameters: base.parameters, step: 40 }));
+    const other = await Deno.readFile(samples[0]!.path.replace("validation-20", "validation-40"));
+    assert.notDeepEqual(plain, other);
+    const page = await Deno.readTextFile(`${outputFolder}/index.html`);
+    assert.equal([...page.matchAll(/<video/g)].length, 6);
+    assert.deepEqual([...page.matchAll(/<th>Step (\d+)/g)].map((match) => match[1]), ["20", "40"]);
+  } finally {
+    await Deno.remove(outputFolder, { recursive: true });
+  }
+});
+
+referenceTest("aborting ends sampling between two steps and frees everything", async (folder) => {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  const model = openModelFolder(`${folder}/pipelines/tiny-5b`);
+  const settings = { ...defaultSettings(model.transformer), frames: 5, height: 16, width: 16, steps: 50 };
+  const controller = new AbortController();
+  let steps = 0;
+  const run = async () => {
+    for await (
+      const event of sampleVideos(session, model, [{ prompt: "p", seed: 0 }], { settings, signal: controller.signal })
+    ) {
+      if (event.type === "step" && ++steps === 2) controller.abort(new Error("stop"));
+    }
+  };
+  await assert.rejects(run(), /stop/);
+  assert.deepEqual([steps, session.allocatedBytes], [2, 0]);
+});
