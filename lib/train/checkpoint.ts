@@ -9,6 +9,7 @@ import type { Session } from "../gpu/session.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
 import { checkpointName, latestValid, pruneCheckpoints } from "../io/checkpoints.ts";
 import { commitFolder, verifyFolder } from "../io/commit_folder.ts";
+import type { Dtype } from "../io/dtypes.ts";
 import { readJsonObject } from "../io/json_file.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { writeSafetensors } from "../io/safetensors_writer.ts";
@@ -55,7 +56,7 @@ export async function saveCheckpoint(
       join(folder, STATE_FILE),
       [...tensors].map(([name, tensor]) => ({
         name,
-        dtype: "F32",
+        dtype: tensor.dtype.toUpperCase() as Dtype,
         shape: [...tensor.shape],
         data: async function* () {
           yield new Uint8Array((await session.read([tensor]))[0]!);

@@ -8,6 +8,8 @@ import { encodeF32, type StorageType } from "../io/half.ts";
 import { openShards } from "../io/shards.ts";
 import { cropRank, initialLora, type Lora, type LoraValues, padRank } from "../models/lora.ts";
 import { writeLora } from "../models/lora_file.ts";
+import type { Trainables } from "../models/trainables.ts";
+import { openTransformer, type TransformerTensor, writeTransformer } from "../models/transformer_file.ts";
 import type { ModelFolder } from "../models/model_folder.ts";
 import { positionTableShape } from "../models/transformer_config.ts";
 import { uploadTables } from "../models/transformer_inputs.ts";
@@ -15,8 +17,9 @@ import { checkTensors, uploadTensors } from "../models/weights.ts";
 import { Plan } from "../plan/plan.ts";
 import { finish } from "../plan/recording.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { averagedTrainables } from "./average.ts";
 import type { TrainConfig } from "./config.ts";
-import type { RunDescription } from "./step_config.ts";
+import { type RunDescription, workingType } from "./step_config.ts";
 import type { StepRecording } from "./training_step.ts";
 
 const WEIGHTS = "diffusion_pytorch_model";
@@ -109,7 +112,53 @@ export function refreshCopies(session: Session, run: RunDescription): void {
   executable.run();
 }
 
-/** Writes the adapters as diffusers loads them, with alpha in the file. */
-export async function writeAdapters(session: Session, model: ModelFolder, lora: Lora, folder: string): Promise<void> {
-  await writeLora(folder, await downloadLora(session, lora), { config: lora.config, base: model.transformer });
+/**
+ * Writes what other programs load: adapters as one LoRA file with alpha in it, or all weights as a diffusers `transformer/` folder
+ * with config and index. Averaged weights, when there are some, lie beside them under names that end in `_ema`.
+ */
+export async function writeModel(
+  session: Session,
+  config: TrainConfig,
+  model: ModelFolder,
+  run: RunDescription,
+  averages: readonly Tensor[],
+  folder: string,
+): Promise<void> {
+  const versions = [{ suffix: "", trainables: run.trainables }];
+  if (averages.length > 0) versions.push({ suffix: "_ema", trainables: averagedTrainables(run.trainables, averages) });
+  for (const { suffix, trainables } of versions) {
+    if (run.lora !== undefined) {
+      const values = await downloadLora(session, { ...run.lora, trainables });
+      const path = join(folder, `pytorch_lora_weights${suffix}.safetensors`);
+      await writeLora(path, values, { config: run.lora.config, base: model.transformer });
+    } else {
+      await writeAllWeights(session, config, model, run, trainables, join(folder, `transformer${suffix}`));
+    }
+  }
+}
+
+async function writeAllWeights(
+  session: Session,
+  config: TrainConfig,
+  model: ModelFolder,
+  run: RunDescription,
+  trainables: Trainables,
+  folder: string,
+): Promise<void> {
+  using base = openTransformer(model.path);
+  const tensors: TransformerTensor[] = [...trainables.byName.values()].map(({ name, master }) => ({
+    name,
+    shape: run.shapes.get(name)!,
+    dtype: "f32",
+    data: async function* () {
+      yield new Uint8Array((await session.read([master]))[0]!);
+    },
+  }));
+  const table = positionTableShape(model.transformer);
+  if (table !== undefined) {
+    const { dtype } = base.source.tensors.get(table.name)!;
+    const data = () => [base.source.readBytes(table.name)];
+    tensors.push({ ...table, dtype: dtype.toLowerCase() as StorageType, data });
+  }
+  await writeTransformer(folder, base.configJson, tensors, { dtype: workingType(config) as StorageType });
 }

@@ -25,9 +25,10 @@ import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./events.t
 import { learningRateMultiplier } from "./learning_rate.ts";
 import { LossScale } from "./loss_scale.ts";
 import { RunRecords } from "./run_records.ts";
+import { initialiseOptimizer } from "./optimizer.ts";
 import { capOf, fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
 import { describeRun, type RunDescription } from "./step_config.ts";
-import { checkTransformer, refreshCopies, storedType, uploadModel, writeAdapters } from "./trainee.ts";
+import { checkTransformer, refreshCopies, storedType, uploadModel, writeModel } from "./trainee.ts";
 import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "./training_step.ts";
 
 /** Skipped steps in a row after which a run is considered broken. */
@@ -52,9 +53,6 @@ export async function* train(config: TrainConfig, { signal }: TrainOptions = {})
       "model_path is not set: random_weights replaces the transformer's weights only",
       "give a diffusers folder, for instance examples/tiny-2b, whose VAE and text encoder encode the data",
     );
-  }
-  if (config.training_type === "sft") {
-    throw new UserError("training_type sft is not available in this version", "train a LoRA: training_type: lora");
   }
   const model = openModelFolder(config.model_path);
   const run = describeRun(config, model.transformer, { stored: storedType(model) });
@@ -120,7 +118,9 @@ class Trainer implements Disposable {
   /** Uploads the model and, when resuming, the saved state. */
   async *start(checkpoint: string | undefined): AsyncGenerator<TrainEvent> {
     const { config, model, description } = this;
-    const warnings = await uploadModel(this.#session, config, model, description, this.#step.recording);
+    const { recording } = this.#step;
+    const warnings = await uploadModel(this.#session, config, model, description, recording);
+    await initialiseOptimizer(this.#session, description.trainables.buckets, recording.optimizer);
     if (checkpoint !== undefined) {
       const saved = await loadConfig({ fileName: join(checkpoint, CONFIG_FILE) });
       warnings.push(...requireResumable(saved.config, config));
@@ -198,7 +198,7 @@ class Trainer implements Disposable {
       const micro = this.#sampler.microStep(number);
       const batch = makeBatch(this.#source, micro, micro.items);
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
-      this.#step.micro(batch, this.#scale.value);
+      await this.#step.micro(batch, this.#scale.value);
       last = micro.sync;
       epoch = (number + 1) / this.#sampler.microStepsPerEpoch;
     }
@@ -262,16 +262,13 @@ class Trainer implements Disposable {
 
   /** Tensors of an exact continuation. */
   #tensors(): Map<string, Tensor> {
-    const { moments } = this.#step.recording.optimizer;
-    return new Map(this.description.trainables.buckets.flatMap(({ values }, i) => [
-      [`values.${i}`, values],
-      [`m.${i}`, moments[i]!.m],
-      [`v.${i}`, moments[i]!.v],
-    ]));
+    const masters = this.description.trainables.buckets.map(({ values }, i) => [`values.${i}`, values] as const);
+    return new Map([...masters, ...this.#step.recording.optimizer.states]);
   }
 
   async #save(): Promise<SavedEvent> {
     const { config, model, description } = this;
+    const { optimizer } = this.#step.recording;
     const started = performance.now();
     const state: RunState = {
       step: this.#done,
@@ -283,7 +280,7 @@ class Trainer implements Disposable {
       tensors: this.#tensors(),
       state,
       config: printConfig(config),
-      writeModel: (folder) => writeAdapters(this.#session, model, description.lora!, folder),
+      writeModel: (folder) => writeModel(this.#session, config, model, description, optimizer.averages, folder),
       limit: config.checkpointing_limit,
     });
     return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
