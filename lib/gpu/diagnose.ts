@@ -37,7 +37,7 @@ export async function firstNonFinite(session: Session, recording: Recording): Pr
   }
   try {
     using executable = new Executable(session, finish(plan, session.limits));
-    executable.run();
+    await executable.run();
     const values = await session.readF32(results);
     const bad = checked.findIndex((_, i) => !Number.isFinite(values[i * STRIDE / 4]!));
     return bad < 0 ? undefined : checked[bad]!.name;
