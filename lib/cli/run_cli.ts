@@ -16,8 +16,7 @@ import { configArguments, normalizeArguments } from "./arguments.ts";
 import { diagnose } from "./doctor.ts";
 import type { Environment } from "./environment.ts";
 import { configHelp } from "./help.ts";
-import { readLora } from "../models/lora_read.ts";
-import { inspectLines } from "./lora_inspect.ts";
+import { loraRoutes } from "./lora_routes.ts";
 import { trainCommand } from "./train_command.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
@@ -60,9 +59,14 @@ function routedWords(args: readonly string[]): string[] {
   const implied = first === undefined || (!isRoot && (first.startsWith("--") || /=|\.ya?ml$/i.test(first)));
   const words = implied ? ["train", ...args] : [...args];
   const name = configCommands.find((name) => words.slice(0, name.split(" ").length).join(" ") === name);
-  if (name === undefined) return words;
+  if (name === undefined) return words[0] === "lora" ? words.map(underscored) : words;
   const count = name.split(" ").length;
   return [...words.slice(0, count), ...normalizeArguments(words.slice(count))];
+}
+
+/** `--model-path X` as `--model_path X`: both spellings are accepted everywhere. */
+function underscored(word: string): string {
+  return word.replace(/^--[\w-]+/, (flag) => flag === "--help-all" ? flag : `--${flag.slice(2).replaceAll("-", "_")}`);
 }
 
 function configCommand(
@@ -130,19 +134,6 @@ const doctor = buildCommand<Record<never, never>, [], Context>({
   docs: { brief: "Check the machine: runtime, GPU, drivers, ffmpeg, memory, disk" },
 });
 
-const loraInspect = buildCommand<Record<never, never>, [string], Context>({
-  func(_flags, path) {
-    this.environment.terminal.write(`${inspectLines(readLora(path)).join("\n")}\n`);
-  },
-  parameters: {
-    positional: {
-      kind: "tuple",
-      parameters: [{ brief: "LoRA in safetensors format", parse: String, placeholder: "file" }],
-    },
-  },
-  docs: { brief: "List modules, ranks, alpha and the norm of each update of a LoRA file" },
-});
-
 const application: Application<Context> = buildApplication(
   buildRouteMap({
     routes: {
@@ -150,7 +141,7 @@ const application: Application<Context> = buildApplication(
       plan,
       doctor,
       data: buildRouteMap({ routes: { check: dataCheck }, docs: { brief: "Look at a dataset" } }),
-      lora: buildRouteMap({ routes: { inspect: loraInspect }, docs: { brief: "Look at LoRA files" } }),
+      lora: loraRoutes,
     },
     docs: { brief: "Fine-tune CogVideoX video models. Without a command: train" },
   }),
