@@ -1,0 +1,45 @@
+/** Joins the group that this process was started in: by the launcher, by mpirun, or alone. */
+import { type Communicator, type Deadlines, PeerError } from "./communicator.ts";
+import { groupMember } from "./group.ts";
+import { createSingle } from "./single.ts";
+
+/**
+ * The group of this process. A rank on shared memory is killed by the kernel when its launcher ends, and leaves Ctrl-C to
+ * it. `deadlines` are those of ranks that mpirun started; the launcher gives its own.
+ *
+ * @throws {PeerError} when the launcher is gone already.
+ */
+export async function connect(deadlines?: Deadlines): Promise<Communicator> {
+  const member = groupMember();
+  // Libraries are loaded where they are needed only: a run with one process needs no permission for native code.
+  if (member !== undefined) {
+    const { dieWithParent } = await import("./libc.ts");
+    const { joinSharedMemory } = await import("./shared_memory.ts");
+    dieWithParent();
+    if (Deno.ppid !== member.launcher) throw new PeerError(`rank ${member.rank}: the launcher is gone`);
+    // A terminal sends Ctrl-C to every process; ranks that ended on their own would not save.
+    Deno.addSignalListener("SIGINT", () => {});
+    return joinSharedMemory(member);
+  }
+  if (Deno.env.get("OMPI_COMM_WORLD_SIZE") !== undefined) {
+    const { joinMpi } = await import("./mpi.ts");
+    return joinMpi(deadlines === undefined ? {} : { deadlines });
+  }
+  return createSingle();
+}
+
+/** Runs `body` as a rank: leaves the group when it returns, and tells the other ranks at once when it throws. */
+export async function withCommunicator<T>(
+  body: (communicator: Communicator) => Promise<T>,
+  deadlines?: Deadlines,
+): Promise<T> {
+  const communicator = await connect(deadlines);
+  try {
+    const result = await body(communicator);
+    await communicator.leave();
+    return result;
+  } catch (error) {
+    communicator.abort();
+    throw error;
+  }
+}
