@@ -1,13 +1,13 @@
 /** Reads golden files and tiny pipelines for the model tests. */
 import { readFileSync } from "node:fs";
-import { openSafetensors } from "../../lib/io/safetensors.ts";
+import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors.ts";
 import { openShards } from "../../lib/io/shards.ts";
 import type { TensorSource } from "../../lib/io/safetensors.ts";
 import { parseTransformerConfig, type TransformerConfig } from "../../lib/models/transformer_config.ts";
 
 /** Tensors of a golden file by name, widened to f32, with their shapes. */
 export class Golden implements Disposable {
-  readonly #source: TensorSource;
+  readonly #source: SafetensorsFile;
 
   constructor(path: string) {
     this.#source = openSafetensors(path);
@@ -15,6 +15,11 @@ export class Golden implements Disposable {
 
   get names(): string[] {
     return [...this.#source.tensors.keys()];
+  }
+
+  /** How the case was made. */
+  get config(): Readonly<Record<string, unknown>> {
+    return JSON.parse(this.#source.metadata.get("fixture")!).config;
   }
 
   has(name: string): boolean {
