@@ -39,7 +39,8 @@ export interface WriteLoraOptions {
  * @param target a path that ends in `.safetensors`, or a folder, created when it is missing.
  * @param values A [rank, in] and B [out, rank] by `LAYER.lora_A.weight` and `LAYER.lora_B.weight`, without padding.
  * @returns the path of the file.
- * @throws {UserError} when it can't be written, or reads back differently; an earlier file is untouched then.
+ * @throws {UserError} when values are not finite, or the file can't be written or reads back differently; an earlier file is
+ * untouched then.
  */
 export async function writeLora(target: string, values: LoraValues, options: WriteLoraOptions): Promise<string> {
   const { config, base, dtype = "f32", replace = true } = options;
@@ -122,6 +123,7 @@ function tensorsOf(modules: LoraModules, format: LoraFormat, dtype: StorageType)
       problems.push(`"${layer}" has no name in it`);
       continue;
     }
+    if (![down, up].every((values) => values.every(Number.isFinite))) problems.push(`"${layer}" holds NaN or infinity`);
     if (dtype === "f16" && [down, up].some((values) => values.some((value) => Math.abs(value) >= 65520))) {
       problems.push(`"${layer}" has values beyond the range of f16`);
     }
@@ -139,7 +141,7 @@ function tensorsOf(modules: LoraModules, format: LoraFormat, dtype: StorageType)
     throw new UserErrors(
       `Cannot write this LoRA in the ${format} format as ${dtype}`,
       problems.length > 12 ? [...problems.slice(0, 12), `and ${problems.length - 12} more`] : problems,
-      "choose another format or dtype",
+      "values that are not finite come from a run that diverged; for the rest choose another format or dtype",
     );
   }
   return tensors;

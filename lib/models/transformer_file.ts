@@ -57,7 +57,9 @@ export function openTransformer(path: string): OpenTransformer {
     if (error instanceof SyntaxError) throw new UserError(`"${file}" is not JSON: ${error.message}`, "get it again");
     throw fileError(error, "read", file);
   }
-  if (typeof json !== "object" || json === null) throw new UserError(`"${file}" is not a JSON object`, "get it again");
+  if (typeof json !== "object" || json === null || Array.isArray(json)) {
+    throw new UserError(`"${file}" is not a JSON object`, "get it again");
+  }
   const config = parseTransformerConfig(json as Record<string, unknown>, `"${file}"`);
   const source = openShards(folder, BASE_NAME);
   try {

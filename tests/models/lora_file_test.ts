@@ -199,6 +199,22 @@ Deno.test("names in every format are those of its loaders", async () => {
   });
 });
 
+Deno.test("halves are stored rounded, alpha is not", async () => {
+  await inFolder(async (folder) => {
+    const modules = new Map([...mixedModules()].map(([layer, module]) => [layer, { ...module, alpha: 1 / 3 }]));
+    for (const [dtype, unit] of [["f16", 2 ** -11], ["bf16", 2 ** -8]] as const) {
+      const read = readLora(await writeModules(join(folder, dtype), modules, { format: "kohya", dtype }));
+      assert.deepEqual(read.dtypes, [dtype.toUpperCase()]);
+      assert.equal(read.alpha, Math.fround(1 / 3));
+      for (const [layer, { down }] of modules) {
+        const stored = read.modules.get(layer)!.down;
+        // Below 2^-14 the numbers of f16 are evenly spaced.
+        down.forEach((value, at) => assert.ok(Math.abs(stored[at]! - value) <= unit * Math.abs(value) + 2 ** -25));
+      }
+    }
+  });
+});
+
 Deno.test("peft gets its config, and a peft file without its own alpha takes it from there", async () => {
   await inFolder(async (folder) => {
     await writeModules(join(folder, "peft"), mixedModules(), { format: "peft", targets: ["to_q"] });
@@ -347,6 +363,12 @@ Deno.test("a failed save leaves the earlier file and nothing else", async () => 
     await assert.rejects(
       writeModules(folder, large, { format: "diffusers", dtype: "f16", replace: true }),
       /beyond the range of f16/,
+    );
+    const diverged = randomValues(config);
+    diverged.get("transformer_blocks.1.attn1.to_v.lora_B.weight")![3] = NaN;
+    await assert.rejects(
+      writeLora(folder, diverged, { config, base: tiny }),
+      /1 problem\n.*"transformer_blocks\.1\.attn1\.to_v" holds NaN/,
     );
     assert.deepEqual(readFileSync(path), before);
     assert.deepEqual(readdirSync(folder), ["pytorch_lora_weights.safetensors"]);
