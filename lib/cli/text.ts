@@ -6,7 +6,8 @@ export function formatBytes(bytes: number): string {
   let value = bytes;
   let unit = 0;
   for (; value >= 1024 && unit < units.length - 1; unit++) value /= 1024;
-  return unit === 0 ? `${value} bytes` : `${value.toPrecision(3).replace(/e\+.*/, "")} ${units[unit]}`;
+  // Three digits, except that up to 1023 of a unit are still less than one of the next.
+  return unit === 0 ? `${value} bytes` : `${value >= 1000 ? value.toFixed(0) : value.toPrecision(3)} ${units[unit]}`;
 }
 
 /** Seconds as "2 d 3 h", "4 h 5 min", "6 min 7 s" or "8 s". */

@@ -1,0 +1,62 @@
+/** The lines of `cogtune plan`, and the search for switches that fit. */
+import assert from "node:assert/strict";
+import { planLines } from "../../lib/cli/plan_report.ts";
+import { UserError } from "../../lib/errors.ts";
+import { parseConfig } from "../../lib/train/config.ts";
+import { forecast } from "../../lib/train/forecast.ts";
+import { fitMemory, requireFits } from "../../lib/train/forecast_fit.ts";
+import { gpuRates } from "../../lib/train/gpu_rates.ts";
+import { formatBytes } from "../../lib/cli/text.ts";
+
+const GIB = 2 ** 30;
+
+Deno.test("the report names phases, what the memory consists of, times and the verdict", async () => {
+  const lines = (await planLines(parseConfig("preset: 2b-lora"), { gpu: "RTX 4090" })).join("\n");
+  assert.match(lines, /^text encoding +\d/m);
+  assert.match(lines, /^training +\d.* step +\d/m);
+  // 1,693,783,872 parameters in f16.
+  assert.match(lines, /3\.16 GiB {2}frozen weights/);
+  assert.match(lines, /fits the 16 GiB of gpu_memory$/);
+  assert.match(lines, /RTX 4090/);
+});
+
+Deno.test("the verdict says how much is missing", async () => {
+  const config = parseConfig("preset: 5b-lora", { overrides: { gpu_memory: 12 } });
+  const needed = forecast(config).peakBytes;
+  const missing = formatBytes(needed - 12 * GIB);
+  assert.ok((await planLines(config)).at(-1)!.includes(`${missing} more than the 12 GiB of gpu_memory`));
+});
+
+Deno.test("a GPU is known by name or described by its rates", () => {
+  assert.deepEqual(gpuRates("RTX 4090"), gpuRates("rtx-4090"));
+  assert.deepEqual(gpuRates("10:500:20"), { flopsPerSecond: 1e13, bytesPerSecond: 5e11, linkBytesPerSecond: 2e10 });
+  assert.throws(() => gpuRates("voodoo"), /known: .*rtx-4090/);
+  assert.throws(() => gpuRates("10:0"), UserError);
+});
+
+Deno.test("5b-lora fits 12 GiB, and the fit's own forecast says so", () => {
+  const config = parseConfig("preset: 5b-lora");
+  const fit = fitMemory(config, 12 * GIB)!;
+  assert.ok(fit.gpuBytes <= 12 * GIB);
+  assert.equal(forecast({ ...config, ...fit.switches }).peakBytes, fit.gpuBytes);
+  assert.ok(fit.costs.length > 0);
+  for (const { savedBytes } of fit.costs) assert.ok(savedBytes > 0);
+});
+
+Deno.test("more memory never makes the fit slower, and nothing fits a megabyte", () => {
+  const config = parseConfig("preset: 2b-lora");
+  const seconds = [4, 8, 80].map((gib) => fitMemory(config, gib * GIB)!.seconds);
+  assert.ok(seconds[0]! >= seconds[1]! && seconds[1]! >= seconds[2]!, `${seconds}`);
+  assert.equal(fitMemory(config, 2 ** 20), undefined);
+});
+
+Deno.test("a run that does not fit is refused with the switches that help", () => {
+  const config = parseConfig("preset: 5b-lora");
+  const needs = forecast(config);
+  requireFits(config, needs, needs.peakBytes);
+  assert.throws(
+    () => requireFits(config, needs, 12 * GIB),
+    /needs \d+\.\d+ GiB of GPU memory for training .*12\.00 GiB are available\nHint: it fits with base_weights: streamed/,
+  );
+  assert.throws(() => requireFits(config, needs, GIB), /lower train_resolution/);
+});
