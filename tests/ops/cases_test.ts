@@ -1,0 +1,85 @@
+/** Each op of the case table: forward against float64, gradient in the middle of a graph, and its counted work. */
+import assert from "node:assert/strict";
+import { Executable } from "../../lib/gpu/executable.ts";
+import { Session } from "../../lib/gpu/session.ts";
+import { decodeF32, encodeF32, type StorageType } from "../../lib/io/half.ts";
+import type { Target } from "../../kernels/kernel.ts";
+import { finish } from "../../lib/plan/recording.ts";
+import { elements } from "../../lib/plan/tensor.ts";
+import { relativeL2, testDevice } from "../kernels/run.ts";
+import { targets } from "../kernels/targets.ts";
+import { opCases, trainedCases } from "./cases.ts";
+import { gradientError, planGradients } from "./gradients.ts";
+import { caseValues, caseWork, type OpCase, recordForward } from "./op_case.ts";
+
+/** Relative L2 error that storing the result allows: half a unit in the last place, or f32 sums. */
+const FORWARD: Readonly<Record<string, number>> = { f32: 1e-6, f16: 5e-4, bf16: 4e-3 };
+
+/** Of f32 gradients, through two ops and sums of a thousand terms. */
+const GRADIENT = 2e-6;
+
+async function forwardError(description: OpCase, target: Target): Promise<{ error: number; dtype: string }> {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  const { plan, tensors, output } = recordForward(description, target);
+  const values = caseValues(description);
+  for (const [name, tensor] of tensors) {
+    session.write(tensor, encodeF32(values.get(name)!, tensor.dtype as StorageType));
+  }
+  using executable = new Executable(session, finish(plan, session.limits));
+  await executable.run();
+  const [bytes] = await executable.read([output]);
+  const expected = description.reference(
+    Object.fromEntries([...values].map(([name, stored]) => [name, Float64Array.from(stored)])),
+  );
+  const actual = decodeF32(new Uint8Array(bytes!), output.dtype as StorageType);
+  return { error: relativeL2(actual, expected), dtype: output.dtype };
+}
+
+for (const description of opCases) {
+  Deno.test(`${description.name}: forward`, async () => {
+    for (const target of await targets()) {
+      const { error, dtype } = await forwardError(description, target);
+      assert.ok(error <= FORWARD[dtype]!, `relative error ${error} in ${dtype} with ${target.subgroups} lanes`);
+    }
+  });
+}
+
+/** Cases that are f32 throughout and have something to pass a gradient to. */
+const differentiable = trainedCases.filter((description) => {
+  const operands = Object.values(description.operands);
+  const { output } = recordForward(description, { subgroups: 0 });
+  return [output, ...operands].every(({ dtype = "f32" }) => dtype === "f32") &&
+    operands.some(({ role }) => role === "input");
+});
+
+for (const description of differentiable) {
+  Deno.test(`${description.name}: gradient`, async () => {
+    const adds = Object.values(description.operands).every(({ role, shared = "both" }) =>
+      role !== "input" || shared === "both"
+    );
+    for (const target of await targets()) {
+      for (const order of adds ? ["before", "after"] as const : ["before"] as const) {
+        const { error, where } = gradientError(description, await planGradients(description, target, order));
+        assert.ok(
+          error <= GRADIENT,
+          `${where}: relative error ${error} with ${target.subgroups} lanes, other ${order}`,
+        );
+      }
+    }
+  });
+}
+
+Deno.test("counted work is that of the formulas, and traffic covers all operands and the result", () => {
+  for (const description of opCases) {
+    const { flops, bytes } = caseWork(description, { subgroups: 32 });
+    const operands = Object.values(description.operands)
+      .reduce((sum, { shape, dtype = "f32" }) => sum + elements(shape) * (dtype === "f32" ? 4 : 2), 0);
+    // A single frame to halve is handed on without a launch.
+    assert.ok(bytes >= operands || description.name.startsWith("halving 1 "), description.name);
+    if (description.flops === undefined) continue;
+    const ratio = flops / description.flops;
+    // Sums of divided products come on top.
+    assert.ok(ratio >= 1 && ratio < 1.1, `${description.name} counts ${flops}, expected ${description.flops}`);
+  }
+});
