@@ -94,6 +94,10 @@ function describeEvent(event: Exclude<TrainEvent, CacheEvent | StepEvent>): stri
       return `warning: ${event.message}`;
     case "sample":
       return `sampled ${event.path} (${formatDuration(event.seconds)})`;
+    case "heldout": {
+      const bands = event.bands.map(({ from, to, loss }) => `${from}-${to} ${loss.toFixed(4)}`).join(", ");
+      return `held-out loss ${event.loss.toFixed(4)} after step ${event.step} (timesteps ${bands})`;
+    }
     case "finished": {
       const verb = event.interrupted ? "Stopped" : "Finished";
       return `${verb} after step ${event.step}, ${formatDuration(event.seconds)}; last checkpoint: ${event.path}`;

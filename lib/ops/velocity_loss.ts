@@ -28,10 +28,10 @@ export function addNoise(plan: Plan, latents: Tensor, eps: Tensor, coefficients:
 }
 
 /**
- * Records the loss into `slot` (f32 [4], first value) and, when the prediction needs a gradient, everything behind it.
- * The gradient is scaled by the third coefficient of each sample: loss scale * loss weight / accumulation.
+ * Records the loss into `slot` (f32 [4], first value) and returns its gradient in `v`, scaled by the third coefficient of each
+ * sample: loss scale * loss weight / accumulation.
  */
-export function velocityLoss(plan: Plan, v: Tensor, velocity: Tensor, coefficients: Tensor, slot: Tensor): void {
+export function velocityLoss(plan: Plan, v: Tensor, velocity: Tensor, coefficients: Tensor, slot: Tensor): Tensor {
   const batch = v.shape[0]!;
   const shape = { batch, elements: v.size / batch };
   const partials = plan.transient("loss partials", [velocityLossSlots(shape), 4], "f32");
@@ -42,5 +42,5 @@ export function velocityLoss(plan: Plan, v: Tensor, velocity: Tensor, coefficien
     [dv, partials],
   );
   plan.launch(finishVelocityLoss(plan.target, shape), [partials, slot], [slot]);
-  if (v.needsGrad) plan.backward(v, dv);
+  return dv;
 }

@@ -43,7 +43,14 @@ export function nativeResolution(model: ModelVariant | undefined, name: ModelNam
 }
 
 /** Keys whose value is a path in its own right; lists below `data_root` and `validation_dir` are relative to those. */
-const pathKeys = ["output_dir", "data_root", "cache_dir", "validation_dir", "resume_from_checkpoint"] as const;
+const pathKeys = [
+  "output_dir",
+  "data_root",
+  "cache_dir",
+  "validation_dir",
+  "heldout_root",
+  "resume_from_checkpoint",
+] as const;
 
 /** Makes paths absolute: those in a file start at its folder, those on the command line at the current folder. */
 export function resolvePaths(input: ConfigInput, folderOf: (key: string) => string): ConfigInput {

@@ -23,6 +23,10 @@ export interface ValidationConfig {
   readonly guidance_scale: number;
   /** Raise the guidance along a cosine while sampling. Default `false`. */
   readonly use_dynamic_cfg: boolean;
+  /** Folder of clips, laid out as `data_root`, whose loss at fixed noise and timesteps is measured and never trained on. */
+  readonly heldout_root?: string | undefined;
+  /** Optimizer steps between two measurements on `heldout_root`. Default `100`. */
+  readonly heldout_steps: number;
 }
 
 export const validationFields = {
@@ -36,4 +40,6 @@ export const validationFields = {
   num_inference_steps: z.int().min(1).max(1000).default(50),
   guidance_scale: z.number().min(1).default(6),
   use_dynamic_cfg: z.boolean().default(false),
+  heldout_root: z.string().min(1).optional(),
+  heldout_steps: z.int().min(1).default(100),
 };

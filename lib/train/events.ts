@@ -83,6 +83,16 @@ export interface SampleEvent {
   readonly seconds: number;
 }
 
+/** The loss on held-out clips at fixed noise and timesteps. */
+export interface HeldOutEvent {
+  readonly type: "heldout";
+  readonly step: number;
+  /** Mean over the bands. */
+  readonly loss: number;
+  /** Mean per band of timesteps, both ends included. */
+  readonly bands: readonly { readonly from: number; readonly to: number; readonly loss: number }[];
+}
+
 /** The run is over and its last checkpoint saved. */
 export interface FinishedEvent {
   readonly type: "finished";
@@ -103,4 +113,5 @@ export type TrainEvent =
   | SavedEvent
   | WarningEvent
   | SampleEvent
+  | HeldOutEvent
   | FinishedEvent;

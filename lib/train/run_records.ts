@@ -21,6 +21,10 @@ export class RunRecords implements Disposable {
   /** Records one event. */
   write(event: TrainEvent): void {
     this.#metrics.write(event);
+    if (event.type === "heldout") {
+      const bands = event.bands.map(({ from, to, loss }) => [`heldout/timesteps ${from}-${to}`, loss]);
+      this.#board?.scalars(event.step, { "heldout/loss": event.loss, ...Object.fromEntries(bands) });
+    }
     if (event.type !== "step") return;
     this.#board?.scalars(event.step, {
       "train/loss": event.loss,

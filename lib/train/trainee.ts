@@ -100,16 +100,17 @@ export async function downloadLora(session: Session, lora: Lora): Promise<LoraVa
 }
 
 /** Makes the working copies of f32 masters, after masters were uploaded or restored. */
-export function refreshCopies(session: Session, run: RunDescription): void {
+export async function refreshCopies(session: Session, run: RunDescription): Promise<void> {
   const { target } = session.device;
   const plan = new Plan({ target });
   for (const { values, copy } of run.trainables.buckets) {
     if (copy === undefined) continue;
     plan.launch(convert(target, { x: "f32", y: copy.dtype }, { elements: values.size }), [values, copy], [copy]);
+    plan.release();
   }
   if (plan.steps.length === 0) return;
   using executable = new Executable(session, finish(plan, session.limits));
-  executable.run();
+  await executable.run();
 }
 
 /**

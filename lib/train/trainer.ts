@@ -23,12 +23,14 @@ import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "./c
 import { requireResumable } from "./config_compare.ts";
 import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./events.ts";
 import { learningRateMultiplier } from "./learning_rate.ts";
+import { HeldOut } from "./held_out.ts";
 import { LossScale } from "./loss_scale.ts";
 import { RunRecords } from "./run_records.ts";
 import { initialiseOptimizer } from "./optimizer.ts";
 import { capOf, fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
 import { describeRun, type RunDescription } from "./step_config.ts";
 import { checkTransformer, refreshCopies, storedType, uploadModel, writeModel } from "./trainee.ts";
+import { Validation } from "./validation.ts";
 import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "./training_step.ts";
 
 /** Skipped steps in a row after which a run is considered broken. */
@@ -58,6 +60,7 @@ export async function* train(config: TrainConfig, { signal }: TrainOptions = {})
   const run = describeRun(config, model.transformer, { stored: storedType(model) });
   if (!config.random_weights) checkTransformer(model, run);
   const data = await prepareData(config, model);
+  const heldOut = await HeldOut.prepare(config, model);
   const resumed = config.resume_from_checkpoint === undefined
     ? undefined
     : await findCheckpoint(config.resume_from_checkpoint, config.output_dir);
@@ -69,7 +72,9 @@ export async function* train(config: TrainConfig, { signal }: TrainOptions = {})
   for (const message of data.warnings) yield { type: "warning", message };
   using device = await openDevice({ engine: config.engine });
   yield* fillCache(device, config, model, data, signal);
-  using trainer = new Trainer(device, config, model, run, data);
+  if (heldOut !== undefined) yield* heldOut.fill(device, model, signal);
+  const validation = await Validation.prepare(device, config, model);
+  using trainer = new Trainer(device, config, model, run, data, { validation, heldOut });
   yield* trainer.start(resumed);
   using records = new RunRecords(config, trainer.step);
   for await (const event of trainer.run(signal, () => records.sync())) {
@@ -78,10 +83,16 @@ export async function* train(config: TrainConfig, { signal }: TrainOptions = {})
   }
 }
 
+/** What looks at the model between steps. */
+interface Checks {
+  readonly validation: Validation | undefined;
+  readonly heldOut: HeldOut | undefined;
+}
+
 /** One run on one GPU. */
 class Trainer implements Disposable {
   readonly #session: Session;
-  readonly #step: TrainingStep;
+  #step: TrainingStep;
   readonly #sampler: Sampler;
   readonly #source: BatchSource;
   readonly #totalSteps: number;
@@ -96,6 +107,7 @@ class Trainer implements Disposable {
     readonly model: ModelFolder,
     readonly description: RunDescription,
     data: PreparedData,
+    readonly checks: Checks,
   ) {
     const { samples, cache } = data;
     this.#session = new Session(device, capOf(config));
@@ -130,7 +142,7 @@ class Trainer implements Disposable {
       this.#applied = state.applied;
       this.#scale = new LossScale(config.mixed_precision === "fp16", state.lossScale);
     }
-    refreshCopies(this.#session, description);
+    await refreshCopies(this.#session, description);
     const { lora, trainables } = description;
     const parameters = lora === undefined
       ? [...trainables.byName.values()].reduce((sum, { master }) => sum + master.size, 0)
@@ -156,6 +168,7 @@ class Trainer implements Disposable {
   async *run(signal: AbortSignal | undefined, beforeSave: () => void): AsyncGenerator<TrainEvent> {
     const started = performance.now();
     let saved: SavedEvent | undefined;
+    if (this.#done === 0) yield* this.#check(signal);
     while (this.#done < this.#totalSteps && signal?.aborted !== true) {
       saved = undefined;
       const event = await this.#optimizerStep();
@@ -165,6 +178,7 @@ class Trainer implements Disposable {
         beforeSave();
         yield saved = await this.#save();
       }
+      yield* this.#check(signal);
     }
     if (saved === undefined) {
       beforeSave();
@@ -177,6 +191,18 @@ class Trainer implements Disposable {
       path: saved.path,
       interrupted: this.#done < this.#totalSteps,
     };
+  }
+
+  /** Held-out loss and validation videos that are due, with the arenas of the training step out of the way. */
+  async *#check(signal: AbortSignal | undefined): AsyncGenerator<TrainEvent> {
+    const { validation, heldOut } = this.checks;
+    const due = (check: Validation | HeldOut | undefined) => check?.isDue(this.#done, this.#totalSteps) === true;
+    if (signal?.aborted === true || (!due(validation) && !due(heldOut))) return;
+    const { recording, buckets, config } = this.#step;
+    this.#step[Symbol.dispose]();
+    if (due(heldOut)) yield await heldOut!.run(this.#session, this.description, recording, this.#source, this.#done);
+    if (due(validation)) yield* validation!.run(this.#session, this.description, this.#done, signal);
+    this.#step = new TrainingStep(this.#session, config, recording, buckets);
   }
 
   async #optimizerStep(): Promise<StepEvent | SkippedEvent> {

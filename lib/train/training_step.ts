@@ -53,13 +53,17 @@ export interface MicroBatch {
   readonly weights: readonly number[];
 }
 
-/** The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep} runs. */
-export interface StepRecording {
+/** The resident tensors through which a micro-batch enters and its loss leaves. */
+export interface BatchTensors {
   readonly inputs: TransformerInputs;
   readonly clean: Tensor;
   readonly noise: Tensor;
   readonly coefficients: Tensor;
   readonly loss: Tensor;
+}
+
+/** The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep} runs. */
+export interface StepRecording extends BatchTensors {
   /** f32 [accumulation, 4]: the loss of every micro-batch of the step, read once at its end. */
   readonly losses: Tensor;
   readonly optimizer: OptimizerTensors;
@@ -77,30 +81,63 @@ export function recordStep(
 ): StepRecording {
   const { model, shape, activation, checkpointing } = config;
   const imageToVideo = model.in_channels > model.out_channels;
-  const declared = declareInputs(model, shape, activation, { separateCondition: imageToVideo });
+  const inputs = declareInputs(model, shape, activation, { separateCondition: imageToVideo });
   const resident = (name: string, dims: readonly number[]) => new Tensor(name, dims, "f32", { resident: true });
-  const clean = resident("clean latents", declared.latents.shape);
-  const noise = resident("noise", declared.latents.shape);
-  const coefficients = resident("coefficients", [shape.batch, 4]);
-  const loss = resident("loss", [4]);
-  const plan = new Plan({ target, checkpointing });
-  const { noisy, velocity } = addNoise(plan, clean, noise, coefficients);
-  const inputs = { ...declared, latents: noisy };
-  const predicted = transformer(plan, model, parameters, inputs, activation);
-  velocityLoss(plan, predicted, velocity, coefficients, loss);
-  const optimizer = declareOptimizer(config.optimizer, buckets);
-  const update = recordUpdate(target, config.optimizer, buckets, optimizer, loss);
-  return {
+  const tensors: BatchTensors = {
     inputs,
-    clean,
-    noise,
-    coefficients,
-    loss,
+    clean: resident("clean latents", inputs.latents.shape),
+    noise: resident("noise", inputs.latents.shape),
+    coefficients: resident("coefficients", [shape.batch, 4]),
+    loss: resident("loss", [4]),
+  };
+  const plan = new Plan({ target, checkpointing });
+  const { predicted, gradient } = recordForward(plan, config, parameters, tensors);
+  plan.backward(predicted, gradient);
+  const optimizer = declareOptimizer(config.optimizer, buckets);
+  const update = recordUpdate(target, config.optimizer, buckets, optimizer, tensors.loss);
+  return {
+    ...tensors,
     losses: resident("losses", [config.accumulation, 4]),
     optimizer,
     micro: finish(plan, limits),
     update: finish(update, limits),
   };
+}
+
+/** Records noise, model and loss; returns the prediction and the gradient of the loss in it. */
+function recordForward(
+  plan: Plan,
+  { model, activation }: StepConfig,
+  parameters: Parameters,
+  { inputs, clean, noise, coefficients, loss }: BatchTensors,
+): { readonly predicted: Tensor; readonly gradient: Tensor } {
+  const { noisy, velocity } = addNoise(plan, clean, noise, coefficients);
+  const predicted = transformer(plan, model, parameters, { ...inputs, latents: noisy }, activation);
+  return { predicted, gradient: velocityLoss(plan, predicted, velocity, coefficients, loss) };
+}
+
+/** Records the loss of a micro-batch without anything for backward, on the tensors of a step. */
+export function recordLoss(target: Target, config: StepConfig, parameters: Parameters, tensors: BatchTensors): Plan {
+  const plan = new Plan({ target });
+  recordForward(plan, config, parameters, tensors);
+  return plan;
+}
+
+/** Uploads a micro-batch without running it. `gradientScale` is loss scale / accumulation. */
+export function uploadBatch(session: Session, tensors: BatchTensors, batch: MicroBatch, gradientScale: number): void {
+  const { inputs, clean, noise, coefficients } = tensors;
+  session.write(clean, batch.latents);
+  session.write(noise, batch.noise);
+  session.write(inputs.text, encodeF32(batch.text, inputs.text.dtype as StorageType));
+  if (inputs.condition !== undefined) session.write(inputs.condition, batch.condition!);
+  uploadTimesteps(session, inputs, batch.timesteps);
+  session.write(
+    coefficients,
+    Float32Array.from(batch.alphas.flatMap((a, b) => {
+      const weight = batch.weights[b]!;
+      return [Math.sqrt(a), Math.sqrt(1 - a), gradientScale * weight, weight];
+    })),
+  );
 }
 
 /** What an optimizer step reports. */
@@ -149,21 +186,7 @@ export class TrainingStep implements Disposable {
 
   /** Uploads a micro-batch without running it. */
   upload(batch: MicroBatch, lossScale: number): void {
-    const { inputs, clean, noise, coefficients } = this.recording;
-    const { session } = this;
-    session.write(clean, batch.latents);
-    session.write(noise, batch.noise);
-    session.write(inputs.text, encodeF32(batch.text, inputs.text.dtype as StorageType));
-    if (inputs.condition !== undefined) session.write(inputs.condition, batch.condition!);
-    uploadTimesteps(session, inputs, batch.timesteps);
-    const gradientScale = lossScale / this.config.accumulation;
-    session.write(
-      coefficients,
-      Float32Array.from(batch.alphas.flatMap((a, b) => {
-        const weight = batch.weights[b]!;
-        return [Math.sqrt(a), Math.sqrt(1 - a), gradientScale * weight, weight];
-      })),
-    );
+    uploadBatch(this.session, this.recording, batch, lossScale / this.config.accumulation);
   }
 
   /** Applies the gradients. `step` counts applied updates from 1. */

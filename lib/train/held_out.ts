@@ -1,0 +1,89 @@
+/**
+ * Loss on clips that are not trained on, at fixed noise and timesteps, so that two steps differ by the weights alone. Per band of
+ * timesteps, because early (clean) and late (noisy) timesteps learn at different rates.
+ */
+import { UserError } from "../errors.ts";
+import type { Device } from "../gpu/device.ts";
+import { Executable } from "../gpu/executable.ts";
+import type { Session } from "../gpu/session.ts";
+import type { ModelFolder } from "../models/model_folder.ts";
+import { finish } from "../plan/recording.ts";
+import { type BatchSource, makeBatch } from "./batches.ts";
+import type { TrainConfig } from "./config.ts";
+import type { CacheEvent, HeldOutEvent, WarningEvent } from "./events.ts";
+import { fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
+import type { RunDescription } from "./step_config.ts";
+import { recordLoss, type StepRecording, uploadBatch } from "./training_step.ts";
+
+/** Bands of timesteps that are reported apart. */
+const BANDS = 4;
+
+/** Fixed timesteps per clip and band. */
+const PER_BAND = 2;
+
+/** Clips kept apart from training. */
+export class HeldOut {
+  private constructor(readonly config: TrainConfig, readonly data: PreparedData) {}
+
+  /** Reads the folder `heldout_root`; undefined when there is none. */
+  static async prepare(config: TrainConfig, model: ModelFolder): Promise<HeldOut | undefined> {
+    if (config.heldout_root === undefined) return undefined;
+    // A cache of its own: the folder may be on another disk, and its entries are not garbage of the training set.
+    const { cache_dir: _shared, id_token: _token, ...rest } = config;
+    const own: TrainConfig = { ...rest, data_root: config.heldout_root, batch_size: 1, condition_dropout: 0 };
+    return new HeldOut(own, await prepareData(own, model));
+  }
+
+  /** Encodes what its cache lacks. */
+  fill(device: Device, model: ModelFolder, signal?: AbortSignal): AsyncGenerator<CacheEvent | WarningEvent> {
+    return fillCache(device, this.config, model, this.data, signal);
+  }
+
+  /** Whether a measurement is due after `step` of `totalSteps` optimizer steps. */
+  isDue(step: number, totalSteps: number): boolean {
+    return step % this.config.heldout_steps === 0 || step === totalSteps;
+  }
+
+  /**
+   * Measures with the weights on the device. Needs the arena of one forward pass of batch 1; `inputs` and what else the training
+   * step keeps resident is used again.
+   */
+  async run(
+    session: Session,
+    run: RunDescription,
+    recording: StepRecording,
+    source: Omit<BatchSource, "samples" | "cache" | "config">,
+    step: number,
+  ): Promise<HeldOutEvent> {
+    if (run.step.shape.batch !== 1) {
+      throw new UserError("heldout_root needs batch_size 1", "use gradient_accumulation_steps for a larger batch");
+    }
+    const plan = recordLoss(session.device.target, run.step, run.parameters, recording);
+    using executable = new Executable(session, finish(plan, session.limits));
+    const { config, data: { cache, samples } } = this;
+    const sums = new Float64Array(BANDS);
+    const span = source.alphas.length / (BANDS * PER_BAND);
+    for (const [index] of samples.entries()) {
+      for (let draw = 0; draw < BANDS * PER_BAND; draw++) {
+        const timestep = Math.floor((draw + 0.5) * span);
+        const item = { index, globalIndex: index * BANDS * PER_BAND + draw };
+        const batch = makeBatch({ ...source, config, cache, samples }, fixedStep(item), [item]);
+        uploadBatch(session, recording, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
+        await executable.run();
+        sums[Math.floor(draw / PER_BAND)]! += (await session.readF32(recording.loss))[0]!;
+      }
+    }
+    const counted = samples.length * PER_BAND;
+    const bands = [...sums].map((sum, band) => ({
+      from: Math.floor(band * PER_BAND * span),
+      to: Math.floor((band + 1) * PER_BAND * span) - 1,
+      loss: sum / counted,
+    }));
+    return { type: "heldout", step, loss: bands.reduce((sum, { loss }) => sum + loss, 0) / BANDS, bands };
+  }
+}
+
+/** A micro-step of one sample outside any epoch. */
+function fixedStep(item: { index: number; globalIndex: number }) {
+  return { number: 0, epoch: 0, step: 0, position: 0, sync: true, items: [item], weight: 1 };
+}
