@@ -17,6 +17,7 @@ import { diagnose } from "./doctor.ts";
 import type { Environment } from "./environment.ts";
 import { configHelp } from "./help.ts";
 import { loraRoutes } from "./lora_routes.ts";
+import { sample } from "./sample_route.ts";
 import { trainCommand } from "./train_command.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
@@ -59,12 +60,12 @@ function routedWords(args: readonly string[]): string[] {
   const implied = first === undefined || (!isRoot && (first.startsWith("--") || /=|\.ya?ml$/i.test(first)));
   const words = implied ? ["train", ...args] : [...args];
   const name = configCommands.find((name) => words.slice(0, name.split(" ").length).join(" ") === name);
-  if (name === undefined) return words[0] === "lora" ? words.map(underscored) : words;
+  if (name === undefined) return ["sample", "lora"].includes(words[0]!) ? words.map(underscored) : words;
   const count = name.split(" ").length;
   return [...words.slice(0, count), ...normalizeArguments(words.slice(count))];
 }
 
-/** `--model-path X` as `--model_path X`: both spellings are accepted everywhere. */
+/** `--guidance-scale=3` as `--guidance_scale=3`: both spellings are accepted everywhere. */
 function underscored(word: string): string {
   return word.replace(/^--[\w-]+/, (flag) => flag === "--help-all" ? flag : `--${flag.slice(2).replaceAll("-", "_")}`);
 }
@@ -139,6 +140,7 @@ const application: Application<Context> = buildApplication(
     routes: {
       train,
       plan,
+      sample,
       doctor,
       data: buildRouteMap({ routes: { check: dataCheck }, docs: { brief: "Look at a dataset" } }),
       lora: loraRoutes,

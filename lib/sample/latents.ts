@@ -29,6 +29,11 @@ export function frameCounts(
   return { decoded, padding: rest === 0 ? 0 : patch_size_t! - rest };
 }
 
+/** Frames that `latents` latent frames decode to: the decoder takes them in pairs, and only an odd one decodes to a single frame. */
+export function decodedFrames(latents: number, ratio: number): number {
+  return latents % 2 === 1 ? ratio * (latents - 1) + 1 : ratio * latents;
+}
+
 /** [channels, frames, h, w] as [frames, channels, h, w], times `factor`. */
 export function framesFirst({ data, shape }: Volume, factor: number): Float32Array<ArrayBuffer> {
   const [channels, frames, height, width] = shape;

@@ -10,7 +10,7 @@ import { loadTransformer } from "./load_transformer.ts";
 import { decodeLatents, denoise, denoiseConfig, openDenoiser } from "./generate.ts";
 import type { LoraChoice } from "./lora_merge.ts";
 import { openAutoencoder, type PreparedRequest, prepareRequests } from "./prepare.ts";
-import { checkRequests, type SampleRequest, type SampleSettings } from "./settings.ts";
+import { checkRequests, type SampleRequest, type SampleSettings, settingNotes } from "./settings.ts";
 
 /** Videos denoised per loading of the transformer: few enough that the first results come soon. */
 const VIDEOS_PER_LOAD = 4;
@@ -85,7 +85,7 @@ export async function* sampleVideos(
   checkRequests(model.transformer, settings, requests);
   yield { type: "phase", phase: "encode" };
   const { requests: prepared, notes } = await prepareRequests(session, model, requests, settings);
-  for (const message of notes) yield { type: "note", message };
+  for (const message of [...settingNotes(model.transformer, settings), ...notes]) yield { type: "note", message };
   const numbered = [...prepared.entries()];
   for (let from = 0; from < numbered.length; from += VIDEOS_PER_LOAD) {
     const results: Denoised[] = [];

@@ -3,7 +3,7 @@ import { UserErrors } from "../errors.ts";
 import type { StorageType } from "../io/half.ts";
 import type { TransformerConfig } from "../models/transformer_config.ts";
 import type { RgbFrames } from "../data/video.ts";
-import { frameCounts, LATENT_PIXELS } from "./latents.ts";
+import { decodedFrames, frameCounts, LATENT_PIXELS } from "./latents.ts";
 
 /** Settings that all videos of a run share. */
 export interface SampleSettings {
@@ -63,6 +63,14 @@ export function describeSettings(settings: SampleSettings): string {
   return `${sampler.toUpperCase()}, ${steps} steps, ${strength}, ${frames} frames of ${width}x${height}`;
 }
 
+/** What is odd about the settings although the model can do it. */
+export function settingNotes(model: TransformerConfig, { frames }: SampleSettings): string[] {
+  const { decoded } = frameCounts(model, frames);
+  const made = decodedFrames(decoded, model.temporal_compression_ratio);
+  if (made === frames) return [];
+  return [`${frames} frames become ${decoded} latent frames, which decode to ${made} frames, as in diffusers`];
+}
+
 /** Height and width step of every model: eight pixels a latent, two latents a patch. */
 const SIZE_STEP = 2 * LATENT_PIXELS;
 
@@ -93,22 +101,32 @@ export function checkRequests(
   if (problems.length > 0) throw new UserErrors("Cannot sample with these settings", problems);
 }
 
-/** Video to video: whole latent frames, and no padding frame, which would have no video behind it. */
-function videoProblems(model: TransformerConfig, { frames }: SampleSettings): string[] {
+/**
+ * Video to video: a strength that leaves a step, whole latent frames, and no padding frame, which would have no video behind
+ * it.
+ */
+function videoProblems(model: TransformerConfig, { frames, steps, strength }: SampleSettings): string[] {
+  const problems: string[] = [];
+  if (!(strength > 0 && strength <= 1) || Math.floor(steps * strength) < 1) {
+    problems.push(
+      `strength is ${strength}: expected a number above 0, at most 1, that leaves at least one of ${steps} steps`,
+    );
+  }
   const ratio = model.temporal_compression_ratio;
   const { decoded, padding } = frameCounts(model, frames);
+  if ((frames - 1) % ratio === 0 && padding === 0) return problems;
   const fits = (latents: number) => latents > 0 && latents % (model.patch_size_t ?? 1) === 0;
-  if ((frames - 1) % ratio === 0 && padding === 0) return [];
   const nearest = [decoded - 1, decoded, decoded + 1].filter(fits).map((latents) => ratio * (latents - 1) + 1);
   const pairs = padding > 0 ? " and, as CogVideoX1.5 pairs latent frames, an even number of them" : "";
-  return [
+  problems.push(
     `frames is ${frames}: video to video needs whole latent frames${pairs}, for instance ${nearest.join(" or ")}`,
-  ];
+  );
+  return problems;
 }
 
 function settingProblems(model: TransformerConfig, settings: SampleSettings): string[] {
   const problems: string[] = [];
-  const { frames, height, width, steps, guidance, strength } = settings;
+  const { frames, height, width, steps, guidance } = settings;
   if (!Number.isInteger(frames) || frames < 1) problems.push(`frames is ${frames}: expected an integer from 1`);
   for (const [name, value] of [["height", height], ["width", width]] as const) {
     if (!Number.isInteger(value) || value < SIZE_STEP || value % SIZE_STEP !== 0) {
@@ -125,10 +143,5 @@ function settingProblems(model: TransformerConfig, settings: SampleSettings): st
     problems.push(`steps is ${steps}: expected an integer from 1 to 1000`);
   }
   if (!Number.isFinite(guidance)) problems.push(`guidance is ${guidance}: expected a number`);
-  if (!(strength > 0 && strength <= 1) || Math.floor(steps * strength) < 1) {
-    problems.push(
-      `strength is ${strength}: expected a number above 0, at most 1, that leaves at least one of ${steps} steps`,
-    );
-  }
   return problems;
 }

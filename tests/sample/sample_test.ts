@@ -120,6 +120,20 @@ referenceTest("a video depends on its request alone, and sampling leaves the dev
   );
 });
 
+referenceTest(
+  "an even number of latent frames decodes to more frames than asked for, and a note says so",
+  async (folder) => {
+    const { device } = await testDevice();
+    using session = new Session(device);
+    const model = openModelFolder(`${folder}/pipelines/tiny-2b`);
+    const settings = quick(model, { frames: 5, guidance: 1, steps: 1 });
+    const { events, videos } = await sampled(session, model, [{ prompt: "p", seed: 0 }], { settings });
+    assert.equal(videos[0]!.frames, 8);
+    const notes = events.flatMap((event) => event.type === "note" ? [event.message] : []);
+    assert.deepEqual(notes, ["5 frames become 2 latent frames, which decode to 8 frames, as in diffusers"]);
+  },
+);
+
 referenceTest("image to video keeps to its picture, whatever the picture's size", async (folder) => {
   const { device } = await testDevice();
   using session = new Session(device);
