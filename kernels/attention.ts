@@ -145,7 +145,7 @@ export function attentionForward(target: Target, spec: AttentionSpec, shape: Att
     buffers,
     workgroupSize: 8 * octet.octets,
     subgroups: true,
-    body: octetForward(octet),
+    body: () => octetForward(octet),
   });
   return launchOctets(kernel, octet, spec, shape, 2);
 }

@@ -162,7 +162,7 @@ function backward(target: Target, spec: AttentionSpec, shape: AttentionShape, gr
     buffers,
     workgroupSize: 8 * octet.octets,
     subgroups: true,
-    body: octetText(octet),
+    body: () => octetText(octet),
   });
   return launchOctets(kernel, octet, spec, shape, products);
 }

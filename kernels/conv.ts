@@ -203,7 +203,7 @@ function convKernel(spec: ConvSpec, tile: ConvTile): Kernel {
     buffers,
     workgroupSize: tile.threads,
     subgroups: tile.share !== "none",
-    body: convBody(spec, tile),
+    body: () => convBody(spec, tile),
   });
 }
 

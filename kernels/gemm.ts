@@ -61,16 +61,17 @@ function launchTile(
     buffers,
     workgroupSize: tile.lanes * tile.groups,
     subgroups: tile.broadcast,
-    declarations: [
-      operandLoader("A", "a", layout === "TN" ? "(params.m / 4u)" : "params.k4"),
-      operandLoader("B", "b", layout === "NT" ? "params.k4" : "params.n4"),
-      epilogueText(spec),
-      `fn finish(part: u32, row: u32, col4: u32, sum: vec4f, shift: vec4f) {
+    declarations: () =>
+      [
+        operandLoader("A", "a", layout === "TN" ? "(params.m / 4u)" : "params.k4"),
+        operandLoader("B", "b", layout === "NT" ? "params.k4" : "params.n4"),
+        epilogueText(spec),
+        `fn finish(part: u32, row: u32, col4: u32, sum: vec4f, shift: vec4f) {
   let index = (part * params.m + row) * params.n4 + col4;
   store_c(index, ${partial ? "sum" : "epilogue(sum, index, shift)"});
 }`,
-    ].join("\n"),
-    body: gemmBody(layout, tile, bias !== undefined),
+      ].join("\n"),
+    body: () => gemmBody(layout, tile, bias !== undefined),
   });
   const tiles = down * across;
   return {

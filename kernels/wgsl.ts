@@ -15,9 +15,19 @@ export interface Module {
   /** Adds `lane` (subgroup_invocation_id) to what the body can use. */
   readonly subgroups?: boolean;
   /** Helper functions and workgroup variables. */
-  readonly declarations?: string;
+  readonly declarations?: Text;
   /** Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), `lane`. */
-  readonly body: string;
+  readonly body: Text;
+}
+
+/**
+ * Text, or what makes it: plans record thousands of launches of a few kernels, and making the text of each anew took three
+ * quarters of the time of a recording.
+ */
+export type Text = string | (() => string);
+
+function textOf(text: Text): string {
+  return typeof text === "string" ? text : text();
 }
 
 /** `n` lines of text, one per index, joined: unrolled loops (naga puts a counter into every WGSL loop, so text is cheaper). */
@@ -63,14 +73,27 @@ export const NON_FINITE = `fn non_finite(v: vec4f) -> bool {
 
 /** Assembles a kernel: `load_NAME(i)` and `store_NAME(i, v)` count in groups of four elements (single words for u32). */
 export function buildKernel(module: Module): Kernel {
-  const { name, spec, params, buffers, workgroupSize } = module;
+  const { name, spec, params, buffers } = module;
   const key = `${name}(${Object.keys(spec).sort().map((field) => `${field}=${spec[field]}`).join(",")})`;
+  let code: string | undefined;
+  return {
+    key,
+    get code() {
+      return code ??= moduleText(module);
+    },
+    buffers,
+    params: params.map(String),
+  };
+}
+
+function moduleText(module: Module): string {
+  const { params, buffers, workgroupSize } = module;
   const fields = params.map((param) => {
     const [field, type = "u32"] = param.split(":");
     return `${field}: ${type}`;
   });
   const needsBf16 = buffers.some(({ dtype }) => dtype === "bf16");
-  const code = [
+  return [
     `struct Params { ${fields.join(", ")} }`,
     `@group(0) @binding(0) var<uniform> params: Params;`,
     ...buffers.map((b, i) =>
@@ -78,7 +101,7 @@ export function buildKernel(module: Module): Kernel {
     ),
     needsBf16 ? BF16 : "",
     ...buffers.map(accessors),
-    module.declarations ?? "",
+    textOf(module.declarations ?? ""),
     `@compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup_id: vec3u, @builtin(num_workgroups) num_workgroups: vec3u,
         @builtin(local_invocation_index) li: u32${
@@ -86,8 +109,7 @@ fn main(@builtin(workgroup_id) workgroup_id: vec3u, @builtin(num_workgroups) num
     }) {
   let wg = workgroup_id.y * num_workgroups.x + workgroup_id.x;
   let gid = wg * ${workgroupSize}u + li;`,
-    module.body,
+    textOf(module.body),
     `}`,
   ].filter((part) => part !== "").join("\n");
-  return { key, code, buffers, params: params.map(String) };
 }
