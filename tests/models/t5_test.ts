@@ -3,56 +3,46 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSyn
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Session } from "../../lib/gpu/session.ts";
-import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors.ts";
+import { openSafetensors } from "../../lib/io/safetensors.ts";
 import { openTextEncoder } from "../../lib/models/t5.ts";
 import { parseT5Config, relativeBias, relativeBucket, T5_XXL, t5ParameterShapes } from "../../lib/models/t5_config.ts";
 import { recordT5 } from "../../lib/models/t5_graph.ts";
 import { cost } from "../../lib/plan/recording.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
+import { Golden } from "./golden.ts";
+import { goldenPrompts, runTextEncoder } from "./t5_case.ts";
 
 /** f32 against float64; the library's own f32 differs by up to 1.4e-6. */
 const TOLERANCE = 1e-5;
-
-/** The prompts of a golden file as ids. */
-function prompts(file: SafetensorsFile): Int32Array[] {
-  const [count, tokens] = file.tensors.get("ids")!.shape as [number, number];
-  const ids = Int32Array.from(new BigInt64Array(file.readBytes("ids").buffer), Number);
-  return Array.from({ length: count }, (_, i) => ids.slice(i * tokens, (i + 1) * tokens));
-}
 
 function close(what: string, actual: Float32Array, expected: Float32Array, tolerance = TOLERANCE): void {
   const error = relativeL2(actual, expected);
   assert.ok(error <= tolerance, `${what}: relative error ${error} above ${tolerance}`);
 }
 
-for (const [name, pipeline] of [["2b", "tiny-2b"], ["5b", "tiny-5b"]] as const) {
-  referenceTest(`the text encoder matches transformers on ${pipeline}`, async (folder) => {
-    const { device } = await testDevice();
-    using session = new Session(device);
-    using file = openSafetensors(join(folder, `text/t5-${name}.safetensors`));
-    using encoder = openTextEncoder(session, join(folder, "pipelines", pipeline));
-    const ids = prompts(file);
-    const expected = file.readF32("embeddings");
-    const embeddings = await encoder.encode(ids);
-    const size = expected.length / ids.length;
-    embeddings.forEach((rows, i) => close(`prompt ${i}`, rows, expected.slice(i * size, (i + 1) * size)));
-    assert.equal(session.allocatedBytes, 0, "nothing stays on the device");
-
-    const blocks: number[] = [];
-    await encoder.encode([ids[2]!], async (block, hidden) => {
-      close(`block ${block}`, await hidden(), file.readF32(`block.${block}`));
-      blocks.push(block);
-    });
-    assert.deepEqual(blocks, [0, 1]);
+for (const name of ["2b", "5b"]) {
+  referenceTest(`the text encoder matches transformers on tiny-${name}`, async (folder) => {
+    const distances = await runTextEncoder(`${folder}/pipelines/tiny-${name}`, `${folder}/text/t5-${name}.safetensors`);
+    assert.deepEqual(distances.slice(-2).map(({ what }) => what), ["block 0", "block 1"]);
+    assert.equal(distances.length, 8);
+    for (const { what, error } of distances) assert.ok(error <= TOLERANCE, `${what}: ${error}`);
   });
 }
+
+referenceTest("an encoder leaves nothing on the device", async (folder) => {
+  const { device } = await testDevice();
+  using session = new Session(device);
+  using encoder = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
+  await encoder.encode([[5, 17, 1, 0, 0]]);
+  assert.equal(session.allocatedBytes, 0);
+});
 
 referenceTest("prompts give the same embeddings together and in batches", async (folder) => {
   const { device } = await testDevice();
   using session = new Session(device);
-  using file = openSafetensors(join(folder, "text/t5-5b.safetensors"));
-  const ids = prompts(file).slice(0, 3).map((row) => row.slice(0, 33));
+  using golden = new Golden(join(folder, "text/t5-5b.safetensors"));
+  const ids = goldenPrompts(golden).slice(0, 3).map((row) => row.slice(0, 33));
   using whole = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
   using paired = openTextEncoder(session, join(folder, "pipelines/tiny-5b"), { batch: 2 });
   const together = await whole.encode(ids);

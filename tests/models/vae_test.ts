@@ -3,25 +3,19 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Session } from "../../lib/gpu/session.ts";
-import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors.ts";
 import { openVae, posteriorOf, samplePosterior, type VaeOptions } from "../../lib/models/vae.ts";
 import { chunkSpans, forecastVae, outputFrames } from "../../lib/models/vae_chunks.ts";
 import { parseVaeConfig, RELEASED_VAE, vaeParameterShapes } from "../../lib/models/vae_config.ts";
-import { defaultTiling, tileGrid, type Tiling } from "../../lib/models/vae_tiling.ts";
+import { defaultTiling, tileGrid } from "../../lib/models/vae_tiling.ts";
 import type { Volume } from "../../lib/models/vae_volume.ts";
 import { cost } from "../../lib/plan/recording.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
+import { Golden } from "./golden.ts";
+import { goldenVolume, runVae } from "./vae_case.ts";
 
 /** f32 against float64; the library's own f32 differs by up to 1.7e-6. */
 const TOLERANCE = 1e-5;
-
-/** Sample `item` of a golden tensor [B, C, T, H, W]. */
-function volume(file: SafetensorsFile, name: string, item = 0): Volume {
-  const shape = file.tensors.get(name)!.shape.slice(1) as [number, number, number, number];
-  const size = shape.reduce((a, b) => a * b, 1);
-  return { data: file.readF32(name).slice(item * size, (item + 1) * size), shape };
-}
 
 function close(what: string, actual: Volume, expected: Volume, tolerance = TOLERANCE): void {
   assert.deepEqual(actual.shape, expected.shape, what);
@@ -29,33 +23,16 @@ function close(what: string, actual: Volume, expected: Volume, tolerance = TOLER
   assert.ok(error <= tolerance, `${what}: relative error ${error} above ${tolerance}`);
 }
 
-interface Fixture {
-  readonly pipeline: string;
-  readonly tile_sample_min_height: number;
-  readonly tile_sample_min_width: number;
-  readonly tile_overlap_factor_height: number;
-  readonly tile_overlap_factor_width: number;
-}
-
-function fixture(file: SafetensorsFile): Fixture {
-  return JSON.parse(file.metadata.get("fixture")!).config;
-}
-
 /** Checks whatever a golden file holds: encoding, sampling, decoding, for every sample of its batch. */
-async function check(folder: string, name: string, options: VaeOptions = {}, tolerance = TOLERANCE): Promise<void> {
-  const { device } = await testDevice();
-  using session = new Session(device);
-  using file = openSafetensors(join(folder, `vae/${name}.safetensors`));
-  using vae = openVae(session, join(folder, "pipelines", fixture(file).pipeline), options);
-  const input = file.tensors.has("video") ? "video" : "image";
-  for (let item = 0; item < file.tensors.get(input)!.shape[0]!; item++) {
-    const posterior = await vae.encode(volume(file, input, item));
-    close(`${name} mean`, posterior.mean, volume(file, "mean", item), tolerance);
-    close(`${name} logvar`, posterior.logvar, volume(file, "logvar", item), tolerance);
-    const sample = samplePosterior(posterior, volume(file, "noise", item).data);
-    close(`${name} sample`, sample, volume(file, "sample", item), tolerance);
-    if (!file.tensors.has("decoded")) continue;
-    close(`${name} decoded`, await vae.decode(volume(file, "sample", item)), volume(file, "decoded", item), tolerance);
+async function check(
+  folder: string,
+  name: string,
+  options: Omit<VaeOptions, "tiling"> = {},
+  tolerance = TOLERANCE,
+): Promise<void> {
+  const distances = await runVae(`${folder}/pipelines`, `${folder}/vae/${name}.safetensors`, options);
+  for (const { what, error } of distances) {
+    assert.ok(error <= tolerance, `${name} ${what}: ${error} above ${tolerance}`);
   }
 }
 
@@ -74,61 +51,55 @@ for (
     "image-1.5-5b-i2v",
   ]
 ) {
-  referenceTest(`the autoencoder matches diffusers on ${name}`, (folder) => check(folder, name, { tiling: false }));
+  referenceTest(`the autoencoder matches diffusers on ${name}`, (folder) => check(folder, name));
 }
 
 for (const name of ["tiled-0", "tiled-1"]) {
-  referenceTest(`tiled encoding and decoding match diffusers on ${name}`, (folder) => {
-    using file = openSafetensors(join(folder, `vae/${name}.safetensors`));
-    const config = fixture(file);
-    const tiling: Tiling = {
-      sampleHeight: config.tile_sample_min_height,
-      sampleWidth: config.tile_sample_min_width,
-      overlapHeight: config.tile_overlap_factor_height,
-      overlapWidth: config.tile_overlap_factor_width,
-    };
-    return check(folder, name, { tiling });
-  });
+  referenceTest(`tiled encoding and decoding match diffusers on ${name}`, (folder) => check(folder, name));
 }
 
 referenceTest("even numbers of latents decode to four frames each", async (folder) => {
   const { device } = await testDevice();
   using session = new Session(device);
-  using file = openSafetensors(join(folder, "vae/decode-even.safetensors"));
+  using file = new Golden(join(folder, "vae/decode-even.safetensors"));
   using vae = openVae(session, join(folder, "pipelines/tiny-5b"));
   for (const count of [2, 4, 6]) {
-    close(`${count} latents`, await vae.decode(volume(file, `latent.${count}`)), volume(file, `decoded.${count}`));
+    close(
+      `${count} latents`,
+      await vae.decode(goldenVolume(file, `latent.${count}`)),
+      goldenVolume(file, `decoded.${count}`),
+    );
   }
 });
 
 referenceTest("work cut into small bindings gives the same result", async (folder) => {
   // 64 KiB holds two frames of the largest level, so windows of three frames are split as well.
-  await check(folder, "5b-9x32x32", { tiling: false, bindingBytes: 2 ** 16 });
-  await check(folder, "5b-17x32x48", { tiling: false, bindingBytes: 2 ** 18 });
+  await check(folder, "5b-9x32x32", { bindingBytes: 2 ** 16 });
+  await check(folder, "5b-17x32x48", { bindingBytes: 2 ** 18 });
 });
 
 referenceTest("half precision storage stays within its rounding", async (folder) => {
-  await check(folder, "5b-9x32x32", { tiling: false, dtype: "f16" }, 1e-2);
-  await check(folder, "5b-9x32x32", { tiling: false, dtype: "bf16" }, 6e-2);
+  await check(folder, "5b-9x32x32", { dtype: "f16" }, 1e-2);
+  await check(folder, "5b-9x32x32", { dtype: "bf16" }, 6e-2);
 });
 
 referenceTest("log-variances are clamped and samples drawn as in diffusers", (folder) => {
-  using file = openSafetensors(join(folder, "vae/posterior.safetensors"));
-  const posterior = posteriorOf(volume(file, "moments"));
-  assert.deepEqual(posterior.mean, volume(file, "mean"));
-  assert.deepEqual(posterior.logvar, volume(file, "logvar"));
-  close("sample", samplePosterior(posterior, volume(file, "noise").data), volume(file, "sample"), 1e-7);
+  using file = new Golden(join(folder, "vae/posterior.safetensors"));
+  const posterior = posteriorOf(goldenVolume(file, "moments"));
+  assert.deepEqual(posterior.mean, goldenVolume(file, "mean"));
+  assert.deepEqual(posterior.logvar, goldenVolume(file, "logvar"));
+  close("sample", samplePosterior(posterior, goldenVolume(file, "noise").data), goldenVolume(file, "sample"), 1e-7);
 });
 
 referenceTest("a run leaves nothing on the device once the autoencoder is disposed", async (folder) => {
   const { device } = await testDevice();
   using session = new Session(device);
-  using file = openSafetensors(join(folder, "vae/5b-1x32x48.safetensors"));
+  using file = new Golden(join(folder, "vae/5b-1x32x48.safetensors"));
   const vae = openVae(session, join(folder, "pipelines/tiny-5b"));
-  const first = await vae.encode(volume(file, "video"));
+  const first = await vae.encode(goldenVolume(file, "video"));
   vae.unload();
   assert.equal(session.allocatedBytes, 0);
-  const second = await vae.encode(volume(file, "video"));
+  const second = await vae.encode(goldenVolume(file, "video"));
   assert.deepEqual(second, first, "unloading and loading again gives the same bits");
   vae[Symbol.dispose]();
   assert.equal(session.allocatedBytes, 0);
