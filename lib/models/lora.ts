@@ -94,32 +94,33 @@ export function initialLora(lora: Lora, uniform: (count: number) => Float64Array
   return values;
 }
 
-/** Widens values of the true rank to the padded shape of their tensor; B's rows grow, A gets more rows. */
+/** Whether a tensor is the A of an adapter, whose rows are the rank; B has the rank in its columns. */
+function isDown(name: string): boolean {
+  return name.endsWith(".lora_A.weight");
+}
+
+/** Widens the values of an adapter tensor to its padded shape [rows, columns]: A gains zero rows, B zero columns. */
 export function padRank(
+  name: string,
   values: Float32Array<ArrayBuffer>,
-  shape: readonly number[],
+  [rows, columns]: readonly number[],
   rank: number,
 ): Float32Array<ArrayBuffer> {
-  const [rows, columns] = shape as [number, number];
-  if (values.length === rows * columns) return values;
-  const padded = new Float32Array(rows * columns);
-  // A [rank, in] only gains rows at the end; B [out, rank] gains columns.
-  if (values.length === rank * columns) padded.set(values);
-  else for (let r = 0; r < rows; r++) padded.set(values.subarray(r * rank, (r + 1) * rank), r * columns);
+  const padded = new Float32Array(rows! * columns!);
+  if (isDown(name)) padded.set(values);
+  else for (let r = 0; r < rows!; r++) padded.set(values.subarray(r * rank, (r + 1) * rank), r * columns!);
   return padded;
 }
 
 /** The reverse of {@linkcode padRank}: drops the zero rows of A or the zero columns of B. */
 export function cropRank(
+  name: string,
   values: Float32Array<ArrayBuffer>,
-  shape: readonly number[],
+  [rows, columns]: readonly number[],
   rank: number,
-  isDown: boolean,
 ): Float32Array<ArrayBuffer> {
-  const [rows, columns] = shape as [number, number];
-  if (isDown) return values.slice(0, rank * columns);
-  if (columns === rank) return values;
-  const cropped = new Float32Array(rows * rank);
-  for (let r = 0; r < rows; r++) cropped.set(values.subarray(r * columns, r * columns + rank), r * rank);
+  if (isDown(name)) return values.slice(0, rank * columns!);
+  const cropped = new Float32Array(rows! * rank);
+  for (let r = 0; r < rows!; r++) cropped.set(values.subarray(r * columns!, r * columns! + rank), r * rank);
   return cropped;
 }

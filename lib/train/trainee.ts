@@ -85,7 +85,7 @@ function initialValues(seed: number, lora: Lora): LoraValues {
 
 function uploadLora(session: Session, lora: Lora, values: LoraValues): void {
   for (const [name, { master, shape }] of lora.trainables.byName) {
-    session.write(master, padRank(values.get(name)!, shape, lora.config.rank));
+    session.write(master, padRank(name, values.get(name)!, shape, lora.config.rank));
   }
 }
 
@@ -94,8 +94,7 @@ export async function downloadLora(session: Session, lora: Lora): Promise<LoraVa
   const entries = [...lora.trainables.byName.values()];
   const arrays = await session.read(entries.map(({ master }) => master));
   return new Map(entries.map(({ name, shape }, i) => {
-    const values = new Float32Array(arrays[i]!);
-    return [name, cropRank(values, shape, lora.config.rank, name.endsWith(".lora_A.weight"))];
+    return [name, cropRank(name, new Float32Array(arrays[i]!), shape, lora.config.rank)];
   }));
 }
 

@@ -60,7 +60,7 @@ async function forward(
   // The strength scales alpha: adapters have no other factor.
   const declared = lora && declareLora(shapes, { ...lora, alpha: lora.alpha * lora.strength });
   for (const [name, { master }] of declared?.trainables.byName ?? []) {
-    session.write(master, padRank(lora!.values.get(name)!, master.shape, lora!.rank));
+    session.write(master, padRank(name, lora!.values.get(name)!, master.shape, lora!.rank));
   }
   const [batch, frames, , height, width] = golden.shape("hidden_states") as [number, number, number, number, number];
   const shape = { batch, frames, height, width, textRows: golden.shape("encoder_hidden_states")[1]! };
