@@ -13,11 +13,19 @@ export interface DataReport {
   readonly problems: readonly string[];
 }
 
+/** What `plan` is asked besides the config. */
+export interface PlanOptions {
+  /** Also find the switches with which the run fits this many bytes of GPU memory. */
+  readonly fitBytes?: number;
+  /** GPU whose time is forecast: a known name, or its rates as TFLOPS:GBPS. */
+  readonly gpu?: string;
+}
+
 /** The program behind the command line. */
 export interface Commands {
   train(config: TrainConfig, options: { readonly signal: AbortSignal }): AsyncIterable<TrainEvent>;
   /** The forecast of a run as lines of a table. */
-  plan(config: TrainConfig): Promise<readonly string[]>;
+  plan(config: TrainConfig, options?: PlanOptions): Promise<readonly string[]>;
   checkData(config: TrainConfig): Promise<DataReport>;
   describeAdapter(): Promise<AdapterReport | undefined>;
 }

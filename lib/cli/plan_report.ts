@@ -1,8 +1,21 @@
 /** `cogtune plan`: the forecast of a run as lines. */
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { readJsonObject } from "../io/json_file.ts";
+import { openModelFolder } from "../models/model_folder.ts";
+import { parseT5Config } from "../models/t5_config.ts";
 import { roofline } from "../plan/recording.ts";
 import type { TrainConfig } from "../train/config.ts";
-import { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "../train/forecast.ts";
+import {
+  type Forecast,
+  forecast,
+  type ForecastOptions,
+  type MemoryPart,
+  type PhaseForecast,
+} from "../train/forecast.ts";
+import { fitMemory, type FitOptions } from "../train/forecast_fit.ts";
 import { gpuRates } from "../train/gpu_rates.ts";
+import type { PlanOptions } from "./commands.ts";
 import { formatBytes, formatDuration, formatTable } from "./text.ts";
 
 /** GPUs whose times are shown unless one is named. */
@@ -11,15 +24,16 @@ const SHOWN_GPUS = ["rtx-3060", "rtx-4090", "a100", "h100"];
 /** Shares of less than a hundredth of the memory are summed up. */
 const SMALL_SHARE = 0.01;
 
-/** Options of {@linkcode planLines}. */
-export interface PlanOptions {
-  /** A name that `gpuRates` knows, or TFLOPS:GBPS. */
-  readonly gpu?: string;
-}
-
-/** Forecasts a run and tells what it needs. */
-export function planLines(config: TrainConfig, { gpu }: PlanOptions = {}): Promise<readonly string[]> {
-  const result = forecast(config);
+/**
+ * Forecasts a run and tells what it needs. Shapes come from the checkpoint where `model_path` is a folder, else from the name of
+ * the model.
+ *
+ * @throws {UserError} when neither tells the shape, or a GPU is not known.
+ */
+export function planLines(config: TrainConfig, { gpu, fitBytes }: PlanOptions = {}): Promise<readonly string[]> {
+  const shapes = shapesOf(config);
+  const result = forecast(config, shapes);
+  const rates = gpu === undefined ? {} : { rates: gpuRates(gpu) };
   return Promise.resolve([
     ...phaseTable(result.phases),
     "",
@@ -28,7 +42,35 @@ export function planLines(config: TrainConfig, { gpu }: PlanOptions = {}): Promi
     ...timeTable(result.phases, gpu === undefined ? SHOWN_GPUS : [gpu]),
     "",
     verdict(config, result),
+    ...(fitBytes === undefined ? [] : fitLines(config, fitBytes, { ...shapes, ...rates })),
   ]);
+}
+
+/** The configs of a local checkpoint; a hub id is not downloaded for a forecast. */
+function shapesOf({ model_path }: TrainConfig): ForecastOptions {
+  if (model_path === undefined || !existsSync(model_path)) return {};
+  const { transformer, vae, path } = openModelFolder(model_path);
+  const t5File = join(path, "text_encoder/config.json");
+  return { model: transformer, encoders: { vae, t5: parseT5Config(readJsonObject(t5File), t5File) } };
+}
+
+function fitLines(config: TrainConfig, bytes: number, options: FitOptions): string[] {
+  const fit = fitMemory(config, bytes, options);
+  if (fit === undefined) {
+    return [`nothing fits ${formatBytes(bytes)}: lower train_resolution or batch_size, or use a larger GPU`];
+  }
+  const seconds = (value: number) => `${Math.abs(value).toPrecision(3)} s ${value < 0 ? "faster" : "slower"}`;
+  const memory = (value: number) => `${formatBytes(Math.abs(value))} ${value < 0 ? "more" : "less"}`;
+  const rows = fit.costs.map(({ setting, savedBytes, extraSeconds }) => [
+    `  ${setting}`,
+    memory(savedBytes),
+    seconds(extraSeconds),
+  ]);
+  return [
+    `fastest settings within ${formatBytes(bytes)}: ${formatBytes(fit.gpuBytes)} of GPU memory, ` +
+    `${formatBytes(fit.hostBytes)} of host memory, ${fit.seconds.toPrecision(3)} s a step`,
+    ...(rows.length === 0 ? ["  these already"] : formatTable(["  setting", "GPU memory", "a step"], rows)),
+  ];
 }
 
 function phaseTable(phases: readonly PhaseForecast[]): string[] {

@@ -18,6 +18,7 @@ import type { Environment } from "./environment.ts";
 import { configHelp } from "./help.ts";
 import { loraRoutes } from "./lora_routes.ts";
 import { sample } from "./sample_route.ts";
+import { planCommand } from "./plan_command.ts";
 import { trainCommand } from "./train_command.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
@@ -97,13 +98,8 @@ const train = configCommand(
 
 const plan = configCommand(
   "Forecast memory, work and time of a run without a GPU",
-  "[--preset NAME] [FILE.yaml] [--KEY VALUE]...",
-  async ({ commands, terminal }, words) => {
-    const { config, notes } = await loadConfig(configArguments(words));
-    for (const note of notes) terminal.writeError(`note: ${note}\n`);
-    terminal.write(`${(await commands.plan(config)).join("\n")}\n`);
-    return 0;
-  },
+  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--fit 12GiB] [--gpu NAME]",
+  planCommand,
 );
 
 const dataCheck = configCommand(

@@ -1,5 +1,6 @@
 /** The lines of `cogtune plan`, and the search for switches that fit. */
 import assert from "node:assert/strict";
+import { parseMemory, planOptions } from "../../lib/cli/plan_command.ts";
 import { planLines } from "../../lib/cli/plan_report.ts";
 import { UserError } from "../../lib/errors.ts";
 import { parseConfig } from "../../lib/train/config.ts";
@@ -41,6 +42,25 @@ Deno.test("5b-lora fits 12 GiB, and the fit's own forecast says so", () => {
   assert.equal(forecast({ ...config, ...fit.switches }).peakBytes, fit.gpuBytes);
   assert.ok(fit.costs.length > 0);
   for (const { savedBytes } of fit.costs) assert.ok(savedBytes > 0);
+});
+
+Deno.test("the flags of plan are taken out of the settings", () => {
+  const { options, settings } = planOptions(["preset=5b-lora", "fit=12GiB", "gpu=rtx-4090", "rank=64"]);
+  assert.deepEqual(options, { fitBytes: 12 * GIB, gpu: "rtx-4090" });
+  assert.deepEqual(settings, ["preset=5b-lora", "rank=64"]);
+  assert.equal(parseMemory("24 GB"), 24e9);
+  assert.equal(parseMemory("8"), 8 * GIB);
+  assert.throws(() => parseMemory("much"), /expected an amount of GPU memory/);
+});
+
+Deno.test("a fit is reported with what each switch saves and costs", async () => {
+  const lines = await planLines(parseConfig("preset: 5b-lora"), { fitBytes: 12 * GIB });
+  assert.match(
+    lines.join("\n"),
+    /fastest settings within 12\.0 GiB.*\n.*\n {2}base_weights: streamed +10\.\d GiB less +\d\.\d+ s slower/,
+  );
+  const none = await planLines(parseConfig("preset: 5b-lora"), { fitBytes: GIB });
+  assert.match(none.at(-1)!, /^nothing fits 1\.00 GiB/);
 });
 
 Deno.test("more memory never makes the fit slower, and nothing fits a megabyte", () => {
