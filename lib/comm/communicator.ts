@@ -58,14 +58,13 @@ export interface Communicator {
 
   /**
    * Replaces `data` by its sum over ranks, the same bits on every rank. float32 is summed in an order that depends on the
-   * number of ranks. bfloat16 is summed in float32 and rounded to nearest even: once per hop of the ring in shared memory,
-   * once in all by MPI.
+   * number of ranks. bfloat16 is summed in float32 and rounded to nearest even after every addition: size - 1 times.
    */
   allReduce(data: Data, options?: ExchangeOptions): Promise<void>;
 
   /**
-   * Replaces this rank's shard of `data`, see {@linkcode shardOf}, by its sum over ranks: the bits that `allReduce` gives.
-   * The other shards then hold nothing meaningful.
+   * Replaces this rank's shard of `data`, see {@linkcode shardOf}, by its sum over ranks. The other shards then hold nothing
+   * meaningful.
    */
   reduceScatter(data: Data, options?: ExchangeOptions): Promise<void>;
 

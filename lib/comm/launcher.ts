@@ -113,6 +113,8 @@ async function watch(
       ends.push({ rank, status, left });
       if (left && (status.success || stop?.aborted)) return;
       control.fail(rank, status.signal !== null ? "gone" : status.success ? "early" : "failed");
+      const failure = control.failure()!;
+      if (failure.reason === "stalled") kill(children[failure.rank]!, "SIGKILL");
       timers.push(setTimeout(killAll, GRACE));
     }));
   } finally {

@@ -12,7 +12,6 @@ import {
   sumType,
   viewData,
 } from "./data.ts";
-import { bf16ToF32, f32ToBf16 } from "../io/half.ts";
 import { IN_PLACE, loadMpi, type MpiLibrary } from "./mpi_library.ts";
 import { MpiWatch } from "./mpi_watch.ts";
 import { pinLibraries } from "./pin_libraries.ts";
@@ -186,18 +185,16 @@ class Mpi implements Communicator {
     this.#mpi.calls.MPI_Finalize();
   }
 
-  /** The sum in float32 in the order of ranks, rounded once; the bytes on the wire are those of bfloat16. */
+  /** The sum in the order of ranks: MPI knows no bfloat16. */
   async #reduceBf16(data: Uint16Array<ArrayBuffer>, gather: boolean): Promise<void> {
     const bytes = bytesOfData(data);
     const ones = new Array<number>(this.size).fill(1);
     for (const pieces of this.#pieces(data, this.size)) {
       const own = pieces[this.rank]!;
       const received = await this.#allToAll(pieces, [bytes], ones);
-      const length = own.bytes / elementBytes.bf16;
-      const part = (rank: number) => new Uint16Array(this.#buffer, received.byteOffset + rank * own.bytes, length);
-      const sum = bf16ToF32(part(0));
-      for (let rank = 1; rank < this.size; rank++) addArrays(sum, bf16ToF32(part(rank)));
-      f32ToBf16(sum, part(0));
+      for (let rank = 1; rank < this.size; rank++) {
+        this.#adder.add("bf16", received.byteOffset, received.byteOffset + rank * own.bytes, own.bytes);
+      }
       const result = received.subarray(0, own.bytes);
       if (gather) await this.#gatherPieces(pieces, result, bytes);
       else bytes.set(result, own.first);

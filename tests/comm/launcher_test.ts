@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { launch } from "../../lib/comm/launcher.ts";
 import type { RankLine } from "../../lib/comm/rank_lines.ts";
-import { isAlive, processesOf, type Run, runScenario, testDeadlines } from "./runs.ts";
+import { printedProcesses } from "./chaos.ts";
+import { isAlive, type Run, runScenario, testDeadlines } from "./runs.ts";
 
 const linesOf = ({ lines }: Run, rank: number) => lines.filter((line) => line.rank === rank).map(({ text }) => text);
 
@@ -85,27 +86,18 @@ Deno.test("stop: all ranks end after the same step, and that is no failure", asy
 
 Deno.test("ranks die with their launcher, the stopped ones too, and outlive its idle threads", async () => {
   const scenario = { steps: 1e6, length: 1001, untilStopped: true };
-  const script = `
-    import { runScenario } from ${JSON.stringify(new URL("runs.ts", import.meta.url).href)};
-    await runScenario(3, ${JSON.stringify(scenario)}, {
-      onLine: ({ text }) => void Deno.stdout.writeSync(new TextEncoder().encode(text + "\\n")),
-    });`;
+  const program = new URL("launcher_program.ts", import.meta.url).href;
   const launcher = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--allow-all", "--no-check", `data:application/typescript,${encodeURIComponent(script)}`],
+    args: ["run", "--allow-all", "--no-check", program, "3", JSON.stringify(scenario)],
     stdout: "piped",
   }).spawn();
-  let text = "";
-  const decoder = new TextDecoder();
-  const reader = launcher.stdout.getReader();
-  while (processesOf(text.split("\n")).length < 3) text += decoder.decode((await reader.read()).value);
-  const processes = processesOf(text.split("\n"));
+  const processes = await printedProcesses(launcher.stdout, 3);
   // Threads of the runtime's pool end after ten idle seconds; ranks must not hang on one of those.
   await new Promise((resolve) => setTimeout(resolve, 11_000));
   assert.deepEqual(processes.filter(isAlive), processes);
   Deno.kill(processes[1]!, "SIGSTOP");
   launcher.kill("SIGKILL");
   await launcher.status;
-  await reader.cancel();
   await new Promise((resolve) => setTimeout(resolve, 1000));
   assert.deepEqual(processes.filter(isAlive), []);
 });

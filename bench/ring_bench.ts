@@ -1,0 +1,96 @@
+/**
+ * Bandwidth of exchanges between processes against memcpy in the same run, and against MPI_Allreduce where mpirun is found.
+ * Run: deno run -A bench/ring_bench.ts [MiB ...]
+ *
+ * A rate is payload over time, GB/s: the best of several rounds, of the slowest rank.
+ */
+import type { Communicator } from "../lib/comm/communicator.ts";
+import { withCommunicator } from "../lib/comm/connect.ts";
+import type { Data } from "../lib/comm/data.ts";
+import { groupVariable } from "../lib/comm/group.ts";
+import { launch } from "../lib/comm/launcher.ts";
+import { regionShape } from "../lib/comm/region.ts";
+
+const rounds = 12;
+const print = (line: string) => void Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
+
+/** Best rate over rounds; a round takes as long as its slowest rank. */
+async function rate(communicator: Communicator, bytes: number, body: () => Promise<void> | void): Promise<number> {
+  let best = Infinity;
+  for (let round = 0; round <= rounds; round++) {
+    await communicator.barrier();
+    const start = performance.now();
+    await body();
+    const microseconds = await communicator.agree(Math.round((performance.now() - start) * 1000));
+    // The first round touches fresh pages.
+    if (round > 0) best = Math.min(best, microseconds);
+  }
+  return bytes / best / 1000;
+}
+
+async function measure(communicator: Communicator, mebibytes: number): Promise<string> {
+  const bytes = mebibytes * 2 ** 20;
+  const from = new Uint8Array(bytes).fill(1);
+  const into = new Uint8Array(bytes);
+  const alone = await rate(communicator, bytes, () => communicator.rank === 0 ? into.set(from) : undefined);
+  const copy = await rate(communicator, bytes, () => into.set(from));
+  const sum = (data: Data) => rate(communicator, bytes, () => communicator.allReduce(data));
+  const results = {
+    "f32 in place": await sum(communicator.allocate("f32", bytes / 4)),
+    "f32 staged": await sum(new Float32Array(into.buffer)),
+    "bf16 in place": await sum(communicator.allocate("bf16", bytes / 2)),
+  };
+  const nodes = communicator.size > 4 ? "" : (await rate(communicator, bytes, async () => {
+    const { rank, size } = communicator;
+    const data = new Float32Array(from.buffer);
+    await communicator.reduceTree([{ begin: rank, end: rank + 1, data }], size, new Float32Array(into.buffer));
+  })).toFixed(2);
+  const cells = Object.values(results).map((value) => `${value.toFixed(2)} (${Math.round(100 * value / copy)} %)`);
+  const { kind, size } = communicator;
+  return `| ${kind} | ${size} | ${mebibytes} | ${alone.toFixed(2)} | ${copy.toFixed(2)} | ${
+    cells.join(" | ")
+  } | ${nodes} |`;
+}
+
+async function asRank(sizes: readonly number[]): Promise<void> {
+  await withCommunicator(async (communicator) => {
+    for (const mebibytes of sizes) {
+      const line = await measure(communicator, mebibytes);
+      if (communicator.rank === 0) print(line);
+    }
+  });
+}
+
+async function asLauncher(sizes: readonly string[]): Promise<void> {
+  print(
+    "| transport | ranks | MiB | memcpy by one rank | memcpy by all at once | f32 in place | f32 staged | bf16 in place | canonical |",
+  );
+  print("|---|---|---|---|---|---|---|---|---|");
+  const module = new URL(import.meta.url);
+  for (const size of [2, 4]) {
+    const { cause } = await launch({
+      module,
+      args: sizes,
+      size,
+      shape: regionShape(size, undefined, 2 ** 31),
+      onLine: ({ text }) => print(text),
+    });
+    if (cause !== undefined) throw new Error(cause);
+    const rank = [Deno.execPath(), "run", "-A", module.pathname, ...sizes];
+    try {
+      const { stdout } = await new Deno.Command("mpirun", {
+        args: ["--allow-run-as-root", "--oversubscribe", "-n", String(size), ...rank],
+      }).output();
+      print(new TextDecoder().decode(stdout).trim());
+    } catch (error) {
+      if (!(error instanceof Deno.errors.NotFound)) throw error;
+    }
+  }
+}
+
+if (import.meta.main) {
+  const sizes = Deno.args.length > 0 ? Deno.args : ["64", "256"];
+  const isRank = Deno.env.get(groupVariable) !== undefined || Deno.env.get("OMPI_COMM_WORLD_SIZE") !== undefined;
+  if (isRank) await asRank(sizes.map(Number));
+  else await asLauncher(sizes);
+}
