@@ -44,6 +44,7 @@ function settingsOf(flags: SampleFlags, model: ModelFolder): SampleSettings {
     strength: flags.strength,
     tiling: !flags.whole_frames,
     batched: flags.batched_guidance,
+    streamed: flags.stream_weights,
     dtype: flags.dtype,
   };
 }

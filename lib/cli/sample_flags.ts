@@ -20,6 +20,7 @@ export interface SampleFlags {
   readonly guidance_scale: number;
   readonly use_dynamic_cfg: boolean;
   readonly batched_guidance: boolean;
+  readonly stream_weights: boolean;
   readonly resolution?: readonly [number, number, number];
   readonly fps?: number;
   readonly output_dir: string;
@@ -118,6 +119,12 @@ export const sampleFlags = {
   batched_guidance: {
     kind: "boolean",
     brief: "Run both halves of guidance at once: more memory, sometimes less time",
+    default: false,
+    withNegated: false,
+  },
+  stream_weights: {
+    kind: "boolean",
+    brief: "Keep the weights in host memory and copy them in every pass: for GPUs too small for the model",
     default: false,
     withNegated: false,
   },

@@ -166,11 +166,11 @@ export class Denoiser implements Disposable {
     session.clear([before]);
     for (const [i, step] of steps.entries()) {
       signal?.throwIfAborted();
-      this.#predict(step.timestep);
+      await this.#predict(step.timestep);
       const { signal: s, sigma, latents: x, clean, previous, noise: n } = step;
       session.write(coefficients, Float32Array.of(s, sigma, scales[i]!, 0, x, clean, previous, n));
       if (noise !== undefined) session.write(noise, start.noise!(i));
-      this.#step.run();
+      await this.#step.run();
       // Reading a few bytes waits for the step, so that no more than one is ever queued and an abort takes effect.
       await session.read([coefficients]);
       yield i;
@@ -196,7 +196,7 @@ export class Denoiser implements Disposable {
   }
 
   /** Runs the model on the present latents, once or for both prompts. */
-  #predict(timestep: number): void {
+  async #predict(timestep: number): Promise<void> {
     const { session } = this;
     const { inputs, latents, velocity, sequential } = this.recording;
     const batch = inputs.latents.shape[0]!;
@@ -207,11 +207,11 @@ export class Denoiser implements Disposable {
     }
     if (sequential !== undefined) {
       session.copy(sequential.negative, inputs.text);
-      this.#model.run();
+      await this.#model.run();
       session.copy(velocity, sequential.velocity);
       session.copy(sequential.positive, inputs.text);
     }
-    this.#model.run();
+    await this.#model.run();
   }
 
   /** The present latents [f, 16, h, w]. */

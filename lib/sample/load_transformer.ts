@@ -19,6 +19,8 @@ export interface LoadOptions {
   /** Storage of matrices; by default as in the file, which is exact. */
   readonly dtype?: StorageType | undefined;
   readonly loras?: readonly LoraChoice[] | undefined;
+  /** Keep matrices in host memory and copy them to the GPU block by block in every pass. Default false. */
+  readonly streamed?: boolean | undefined;
 }
 
 /** A loaded transformer. Dispose it to free its weights. */
@@ -86,7 +88,7 @@ function uploadAdapters(
 export async function loadTransformer(
   session: Session,
   model: ModelFolder,
-  { dtype, loras = [] }: LoadOptions = {},
+  { dtype, loras = [], streamed = false }: LoadOptions = {},
 ): Promise<LoadedTransformer> {
   const folder = join(model.path, "transformer");
   using source = openShards(folder, "diffusion_pytorch_model");
@@ -94,7 +96,7 @@ export async function loadTransformer(
   const table = positionTableShape(model.transformer);
   checkTensors(source, shapes, { where: folder, ignored: table === undefined ? [] : [table.name] });
   const matrix = dtype ?? source.tensors.get("proj_out.weight")!.dtype.toLowerCase() as StorageType;
-  const tensors = declareTensors(shapes, { matrix, vector: "f32" });
+  const tensors = declareTensors(shapes, { matrix, vector: "f32", streamed });
   const notes: string[] = [];
   const adapters = uploadAdapters(session, readLoras(model, loras, notes));
   const learned = table === undefined || !source.tensors.has(table.name) ? undefined : source.readF32(table.name);

@@ -47,8 +47,9 @@ async function* denoiseGroup(
   { settings, loras, signal }: SampleOptions,
   results: Denoised[],
 ): AsyncGenerator<SamplingEvent, StorageType> {
+  const { dtype, streamed } = settings;
   yield { type: "phase", phase: "load" };
-  using base = await loadTransformer(session, model, { dtype: settings.dtype, loras });
+  using base = await loadTransformer(session, model, { dtype, streamed, loras });
   // Every group loads the same files, so only the first says what there is to say about them.
   if (group[0]![0] === 0) { for (const message of base.notes) yield { type: "note", message }; }
   const config = denoiseConfig(model, settings, base.dtype);

@@ -24,6 +24,8 @@ export interface SampleSettings {
   readonly tiling: boolean;
   /** Run both halves of guidance as one batch of two: more memory, sometimes less time. */
   readonly batched: boolean;
+  /** Keep the transformer's weights in host memory: far less GPU memory, and every pass copies them. Default false. */
+  readonly streamed?: boolean | undefined;
   /** Storage of weights and activations; by default that of the checkpoint. */
   readonly dtype?: StorageType | undefined;
 }

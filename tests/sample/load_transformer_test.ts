@@ -39,7 +39,7 @@ async function output(
   const plan = new Plan({ target: device.target });
   const predicted = plan.output(transformer(plan, config, model.parameters, inputs, "f32"));
   using executable = new Executable(session, finish(plan, session.limits));
-  executable.run();
+  await executable.run();
   return { values: new Float32Array((await executable.read([predicted]))[0]!), notes: model.notes };
 }
 

@@ -120,6 +120,23 @@ referenceTest("a video depends on its request alone, and sampling leaves the dev
   );
 });
 
+referenceTest("streamed weights change no bit and need less memory", async (folder) => {
+  const { device } = await testDevice();
+  const model = openModelFolder(`${folder}/pipelines/tiny-5b`);
+  const path = `${folder}/lora/5b/pytorch_lora_weights.safetensors`;
+  const results: { video: RgbFrames; peak: number }[] = [];
+  for (const streamed of [false, true]) {
+    using session = new Session(device);
+    const settings = quick(model, { streamed, height: 16, width: 16, frames: 1 });
+    const requests = [{ prompt: "", seed: 5 }];
+    const { videos } = await sampled(session, model, requests, { settings, loras: [{ path, strength: 1 }] });
+    results.push({ video: videos[0]!, peak: session.peakBytes });
+    assert.equal(session.allocatedBytes, 0);
+  }
+  assert.deepEqual(results[0]!.video.data, results[1]!.video.data);
+  assert.ok(results[1]!.peak < results[0]!.peak, `${results.map(({ peak }) => peak)}`);
+});
+
 referenceTest(
   "an even number of latent frames decodes to more frames than asked for, and a note says so",
   async (folder) => {
