@@ -42,7 +42,8 @@ async function run(target: { readonly subgroups: number }): Promise<Results> {
   const slot = plan.resident("loss", [4], "f32");
   const x = plan.resident("x", SHAPE, "f32", { needsGrad: true });
   const { noisy, velocity } = addNoise(plan, z, eps, k);
-  velocityLoss(plan, gelu(plan, x), velocity, k, slot);
+  const v = gelu(plan, x);
+  plan.backward(v, velocityLoss(plan, v, velocity, k, slot));
   const outputs = [noisy, velocity, plan.gradientOf(x)!].map((tensor) => plan.output(tensor));
   using executable = new Executable(session, finish(plan, session.limits));
   for (const [tensor, values] of [[z, latents], [eps, noise], [k, coefficients], [x, hidden]] as const) {
