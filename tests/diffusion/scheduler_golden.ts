@@ -17,6 +17,15 @@ export const SCHEDULER_CASES: readonly SchedulerCase[] = ["2b", "5b"].flatMap((n
   (["trailing", "leading"] as const).flatMap((spacing) => [4, 7].map((steps) => ({ name, spacing, steps })))
 );
 
+/** Largest difference from the stored cumulative alphas of both noise schedules; all lie in [0, 1]. */
+export function scheduleError(file: string): number {
+  using golden = new Golden(file);
+  return Math.max(...["2b", "5b"].flatMap((model) => {
+    const alphas = alphasCumprod(releasedSchedule(model));
+    return [...golden.f64(`${model}.alphas_cumprod`)].map((expected, t) => Math.abs(alphas[t]! - expected));
+  }));
+}
+
 /** Row `i` of a tensor stored as [steps, ...]. */
 export function row<T extends Float32Array | Float64Array>(values: T, count: number, i: number): T {
   const size = values.length / count;
