@@ -3,6 +3,7 @@ import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../
 import { properties } from "../train/config_schema.ts";
 import { configArguments } from "./arguments.ts";
 import type { Environment } from "./environment.ts";
+import { nextSteps } from "./next_steps.ts";
 import { Progress } from "./progress.ts";
 import { withSignals } from "./signals.ts";
 
@@ -24,7 +25,10 @@ export async function trainCommand(environment: Environment, words: readonly str
     environment.signals,
     async (signal) => {
       try {
-        for await (const event of commands.train(config, { signal })) progress.show(event);
+        for await (const event of commands.train(config, { signal })) {
+          progress.show(event);
+          if (event.type === "finished") { for (const line of nextSteps(config, event)) progress.line(line); }
+        }
       } finally {
         progress.finish();
       }

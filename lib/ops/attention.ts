@@ -30,13 +30,24 @@ export function attention(plan: Plan, q: Tensor, k: Tensor, v: Tensor, heads: nu
   return plan.differentiable(o, (dO) => {
     const delta = plan.transient("delta", rowValues, "f32");
     plan.launch(attentionDelta(plan.target, spec, shape), [o, dO, delta], [delta]);
-    plan.contribute(q, (dQ) => {
+    if (q.needsGrad) {
+      const dQ = collector(plan, q);
       plan.launch(attentionBackwardQuery(plan.target, spec, shape), [q, k, v, dO, lse, delta, dQ], [dQ]);
-    });
-    plan.contribute(k, (dK) => {
-      plan.contribute(v, (dV) => {
-        plan.launch(attentionBackwardKeyValue(plan.target, spec, shape), [q, k, v, dO, lse, delta, dK, dV], [dK, dV]);
-      });
-    });
+    }
+    if (!k.needsGrad && !v.needsGrad) return;
+    const [dK, dV] = [collector(plan, k), collector(plan, v)];
+    plan.launch(attentionBackwardKeyValue(plan.target, spec, shape), [q, k, v, dO, lse, delta, dK, dV], [dK, dV]);
   });
+}
+
+/** Where the gradient of an operand goes: scratch memory when nobody needs it, for keys and values share a kernel. */
+function collector(plan: Plan, operand: Tensor): Tensor {
+  let gradient: Tensor | undefined;
+  plan.contribute(operand, (into, accumulate) => {
+    if (accumulate) {
+      throw new Error(`"${operand.name}" feeds attention and something else, which the kernel cannot add to`);
+    }
+    gradient = into;
+  });
+  return gradient ?? plan.transient("scratch", operand.shape, operand.dtype);
 }

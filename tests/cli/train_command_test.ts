@@ -178,6 +178,12 @@ Deno.test("plain output has one line per event", async () => {
     "warning: slow",
     "saved /r/checkpoint-2 (1.50 KiB, 1 min 1 s)",
     "Finished after step 2, 2 h 1 min; last checkpoint: /r/checkpoint-2",
+    "Result: /r/checkpoint-2/pytorch_lora_weights.safetensors",
+    "Make a video:",
+    "  deno run -A mod.ts sample --model_path THUDM/CogVideoX-2b --lora /r/checkpoint-2/pytorch_lora_weights.safetensors " +
+    "--resolution 49x480x720 --prompt ...",
+    "Look at the LoRA:",
+    "  deno run -A mod.ts lora verify /r/checkpoint-2/pytorch_lora_weights.safetensors --model_path THUDM/CogVideoX-2b",
     "",
   ]);
 });
