@@ -1,4 +1,5 @@
 /** Joins the group that this process was started in: by the launcher, by mpirun, or alone. */
+import { UserError } from "../errors.ts";
 import { type Communicator, type Deadlines, PeerError } from "./communicator.ts";
 import { groupMember } from "./group.ts";
 import { createSingle } from "./single.ts";
@@ -8,6 +9,7 @@ import { createSingle } from "./single.ts";
  * it. `deadlines` are those of ranks that mpirun started; the launcher gives its own.
  *
  * @throws {PeerError} when the launcher is gone already.
+ * @throws {UserError} when this rank does not find the graphics card it was given.
  */
 export async function connect(deadlines?: Deadlines): Promise<Communicator> {
   const member = groupMember();
@@ -17,15 +19,36 @@ export async function connect(deadlines?: Deadlines): Promise<Communicator> {
     const { joinSharedMemory } = await import("./shared_memory.ts");
     dieWithParent();
     if (Deno.ppid !== member.launcher) throw new PeerError(`rank ${member.rank}: the launcher is gone`);
+    const { checkOwnGpu, gpuVariable } = await import("./gpus.ts");
+    const { vulkanDevices } = await import("./vulkan.ts");
+    checkOwnGpu(Deno.env.get(gpuVariable), vulkanDevices);
     // A terminal sends Ctrl-C to every process; ranks that ended on their own would not save.
     Deno.addSignalListener("SIGINT", () => {});
     return joinSharedMemory(member);
   }
   if (Deno.env.get("OMPI_COMM_WORLD_SIZE") !== undefined) {
     const { joinMpi } = await import("./mpi.ts");
+    await pinLocalRank();
     return joinMpi(deadlines === undefined ? {} : { deadlines });
   }
   return createSingle();
+}
+
+/** Gives this process the card of its place among the ranks of its host. Where there is one, the scheduler has chosen it. */
+async function pinLocalRank(): Promise<void> {
+  const { pinCard, probeGpus, trainingCards } = await import("./gpus.ts");
+  const devices = await probeGpus({});
+  const cards = trainingCards(devices);
+  if (cards.length < 2) return;
+  const place = Number(Deno.env.get("OMPI_COMM_WORLD_LOCAL_RANK"));
+  if (place >= cards.length) {
+    throw new UserError(
+      `${place + 1} or more ranks on a host with ${cards.length} graphics cards`,
+      "start one rank per card: mpirun --map-by ppr:CARDS:node",
+    );
+  }
+  // Drivers read these when the first adapter is requested.
+  for (const [name, value] of Object.entries(await pinCard(devices, place))) Deno.env.set(name, value);
 }
 
 /** Runs `body` as a rank: leaves the group when it returns, and tells the other ranks at once when it throws. */
