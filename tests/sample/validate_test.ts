@@ -2,9 +2,13 @@
 import assert from "node:assert/strict";
 import { Session } from "../../lib/gpu/session.ts";
 import { openModelFolder } from "../../lib/models/model_folder.ts";
-import { declareLora } from "../../lib/models/lora.ts";
+import { declareLora, type Lora } from "../../lib/models/lora.ts";
 import { Parameters } from "../../lib/models/parameters.ts";
-import { parameterShapes } from "../../lib/models/transformer_config.ts";
+import { parameterShapes, type TransformerConfig } from "../../lib/models/transformer_config.ts";
+import type { BatchShape } from "../../lib/models/transformer_inputs.ts";
+import { cost } from "../../lib/plan/recording.ts";
+import { denoiseConfig } from "../../lib/sample/generate.ts";
+import { recordStep, type StepConfig } from "../../lib/train/training_step.ts";
 import { probe } from "../../lib/data/probe.ts";
 import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { sampleVideos } from "../../lib/sample/sample.ts";
@@ -12,6 +16,28 @@ import { defaultSettings, type SampleSettings } from "../../lib/sample/settings.
 import { prepareValidation, validate, type ValidationOptions } from "../../lib/sample/validate.ts";
 import { testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
+import { RECIPE } from "../train/optimizer_fixture.ts";
+
+/** Bytes that a checkpointed training step of the same shape frees with its arena. */
+function trainingArena(
+  session: Session,
+  model: TransformerConfig,
+  shape: BatchShape,
+  parameters: Parameters,
+  lora: Lora,
+): number {
+  const config: StepConfig = {
+    model,
+    shape,
+    activation: "f32",
+    checkpointing: { enabled: true, keep: [] },
+    accumulation: 1,
+    optimizer: RECIPE,
+  };
+  const { target } = session.device;
+  const { micro } = recordStep(target, session.limits, config, parameters, lora.trainables.buckets);
+  return cost(micro).arenaBytes;
+}
 
 referenceTest("validate() samples with the weights on the device and leaves them alone", async (folder) => {
   const { device } = await testDevice();
@@ -46,8 +72,15 @@ referenceTest("validate() samples with the weights on the device and leaves them
       step: 20,
     };
     const samples = [];
+    session.resetPeak();
     for await (const sample of validate(session, model, options)) samples.push(sample);
     assert.equal(session.allocatedBytes, before);
+    const shape = { ...denoiseConfig(model, settings, "f32").shape, batch: 1 };
+    const freed = trainingArena(session, model.transformer, shape, options.parameters, lora);
+    assert.ok(
+      session.peakBytes - before <= freed,
+      `${session.peakBytes - before} bytes on top, training frees ${freed}`,
+    );
     assert.deepEqual(samples.map(({ prompt }) => prompt), ["a kite", "a kite", "a boat"]);
     assert.equal(new Set(samples.map(({ path }) => path)).size, 3);
     for (const { path } of samples) assert.equal((await probe(path)).frames, 9);
