@@ -55,13 +55,15 @@ export interface TrainablePlaces {
 export interface PackOptions extends TrainablePlaces {
   /** Shapes before padding and folding, of those tensors that are stored otherwise. */
   readonly trueShapes?: ReadonlyMap<string, readonly number[]>;
+  /** The model reads a copy of the masters even where the storage types are equal. */
+  readonly alwaysCopy?: boolean;
 }
 
 /** Packs named shapes in order. `working` other than f32 gives every bucket a rounded copy that the model reads. */
 export function packTrainables(
   shapes: ReadonlyMap<string, readonly number[]>,
   working: DType,
-  { trueShapes = shapes, ...onHost }: PackOptions = {},
+  { trueShapes = shapes, alwaysCopy = false, ...onHost }: PackOptions = {},
 ): Trainables {
   const plans: { name: string; shape: readonly number[]; offset: number }[][] = [];
   const sizes: number[] = [];
@@ -84,7 +86,7 @@ export function packTrainables(
       new Tensor(`${what} ${i}`, [sizes[i]!], dtype, { resident: true, host });
     const values = flat("masters", "f32", onHost.values);
     const gradients = flat("gradients", "f32", onHost.gradients);
-    const copy = working === "f32" ? undefined : flat("weights", working, onHost.copies);
+    const copy = working === "f32" && !alwaysCopy ? undefined : flat("weights", working, onHost.copies);
     const tensors = plan.map(({ name, shape, offset }): Trainable => {
       const gradient = gradients.window(`grad ${name}`, offset, shape);
       const master = values.window(name, offset, shape, copy === undefined ? { gradient } : {});

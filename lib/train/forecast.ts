@@ -2,7 +2,7 @@
  * What a run needs, phase by phase, from shapes alone: the plans that the run executes are recorded and priced, so a forecast
  * can't differ from the run.
  */
-import type { Target } from "../../kernels/kernel.ts";
+import type { DType, Target } from "../../kernels/kernel.ts";
 import { recordT5 } from "../models/t5_graph.ts";
 import { T5_XXL, type T5Config } from "../models/t5_config.ts";
 import type { TransformerConfig } from "../models/transformer_config.ts";
@@ -113,7 +113,7 @@ function planParts(recordings: readonly Recording[]): MemoryPart[] {
 
 /** What stays on the GPU from the first step to the last, the plans' own memory apart. */
 export function residentParts(run: RunDescription, recording: StepRecording): MemoryPart[] {
-  const { buckets } = run.trainables;
+  const { trainables: { buckets }, updated } = run;
   const counted = new Set<Tensor>();
   const part = (name: string, tensors: Iterable<Tensor>) => {
     const fresh = [...new Set([...tensors].map(({ owner }) => owner))].filter((owner) => !counted.has(owner));
@@ -122,13 +122,19 @@ export function residentParts(run: RunDescription, recording: StepRecording): Me
   };
   const trained = run.lora === undefined ? "master weights" : "adapters";
   return [
-    part(trained, buckets.map(({ values }) => values)),
+    part(trained, updated.map(({ values }) => values)),
     part("working weights", buckets.flatMap(({ copy }) => copy === undefined ? [] : [copy])),
     part("gradients", buckets.map(({ gradients }) => gradients)),
     part("optimizer state", recording.optimizer.states.values()),
     part("frozen weights", run.parameters.tensors.values()),
     part("inputs", [recording.losses, ...recording.micro.residents, ...recording.update.residents]),
   ];
+}
+
+/** Host tensors with memory of their own. */
+function hostTensors({ shard }: RunDescription, used: readonly Tensor[]): Tensor[] {
+  const aliases = new Set(shard?.aliases.map(({ tensor }) => tensor));
+  return [...used, ...shard?.gathered ?? []].filter((tensor) => !aliases.has(tensor));
 }
 
 /** The training step: everything resident and the arena of its two plans. */
@@ -139,7 +145,7 @@ export function trainPhase(run: RunDescription, recording: StepRecording): Phase
     "step",
     [...residentParts(run, recording), ...planParts([micro, update])],
     [{ recording: micro, runs: run.step.accumulation }, { recording: update, runs: 1 }],
-    [...micro.hosts, ...update.hosts],
+    hostTensors(run, [...micro.hosts, ...update.hosts]),
   );
 }
 
@@ -163,14 +169,15 @@ function vaePhase(
   name: string,
   part: VaePart,
   size: readonly [number, number, number],
-  { vae, tiled, device, beside }: {
+  { vae, tiled, device, beside, dtype = "f32" }: {
     readonly vae: VaeConfig;
     readonly tiled: boolean;
     readonly device: Device;
     readonly beside: readonly MemoryPart[];
+    readonly dtype?: DType;
   },
 ): PhaseForecast {
-  const chunks = forecastVae(vae, part, size, { ...device, ...(tiled ? {} : { tiling: false as const }) });
+  const chunks = forecastVae(vae, part, size, { dtype, ...device, ...(tiled ? {} : { tiling: false as const }) });
   const memory = chunks.map(({ recording }) => [
     { name: part, bytes: gpuBytes(recording.residents) },
     ...planParts([recording]),
@@ -229,7 +236,7 @@ export function forecast(config: TrainConfig, options: ForecastOptions = {}): Fo
   const { model = namedTransformer(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS } = options;
   const device = { target, limits };
   const run = describeRun(config, model);
-  const recording = recordStep(target, limits, run.step, run.parameters, run.trainables.buckets);
+  const recording = recordStep(target, limits, run.step, run.parameters, run.updated);
   const training = trainPhase(run, recording);
   const phases = [...encoderPhases(config, model, device, options), training];
   if (config.do_validation) phases.push(...validationPhases(config, run, recording, device, options));
@@ -270,7 +277,7 @@ function validationPhases(
   if (vae === undefined) return [sampling];
   const [frames, height, width] = config.train_resolution;
   const latents = [Math.floor((frames - 1) / 4) + 1, height / 8, width / 8] as const;
-  const decoding = { vae, tiled: config.enable_tiling, device, beside };
+  const decoding = { vae, tiled: config.enable_tiling, device, beside, dtype: run.step.activation };
   return [sampling, vaePhase("validation decoding", "decoder", latents, decoding)];
 }
 

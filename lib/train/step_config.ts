@@ -3,11 +3,12 @@ import type { DType } from "../../kernels/kernel.ts";
 import { UserError } from "../errors.ts";
 import { declareLora, type Lora } from "../models/lora.ts";
 import { declareTensors, foldedShapes, Parameters } from "../models/parameters.ts";
-import { packTrainables, type Trainables } from "../models/trainables.ts";
+import { type Bucket, packTrainables, type Trainables } from "../models/trainables.ts";
 import { parameterShapes, RELEASED, type TransformerConfig } from "../models/transformer_config.ts";
 import type { BatchShape } from "../models/transformer_inputs.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import type { TrainConfig } from "./config.ts";
+import { type Shard, shardBuckets } from "./shards.ts";
 import type { OptimizerConfig } from "./optimizer.ts";
 import type { StepConfig } from "./training_step.ts";
 
@@ -19,6 +20,10 @@ export interface RunDescription {
   /** What the model reads. */
   readonly parameters: Parameters;
   readonly trainables: Trainables;
+  /** This rank's share of the update, when optimizer state is sharded over GPUs. */
+  readonly shard: Shard | undefined;
+  /** What the update works on: all of `trainables`, or the shard. */
+  readonly updated: readonly Bucket[];
   /** Set when adapters train. */
   readonly lora: Lora | undefined;
   /**
@@ -32,6 +37,8 @@ export interface RunDescription {
 export interface RunOptions {
   /** Storage of frozen matrices when `mixed_precision` is `no`: that of the checkpoint. Default f32. */
   readonly stored?: DType;
+  /** Which of the config's GPUs this process has. Default 0. */
+  readonly rank?: number;
 }
 
 /** Storage of activations and working weights. */
@@ -88,7 +95,7 @@ function optimizerConfig(config: TrainConfig): OptimizerConfig {
 export function describeRun(
   config: TrainConfig,
   model: TransformerConfig,
-  { stored = "f32" }: RunOptions = {},
+  { stored = "f32", rank = 0 }: RunOptions = {},
 ): RunDescription {
   const activation = workingType(config);
   const step: StepConfig = {
@@ -106,21 +113,38 @@ export function describeRun(
   const shapes = parameterShapes(model);
   const streamed = config.base_weights === "streamed";
   if (config.training_type === "sft") {
+    const sharded = config.zero_stage >= 2 && config.gpus > 1;
     const trainables = packTrainables(foldedShapes(shapes), activation, {
       // Without a working copy the model reads the masters themselves.
-      values: config.offload_optimizer || (streamed && activation === "f32"),
-      gradients: config.offload_optimizer,
-      copies: streamed,
+      values: config.offload_optimizer || sharded || (streamed && activation === "f32"),
+      gradients: config.offload_optimizer || sharded,
+      // What all ranks share is in the memory of the host, so parameters that no GPU holds as a whole are streamed from there.
+      copies: streamed || (sharded && config.zero_stage === 3),
+      alwaysCopy: sharded,
       trueShapes: shapes,
     });
     const select = (pick: "working" | "master") => new Map([...trainables.byName].map(([name, t]) => [name, t[pick]]));
     const parameters = new Parameters(select("working"));
-    return { step, shapes, parameters, trainables, lora: undefined, uploads: select("master") };
+    const shard = sharded
+      ? shardBuckets(trainables.buckets, { rank, size: config.gpus, offload: config.offload_optimizer })
+      : undefined;
+    const updated = shard?.buckets ?? trainables.buckets;
+    return { step, shapes, parameters, trainables, shard, updated, lora: undefined, uploads: select("master") };
   }
   const matrix = config.mixed_precision === "no" ? stored : activation;
   const frozen = declareTensors(shapes, { matrix, vector: "f32", streamed });
   const adapters = { rank: config.rank, alpha: config.lora_alpha, targets: config.target_modules };
   const lora = declareLora(shapes, adapters, { values: config.offload_optimizer, gradients: config.offload_optimizer });
   const parameters = new Parameters(frozen, lora.adapters);
-  return { step, shapes, parameters, trainables: lora.trainables, lora, uploads: frozen };
+  const { trainables } = lora;
+  return {
+    step,
+    shapes,
+    parameters,
+    trainables,
+    shard: undefined,
+    updated: trainables.buckets,
+    lora,
+    uploads: frozen,
+  };
 }
