@@ -6,7 +6,8 @@
  */
 import type { DType } from "../../kernels/kernel.ts";
 import { attention } from "../ops/attention.ts";
-import { gelu, silu } from "../ops/activation.ts";
+import { silu } from "../ops/activation.ts";
+import { feedForward } from "../ops/feed_forward.ts";
 import { gatedResidual } from "../ops/gated_residual.ts";
 import { headNorm, type Rotary } from "../ops/head_norm.ts";
 import { joinRows, videoRows } from "../ops/join_rows.ts";
@@ -148,8 +149,7 @@ function block(
     return linear(plan, o, parameters.linear(`${at}.attn1.to_out.0`));
   });
   return adaptive(plan, config, parameters, `${at}.norm2`, attended, s, segments, (x) => {
-    const hidden = gelu(plan, linear(plan, x, parameters.linear(`${at}.ff.net.0.proj`)));
-    return linear(plan, hidden, parameters.linear(`${at}.ff.net.2`));
+    return feedForward(plan, x, parameters.linear(`${at}.ff.net.0.proj`), parameters.linear(`${at}.ff.net.2`));
   });
 }
 

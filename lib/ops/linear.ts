@@ -29,16 +29,25 @@ export interface LinearWeights {
   readonly adapter?: Adapter | undefined;
 }
 
+/** Tensors whose gradient goes through a layer. */
+export function linearInputs(x: Tensor, { weight, bias, adapter }: LinearWeights): Tensor[] {
+  return [x, weight, ...(bias ? [bias] : []), ...(adapter ? [adapter.down, adapter.up] : [])];
+}
+
 /** Records y [..., out] = x [..., in] W^T + b. `dtype` is the storage of y; by default that of x. */
 export function linear(plan: Plan, x: Tensor, weights: LinearWeights, dtype: DType = x.dtype): Tensor {
+  const shape = [...x.shape.slice(0, -1), weights.weight.shape[0]!];
+  return linearInto(plan, x, weights, plan.transient("linear", shape, dtype, linearInputs(x, weights)));
+}
+
+/** {@linkcode linear} that writes to a tensor of the caller, which says whether it needs a gradient. */
+export function linearInto(plan: Plan, x: Tensor, weights: LinearWeights, y: Tensor): Tensor {
   const { weight, bias, adapter } = weights;
   const [n, k] = weight.shape as [number, number];
   if (x.width !== k) {
     throw new RangeError(`Cannot apply "${weight.name}" [${weight.shape}] to "${x.name}" [${x.shape}]: widths differ`);
   }
   const m = x.rows;
-  const trainable = [x, weight, ...(bias ? [bias] : []), ...(adapter ? [adapter.down, adapter.up] : [])];
-  const y = plan.transient("linear", [...x.shape.slice(0, -1), n], dtype, trainable);
   matmul(plan, { layout: "NT", a: x, b: weight, c: y, bias }, { m, n, k });
   if (adapter === undefined) {
     return plan.differentiable(y, (g) => linearBackward(plan, x, weights, g));

@@ -67,12 +67,14 @@ export interface TinyResult {
   readonly hostBytes: number;
 }
 
-/** Trains two optimizer steps. */
-export async function runTiny(config: TrainConfig): Promise<TinyResult> {
+/** Trains two optimizer steps; `rows` are those of the feed-forward at once. */
+export async function runTiny(config: TrainConfig, { rows }: { readonly rows?: number } = {}): Promise<TinyResult> {
   const { device } = await testDevice();
   using session = new Session(device);
   const model = namedTransformer(config);
-  const run = describeRun(config, model);
+  const described = describeRun(config, model);
+  const checkpointing = { ...described.step.checkpointing, ...(rows === undefined ? {} : { rows }) };
+  const run = { ...described, step: { ...described.step, checkpointing } };
   const { buckets } = run.trainables;
   const recording = recordStep(device.target, session.limits, run.step, run.parameters, buckets);
   await fillWeights(session, run);
