@@ -1,10 +1,10 @@
 /** The program: the command line wired to the trainer and the forecast. */
-import { trainInBackground } from "../train/background.ts";
+import { trainAnywhere } from "../train/launch.ts";
 import { planLines } from "./plan_report.ts";
 import { processEnvironment } from "./process_environment.ts";
 import { runCli } from "./run_cli.ts";
 
 /** Runs one command line and ends the process with its exit code. */
 export async function main(args: readonly string[]): Promise<never> {
-  Deno.exit(await runCli(args, processEnvironment({ train: trainInBackground, plan: planLines })));
+  Deno.exit(await runCli(args, processEnvironment({ train: trainAnywhere, plan: planLines })));
 }

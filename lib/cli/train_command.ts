@@ -1,5 +1,6 @@
 /** `cogtune train`: checks the config, prepares the machine, runs the trainer and shows its events. */
 import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../train/config.ts";
+import { countGpus } from "../comm/gpus.ts";
 import { properties } from "../train/config_schema.ts";
 import { configArguments } from "./arguments.ts";
 import type { Environment } from "./environment.ts";
@@ -10,7 +11,7 @@ import { withSignals } from "./signals.ts";
 /** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
 export async function trainCommand(environment: Environment, words: readonly string[]): Promise<number> {
   const { commands, terminal } = environment;
-  const { config, notes } = await loadConfig(configArguments(words));
+  const { config, notes } = await loadConfig(configArguments(await countedGpus(words)));
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   requireTrainable(config);
   if (config.dry_run) {
@@ -35,6 +36,12 @@ export async function trainCommand(environment: Environment, words: readonly str
     },
     (name) => progress.line(`${name}: finishing this step and saving; once more ends at once, without saving`),
   );
+}
+
+/** `gpus=all` with the number of cards in place of `all`. */
+async function countedGpus(words: readonly string[]): Promise<string[]> {
+  const count = words.includes("gpus=all") ? await countGpus() : 0;
+  return words.map((word) => word === "gpus=all" ? `gpus=${count}` : word);
 }
 
 /** The settings that differ from their defaults, as `key: value` lines. */

@@ -35,12 +35,14 @@ export interface MemoryConfig {
 
 /** Several GPUs. */
 export interface ParallelConfig {
-  /** GPUs of this machine to train on, one process each. Default `1`. */
+  /** GPUs of this machine to train on, one process each; on the command line also `all`. Default `1`. */
   readonly gpus: number;
   /** Sharding over GPUs: 0 nothing, 2 gradients and optimizer state, 3 parameters too. Default `0`. */
   readonly zero_stage: 0 | 2 | 3;
   /** Order of the sum over GPUs: ring is fast; canonical gives the same bits for any number of GPUs. Default `ring`. */
   readonly reduction: "ring" | "canonical";
+  /** Seconds that ranks wait for one that makes no progress; the first step has at least 900. Default `60`. */
+  readonly rank_timeout: number;
 }
 
 export const memoryFields = {
@@ -58,4 +60,5 @@ export const parallelFields = {
   gpus: z.int().min(1).max(1024).default(1),
   zero_stage: z.literal([0, 2, 3]).default(0),
   reduction: z.enum(["ring", "canonical"]).default("ring"),
+  rank_timeout: z.number().positive().default(60),
 };

@@ -11,7 +11,7 @@ import { finish } from "../plan/recording.ts";
 import { type BatchSource, makeBatch } from "./batches.ts";
 import type { TrainConfig } from "./config.ts";
 import type { CacheEvent, HeldOutEvent, WarningEvent } from "./events.ts";
-import { fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
+import { fillCache, type FillOptions, prepareData, type PreparedData } from "./prepare_data.ts";
 import type { RunDescription } from "./step_config.ts";
 import { recordLoss, type StepRecording, uploadBatch } from "./training_step.ts";
 
@@ -35,8 +35,8 @@ export class HeldOut {
   }
 
   /** Encodes what its cache lacks. */
-  fill(device: Device, model: ModelFolder, signal?: AbortSignal): AsyncGenerator<CacheEvent | WarningEvent> {
-    return fillCache(device, this.config, model, this.data, signal);
+  fill(device: Device, model: ModelFolder, options: FillOptions): AsyncGenerator<CacheEvent | WarningEvent> {
+    return fillCache(device, this.config, model, this.data, options);
   }
 
   /** Whether a measurement is due after `step` of `totalSteps` optimizer steps. */

@@ -129,18 +129,27 @@ function imageVariants(config: TrainConfig, { image, item }: Sample): CacheReque
   });
 }
 
+/** Options of {@linkcode fillCache}. */
+export interface FillOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** This process encodes every `size`-th sample from `rank` on; the others are encoded elsewhere. */
+  readonly share?: { readonly rank: number; readonly size: number };
+}
+
 /** Encodes what the cache lacks, text first, then videos and images; each encoder has the GPU to itself. */
 export async function* fillCache(
   device: Device,
   config: TrainConfig,
   model: ModelFolder,
   data: PreparedData,
-  signal?: AbortSignal,
+  { signal, share = { rank: 0, size: 1 } }: FillOptions = {},
 ): AsyncGenerator<CacheEvent | WarningEvent> {
   yield { type: "warning", message: `cache ${data.cache.folder}: ${describePlan(data.plan)}` };
-  yield* fillPrompts(device, config, model, data, signal);
-  yield* fillVideos(device, config, model, data, signal);
-  await data.finish();
+  // Shares go by position in the dataset: what is missing changes while other processes fill the cache.
+  const own = { ...data, samples: data.samples.filter((_, i) => i % share.size === share.rank) };
+  yield* fillPrompts(device, config, model, own, signal);
+  yield* fillVideos(device, config, model, own, signal);
+  if (share.rank === 0) await data.finish();
   for (const { path, reason } of data.cache.damaged) {
     yield { type: "warning", message: `the cache entry ${path} was damaged and has been built again: ${reason}` };
   }

@@ -1,12 +1,14 @@
 /** The training loop: data in, optimizer steps, checkpoints and events out. */
 import { join } from "node:path";
-import { createSampler, type Sampler } from "../data/sampler.ts";
+import { createSampler, type MicroStep, type Sampler } from "../data/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import { UserError } from "../errors.ts";
 import { type Device, openDevice } from "../gpu/device.ts";
 import { firstNonFinite } from "../gpu/diagnose.ts";
 import { Session } from "../gpu/session.ts";
-import { cleanLeftovers } from "../io/checkpoints.ts";
+import type { Communicator } from "../comm/communicator.ts";
+import { createSingle } from "../comm/single.ts";
+import { checkpointName, cleanLeftovers } from "../io/checkpoints.ts";
 import { lockFolder } from "../io/lock.ts";
 import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
 import type { Tensor } from "../plan/tensor.ts";
@@ -23,6 +25,7 @@ import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "./c
 import { requireResumable } from "./config_compare.ts";
 import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./events.ts";
 import { learningRateMultiplier } from "./learning_rate.ts";
+import { createExchange, type GradientExchange } from "./exchange.ts";
 import { HeldOut } from "./held_out.ts";
 import { LossScale } from "./loss_scale.ts";
 import { RunRecords } from "./run_records.ts";
@@ -36,10 +39,15 @@ import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "./tr
 /** Skipped steps in a row after which a run is considered broken. */
 const MOST_SKIPPED = 20;
 
+/** Milliseconds that ranks may wait for one that encodes, saves or samples. */
+const LONG_PHASE = 6 * 3600_000;
+
 /** Options of {@linkcode train}. */
 export interface TrainOptions {
   /** Aborting finishes the step, saves and ends the run. */
   readonly signal?: AbortSignal;
+  /** The processes that train together; every one of them calls `train`, and rank 0 tells what happens. */
+  readonly communicator?: Communicator;
 }
 
 /**
@@ -48,7 +56,9 @@ export interface TrainOptions {
  *
  * @throws {UserError} for every mistake in config, data or model, before any weight is loaded.
  */
-export async function* train(config: TrainConfig, { signal }: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+export async function* train(config: TrainConfig, options: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+  const { signal, communicator = createSingle() } = options;
+  const isFirst = communicator.rank === 0;
   requireTrainable(config);
   if (config.model_path === undefined) {
     throw new UserError(
@@ -65,34 +75,42 @@ export async function* train(config: TrainConfig, { signal }: TrainOptions = {})
     ? undefined
     : await findCheckpoint(config.resume_from_checkpoint, config.output_dir);
   if (config.dry_run) return;
-  using _lock = lockFolder(config.output_dir);
-  for (const leftover of cleanLeftovers(config.output_dir)) {
+  using _lock = isFirst ? lockFolder(config.output_dir) : undefined;
+  for (const leftover of isFirst ? cleanLeftovers(config.output_dir) : []) {
     yield { type: "warning", message: `removed ${leftover}, left unfinished by an earlier run` };
   }
   for (const message of data.warnings) yield { type: "warning", message };
   using device = await openDevice({ engine: config.engine });
-  yield* fillCache(device, config, model, data, signal);
-  if (heldOut !== undefined) yield* heldOut.fill(device, model, signal);
-  const validation = await Validation.prepare(device, config, model);
-  using trainer = new Trainer(device, config, model, run, data, { validation, heldOut });
+  const fill = { signal, share: communicator };
+  yield* fillCache(device, config, model, data, fill);
+  if (heldOut !== undefined) yield* heldOut.fill(device, model, fill);
+  const validation = isFirst ? await Validation.prepare(device, config, model) : undefined;
+  await communicator.barrier({ deadline: LONG_PHASE });
+  using trainer = new Trainer(device, config, model, run, data, {
+    validation,
+    heldOut: isFirst ? heldOut : undefined,
+    communicator,
+  });
   yield* trainer.start(resumed);
-  using records = new RunRecords(config, trainer.step);
-  for await (const event of trainer.run(signal, () => records.sync())) {
-    records.write(event);
+  using records = isFirst ? new RunRecords(config, trainer.step) : undefined;
+  for await (const event of trainer.run(signal, () => records?.sync())) {
+    records?.write(event);
     yield event;
   }
 }
 
-/** What looks at the model between steps. */
-interface Checks {
+/** What a run has besides its model and data. */
+interface Company {
   readonly validation: Validation | undefined;
   readonly heldOut: HeldOut | undefined;
+  readonly communicator: Communicator;
 }
 
 /** One run on one GPU. */
 class Trainer implements Disposable {
   readonly #session: Session;
   #step: TrainingStep;
+  readonly #exchange: GradientExchange;
   readonly #sampler: Sampler;
   readonly #source: BatchSource;
   readonly #totalSteps: number;
@@ -107,17 +125,20 @@ class Trainer implements Disposable {
     readonly model: ModelFolder,
     readonly description: RunDescription,
     data: PreparedData,
-    readonly checks: Checks,
+    readonly company: Company,
   ) {
     const { samples, cache } = data;
     this.#session = new Session(device, capOf(config));
-    const { step, parameters, trainables } = description;
+    const { parameters, trainables } = description;
+    const accumulation = config.gradient_accumulation_steps * company.communicator.size;
+    const step = { ...description.step, accumulation };
     const recording = recordStep(device.target, this.#session.limits, step, parameters, trainables.buckets);
     this.#step = new TrainingStep(this.#session, step, recording, trainables.buckets);
+    this.#exchange = createExchange(this.#session, company.communicator, trainables.buckets, config.reduction);
     this.#sampler = createSampler({
       samples: samples.length,
       batchSize: config.batch_size,
-      accumulation: config.gradient_accumulation_steps,
+      accumulation,
       seed: config.seed,
     });
     this.#totalSteps = config.train_steps ?? config.train_epochs * this.#sampler.stepsPerEpoch;
@@ -169,9 +190,12 @@ class Trainer implements Disposable {
     const started = performance.now();
     let saved: SavedEvent | undefined;
     if (this.#done === 0) yield* this.#check(signal);
-    while (this.#done < this.#totalSteps && signal?.aborted !== true) {
+    const { communicator } = this.company;
+    // Ranks hear of a stop at different moments, so they agree on the step after which they end.
+    while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
       saved = undefined;
       const event = await this.#optimizerStep();
+      communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
       if (event.type === "skipped" || last || this.#done % this.config.log_every === 0) yield event;
       if (this.#done % this.config.checkpointing_steps === 0) {
@@ -195,14 +219,16 @@ class Trainer implements Disposable {
 
   /** Held-out loss and validation videos that are due, with the arenas of the training step out of the way. */
   async *#check(signal: AbortSignal | undefined): AsyncGenerator<TrainEvent> {
-    const { validation, heldOut } = this.checks;
+    const { validation, heldOut, communicator } = this.company;
     const due = (check: Validation | HeldOut | undefined) => check?.isDue(this.#done, this.#totalSteps) === true;
-    if (signal?.aborted === true || (!due(validation) && !due(heldOut))) return;
-    const { recording, buckets, config } = this.#step;
-    this.#step[Symbol.dispose]();
-    if (due(heldOut)) yield await heldOut!.run(this.#session, this.description, recording, this.#source, this.#done);
-    if (due(validation)) yield* validation!.run(this.#session, this.description, this.#done, signal);
-    this.#step = new TrainingStep(this.#session, config, recording, buckets);
+    if (signal?.aborted !== true && (due(validation) || due(heldOut))) {
+      const { recording, buckets, config } = this.#step;
+      this.#step[Symbol.dispose]();
+      if (due(heldOut)) yield await heldOut!.run(this.#session, this.description, recording, this.#source, this.#done);
+      if (due(validation)) yield* validation!.run(this.#session, this.description, this.#done, signal);
+      this.#step = new TrainingStep(this.#session, config, recording, buckets);
+    }
+    await communicator.barrier({ deadline: LONG_PHASE });
   }
 
   async #optimizerStep(): Promise<StepEvent | SkippedEvent> {
@@ -217,19 +243,20 @@ class Trainer implements Disposable {
       initialRate: config.learning_rate,
     });
     this.#step.begin();
-    const first = this.#sampler.firstMicroStep(this.#done);
+    const window = this.#window();
+    const block = this.#exchange.begin(window.length);
     const micros: { clips: string[]; batch: MicroBatch }[] = [];
-    let epoch = 0;
-    for (let number = first, last = false; !last; number++) {
-      const micro = this.#sampler.microStep(number);
+    for (const micro of window.slice(block.begin, block.end)) {
       const batch = makeBatch(this.#source, micro, micro.items);
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
       await this.#step.micro(batch, this.#scale.value);
-      last = micro.sync;
-      epoch = (number + 1) / this.#sampler.microStepsPerEpoch;
+      await this.#exchange.afterMicro();
     }
+    await this.#exchange.finish();
     const scale = this.#scale.value;
-    const result = await this.#step.update(learningRate, this.#applied + 1, scale);
+    const own = await this.#step.update(learningRate, this.#applied + 1, scale);
+    const losses = await this.#gather(own.losses, block.begin, window.length);
+    const result = { ...own, losses };
     this.#done++;
     if (result.skipped) return await this.#skipped(result, micros, scale);
     this.#scale.update(false);
@@ -243,10 +270,28 @@ class Trainer implements Disposable {
       gradNorm: result.gradientNorm,
       learningRate,
       secondsPerStep: (performance.now() - started) / 1000,
-      epoch,
+      epoch: (window.at(-1)!.number + 1) / this.#sampler.microStepsPerEpoch,
       gpuBytes: this.#session.allocatedBytes,
       ...(this.#scale.enabled ? { lossScale: scale } : {}),
     };
+  }
+
+  /** The micro-batches of the next optimizer step, over all ranks. */
+  #window(): MicroStep[] {
+    const window: MicroStep[] = [];
+    for (let number = this.#sampler.firstMicroStep(this.#done);; number++) {
+      const micro = this.#sampler.microStep(number);
+      window.push(micro);
+      if (micro.sync) return window;
+    }
+  }
+
+  /** The losses of all ranks' micro-batches: a sum in which every place has one value that is not zero. */
+  async #gather(own: readonly number[], begin: number, total: number): Promise<number[]> {
+    const losses = new Float32Array(total);
+    losses.set(own, begin);
+    await this.company.communicator.allReduce(losses);
+    return [...losses];
   }
 
   /** A step whose loss or gradient is not finite: no weight has changed; finds out which clip and tensor began it. */
@@ -257,11 +302,10 @@ class Trainer implements Disposable {
   ): Promise<SkippedEvent> {
     const overflow = this.#scale.canShrink && result.losses.every(Number.isFinite);
     this.#scale.update(true);
-    const bad = Math.max(0, result.losses.findIndex((loss) => !Number.isFinite(loss)));
-    let found = { micro: micros[bad]!, tensor: "the gradients" };
+    let found = { micro: micros[0] ?? { clips: ["of another rank"], batch: undefined }, tensor: "the gradients" };
     if (!overflow) {
       this.#step.begin();
-      for (const micro of [micros[bad]!, ...micros]) {
+      for (const micro of micros) {
         this.#step.upload(micro.batch, scale);
         const tensor = await firstNonFinite(this.#session, this.#step.recording.micro);
         if (tensor === undefined) continue;
@@ -281,7 +325,7 @@ class Trainer implements Disposable {
       step: this.#done,
       reason: overflow ? "overflow" : result.losses.every(Number.isFinite) ? "non-finite gradient" : "non-finite loss",
       clip: found.micro.clips.join(", "),
-      timestep: found.micro.batch.timesteps[0]!,
+      timestep: found.micro.batch?.timesteps[0] ?? 0,
       tensor: found.tensor,
     };
   }
@@ -301,7 +345,9 @@ class Trainer implements Disposable {
       applied: this.#applied,
       lossScale: { value: this.#scale.value, goodSteps: this.#scale.goodSteps },
     };
-    const { path, bytes } = await saveCheckpoint(config.output_dir, {
+    const { communicator } = this.company;
+    const path = join(config.output_dir, checkpointName(this.#done));
+    const { bytes } = communicator.rank > 0 ? { bytes: 0 } : await saveCheckpoint(config.output_dir, {
       session: this.#session,
       tensors: this.#tensors(),
       state,
@@ -309,6 +355,7 @@ class Trainer implements Disposable {
       writeModel: (folder) => writeModel(this.#session, config, model, description, optimizer.averages, folder),
       limit: config.checkpointing_limit,
     });
+    await communicator.barrier({ deadline: LONG_PHASE });
     return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
   }
 

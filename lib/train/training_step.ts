@@ -170,10 +170,10 @@ export class TrainingStep implements Disposable {
     this.#update = new Executable(session, recording.update, this.#arena);
   }
 
-  /** Starts an optimizer step: gradients become zero. */
+  /** Starts an optimizer step: gradients become zero, and so does the loss, which a rank without micro-batches leaves alone. */
   begin(): void {
     this.#microBatches = 0;
-    this.session.clear(this.buckets.map(({ gradients }) => gradients));
+    this.session.clear([...this.buckets.map(({ gradients }) => gradients), this.recording.loss]);
   }
 
   /** Runs one micro-batch, adding to the gradients. `lossScale` keeps small f16 gradients from vanishing. */

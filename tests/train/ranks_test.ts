@@ -1,0 +1,81 @@
+/** Several processes train what one does: the same bits with the canonical sum, and within rounding with the ring. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { openSafetensors } from "../../lib/io/safetensors.ts";
+import type { TrainEvent } from "../../lib/train/events.ts";
+import { trainOnGpus } from "../../lib/train/launch.ts";
+import { train } from "../../lib/train/trainer.ts";
+import { UserError } from "../../lib/errors.ts";
+import { relativeL2 } from "../kernels/run.ts";
+import { configOf, inScratch } from "./runs.ts";
+
+type Config = Parameters<typeof train>[0];
+
+async function run(config: Config): Promise<number[]> {
+  const events: TrainEvent[] = [];
+  for await (const event of config.gpus > 1 ? trainOnGpus(config) : train(config)) events.push(event);
+  assert.equal(events.at(-1)!.type, "finished");
+  return events.flatMap((event) => event.type === "step" ? [event.loss] : []);
+}
+
+/** A run of `ranks` processes with four micro-batches per step in all. */
+function ranked(folder: string, name: string, ranks: number, extra: Record<string, unknown> = {}): Config {
+  const output_dir = join(folder, name);
+  return configOf(folder, {
+    gpus: ranks,
+    gradient_accumulation_steps: 4 / ranks,
+    checkpointing_steps: 1,
+    train_steps: 3,
+    output_dir,
+    ...extra,
+  });
+}
+
+function state(folder: string, name: string, step: number): Uint8Array {
+  return readFileSync(join(folder, name, `checkpoint-${step}`, "state.safetensors"));
+}
+
+Deno.test("canonical sums give 1, 2 and 4 ranks the same bits, for adapters and for all weights", () =>
+  inScratch(async (folder) => {
+    for (const training_type of ["lora", "sft"]) {
+      const extra = { reduction: "canonical", training_type };
+      const losses = await run(ranked(folder, `${training_type}-1`, 1, extra));
+      for (const ranks of training_type === "lora" ? [2, 4] : [2]) {
+        assert.deepEqual(await run(ranked(folder, `${training_type}-${ranks}`, ranks, extra)), losses);
+        assert.deepEqual(state(folder, `${training_type}-${ranks}`, 3), state(folder, `${training_type}-1`, 3));
+      }
+    }
+  }));
+
+Deno.test("a run continues with another number of ranks: 1, 2, 4 and 1 give the bits of one", () =>
+  inScratch(async (folder) => {
+    const extra = { reduction: "canonical" };
+    await run(ranked(folder, "whole", 1, { ...extra, train_steps: 4 }));
+    await run(ranked(folder, "parts", 1, { ...extra, train_steps: 1 }));
+    for (const [step, ranks] of [[2, 2], [3, 4], [4, 1]] as const) {
+      await run(ranked(folder, "parts", ranks, { ...extra, train_steps: step, resume_from_checkpoint: "latest" }));
+    }
+    assert.deepEqual(state(folder, "parts", 4), state(folder, "whole", 4));
+  }));
+
+Deno.test("the ring equals one process within 1e-5", () =>
+  inScratch(async (folder) => {
+    const one = await run(ranked(folder, "one", 1));
+    const two = await run(ranked(folder, "two", 2));
+    assert.ok(relativeL2(two, one) <= 1e-5);
+    using expected = openSafetensors(join(folder, "one", "checkpoint-3", "state.safetensors"));
+    using actual = openSafetensors(join(folder, "two", "checkpoint-3", "state.safetensors"));
+    for (const name of expected.tensors.keys()) {
+      const error = relativeL2(actual.readF32(name), expected.readF32(name));
+      assert.ok(error <= 1e-5, `${name}: ${error}`);
+    }
+  }));
+
+Deno.test("a mistake of the user reaches the launcher as one, whichever rank found it", () =>
+  inScratch(async (folder) => {
+    await assert.rejects(
+      () => run(ranked(folder, "wrong", 2, { target_modules: ["to_z"] })),
+      (error: unknown) => error instanceof UserError && /to_z/.test(error.message),
+    );
+  }));
