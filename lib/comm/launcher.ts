@@ -139,13 +139,17 @@ function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: 
   if (failure?.reason === "failed" && own !== undefined) {
     return { code: own.status.code, cause: `rank ${own.rank} failed with exit code ${own.status.code}` };
   }
-  if (failure === undefined || named === undefined || (stopped && isClean(named))) {
-    return { code: peerFailureCode, cause: `rank ${unclean[0]!.rank} did not end by itself and was killed` };
+  if (failure === undefined || named === undefined) {
+    return { code: peerFailureCode, cause: `rank ${unclean[0]!.rank} ended with exit code ${unclean[0]!.status.code}` };
   }
+  // A rank that was asked to end before it was ready to obey ends at once, and the others after it.
+  if (stopped && isClean(named)) return { code: 0 };
   const what = {
-    gone: `was killed by ${named.status.signal}${
-      named.status.signal === "SIGKILL" ? " (the kernel does so when memory runs out)" : ""
-    }`,
+    gone: stopped && named.status.signal === "SIGKILL"
+      ? "did not end when asked to and was killed"
+      : `was killed by ${named.status.signal}${
+        named.status.signal === "SIGKILL" ? " (the kernel does so when memory runs out)" : ""
+      }`,
     stalled: "made no progress within its deadline",
     early: "ended before the others",
     failed: "failed",

@@ -8,7 +8,7 @@ export interface Scenario {
   readonly steps: number;
   /** float32 values per exchange. */
   readonly length: number;
-  /** What `rank` does before the exchange `at`. */
+  /** What `rank` does before the exchange `at`; -1 is before the first step, where patience is longer. */
   readonly fault?: {
     readonly action: "kill" | "stop" | "throw" | "leave early" | "delay";
     readonly rank: number;
@@ -36,6 +36,7 @@ async function run({ steps, length, fault, untilStopped }: Scenario): Promise<vo
   await withCommunicator(async (communicator) => {
     const { rank, size } = communicator;
     const data = communicator.allocate("f32", length);
+    if (fault?.rank === rank && fault.at < 0) await fail(fault);
     await communicator.barrier();
     communicator.endFirstStep();
     print(`process ${Deno.pid}`);

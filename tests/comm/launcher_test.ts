@@ -49,8 +49,11 @@ Deno.test("a stopped rank is named after its deadline, also by ranks that do not
 });
 
 Deno.test("a slow rank is waited for, and longer in the first step", async () => {
-  const fault = { action: "delay", rank: 0, at: 3, milliseconds: testDeadlines.usual * 0.5 } as const;
-  assert.equal((await runScenario(2, { steps: 5, length: 10, fault })).code, 0);
+  for (const [at, part] of [[3, 0.5], [-1, 1.5]] as const) {
+    const fault = { action: "delay", rank: 0, at, milliseconds: testDeadlines.usual * part } as const;
+    const { code, cause } = await runScenario(2, { steps: 5, length: 10, fault });
+    assert.equal(code, 0, cause);
+  }
 });
 
 Deno.test("an ordinary error of one rank is the cause, whatever the others say", async () => {
@@ -82,6 +85,21 @@ Deno.test("stop: all ranks end after the same step, and that is no failure", asy
   assert.match(ends[0]!, /^stopped after step \d+$/);
   assert.equal(new Set(ends).size, 1);
   assertNothingLeft(run);
+});
+
+Deno.test("stop: ranks that are still starting end too, and those that do not obey are killed", async () => {
+  const early = await runScenario(2, { steps: 1e6, length: 10 }, { stop: AbortSignal.abort() });
+  assert.equal(early.code, 0, early.cause);
+  const stop = new AbortController();
+  const fault = { action: "stop", rank: 1, at: 5 } as const;
+  const late = await runScenario(2, { steps: 1e6, length: 10, fault, untilStopped: true }, {
+    stop: stop.signal,
+    stopDeadline: 100,
+    onLine: ({ rank }) => rank === 1 && setTimeout(() => stop.abort(), 300),
+  });
+  assert.equal(late.code, 7);
+  assert.match(late.cause!, /did not end when asked to and was killed/);
+  assertNothingLeft(late);
 });
 
 Deno.test("ranks die with their launcher, the stopped ones too, and outlive its idle threads", async () => {
