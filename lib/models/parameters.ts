@@ -1,8 +1,11 @@
 /** The named tensors of a model, and which of them train. */
+import type { QuantisedKind } from "../../kernels/dequantise.ts";
 import type { DType } from "../../kernels/kernel.ts";
+import type { StorageType } from "../io/half.ts";
 import type { Adapter, LinearWeights } from "../ops/linear.ts";
 import type { NormWeights } from "../ops/layer_norm.ts";
 import { Tensor } from "../plan/tensor.ts";
+import { quantisedTensor } from "./quantise.ts";
 
 /** Named weights of one model, with adapters by the name of their linear layer (without `.weight`). */
 export class Parameters {
@@ -43,6 +46,8 @@ export interface DeclareOptions {
   readonly trainable?: boolean;
   /** Matrices live in host memory and are copied to the GPU block by block. */
   readonly streamed?: boolean;
+  /** Matrices of the blocks are stored in 8 or 4 bits; the few others are small, and the first and last layers sensitive. */
+  readonly quantised?: QuantisedKind;
 }
 
 /** Shapes as the GPU stores them: a convolution's kernel axes are folded into its last dimension. */
@@ -55,11 +60,15 @@ export function foldedShapes(shapes: ReadonlyMap<string, readonly number[]>): Ma
 /** Declares resident tensors for named shapes, folded as {@linkcode foldedShapes} does. */
 export function declareTensors(
   shapes: ReadonlyMap<string, readonly number[]>,
-  { matrix, vector, trainable = false, streamed = false }: DeclareOptions,
+  { matrix, vector, trainable = false, streamed = false, quantised }: DeclareOptions,
 ): Map<string, Tensor> {
   const tensors = new Map<string, Tensor>();
   for (const [name, shape] of foldedShapes(shapes)) {
     const dtype = shape.length > 1 ? matrix : vector;
+    if (quantised !== undefined && shape.length > 1 && name.startsWith("transformer_blocks.")) {
+      tensors.set(name, quantisedTensor(name, shape, matrix as StorageType, quantised));
+      continue;
+    }
     const gradient = trainable ? new Tensor(`grad ${name}`, shape, "f32", { resident: true }) : undefined;
     const host = streamed && shape.length > 1;
     tensors.set(name, new Tensor(name, shape, dtype, { resident: true, host, ...(gradient ? { gradient } : {}) }));

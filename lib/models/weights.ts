@@ -1,9 +1,11 @@
 /** Checkpoint tensors into GPU memory: names and shapes are checked in full before any byte is uploaded. */
 import { UserErrors } from "../errors.ts";
 import type { Session } from "../gpu/session.ts";
-import { decodeF32, encodeF32, type StorageType } from "../io/half.ts";
+import { codesPerWord } from "../../kernels/dequantise.ts";
+import { decodeF32, encodeF32, storageBytes, type StorageType } from "../io/half.ts";
 import type { TensorSource } from "../io/safetensors.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { quantise } from "./quantise.ts";
 
 /** Bytes read from the file at a time; a model is never held in host memory. */
 const BLOCK_BYTES = 16 * 2 ** 20;
@@ -58,13 +60,29 @@ export async function uploadTensors(
     const stored = STORED[source.tensors.get(name)!.dtype]!;
     const elementBytes = stored === "f32" ? 4 : 2;
     const target = tensor.dtype as StorageType;
-    const step = BLOCK_BYTES / elementBytes;
+    // Parts of a quantised tensor hold whole groups of four scales.
+    const unit = 4 * (tensor.quantised?.block ?? 1);
+    const step = Math.max(1, Math.floor(BLOCK_BYTES / elementBytes / unit)) * unit;
     for (let from = 0; from < tensor.size; from += step) {
       const to = Math.min(from + step, tensor.size);
       const bytes = source.readBytes(name, from * elementBytes, to * elementBytes);
-      const data = stored === target ? bytes : encodeF32(decodeF32(bytes, stored), target);
-      session.write(tensor, data, from * (target === "f32" ? 4 : 2));
+      if (stored === target && tensor.quantised === undefined) {
+        session.write(tensor, bytes, from * elementBytes);
+      } else writeValues(session, tensor, decodeF32(bytes, stored), from);
       await session.flush();
     }
   }
+}
+
+/** Writes f32 values from element `first` of a tensor on, in its storage type; parts of a quantised one hold whole blocks. */
+export function writeValues(session: Session, tensor: Tensor, values: Float32Array<ArrayBuffer>, first = 0): void {
+  const type = tensor.dtype as StorageType;
+  if (tensor.quantised === undefined) {
+    return session.write(tensor, encodeF32(values, type), first * storageBytes[type]);
+  }
+  const { kind, block, codes, scales } = tensor.quantised;
+  const quantised = quantise(kind, values, block);
+  session.write(codes, quantised.codes, first / codesPerWord(kind) * 4);
+  const scaleType = scales.dtype as StorageType;
+  session.write(scales, encodeF32(quantised.scales, scaleType), first / block * storageBytes[scaleType]);
 }

@@ -7,7 +7,8 @@
  * - an op's `backward` runs exactly once, and its output's gradient may be handed on as the gradient of an input.
  */
 import type { DType, Launch, Target } from "../../kernels/kernel.ts";
-import { HostCopies } from "./host_copies.ts";
+import { dequantise } from "../../kernels/dequantise.ts";
+import { Copies } from "./copies.ts";
 import { Tensor, type TensorOptions } from "./tensor.ts";
 
 /** One launch of the list with the tensors bound to it. */
@@ -79,7 +80,7 @@ export class Plan {
   /** Where the first contribution to a gradient goes, for tensors whose gradient is part of a larger one. */
   readonly #gradientPlaces = new Map<Tensor, Tensor>();
   #scope = "";
-  readonly #hostCopies = new HostCopies((from, to) => this.#transfer(from, to));
+  readonly #copies = new Copies((from, to) => this.#transfer(from, to), (from, to) => this.#widen(from, to));
   #memo: { readonly store: Memo; readonly replay: boolean } | undefined;
 
   constructor({ target, checkpointing = { enabled: false, keep: [] } }: PlanOptions) {
@@ -123,9 +124,15 @@ export class Plan {
     this.steps.push({ kind: "transfer", tensors: [from, to], writes: [to], scope: this.#scope });
   }
 
+  #widen({ quantised }: Tensor, to: Tensor): void {
+    const { kind, block, codes, scales } = quantised!;
+    const spec = { kind, scales: scales.dtype, y: to.dtype };
+    this.launch(dequantise(this.target, spec, { elements: to.size, block }), [codes, scales, to], [to]);
+  }
+
   /** Copies changed host tensors back and drops their copies on the GPU; a launch that binds one again fetches it again. */
   release(): void {
-    this.#hostCopies.release();
+    this.#copies.release();
   }
 
   /**
@@ -134,7 +141,7 @@ export class Plan {
    */
   launch(launch: Launch, operands: readonly Tensor[], changed: readonly Tensor[]): void {
     const { kernel } = launch;
-    const bound = new Map(operands.map((tensor) => [tensor, this.#hostCopies.onGpu(tensor, changed.includes(tensor))]));
+    const bound = new Map(operands.map((tensor) => [tensor, this.#copies.onGpu(tensor, changed.includes(tensor))]));
     const tensors = operands.map((tensor) => bound.get(tensor)!);
     const writes = changed.map((tensor) => bound.get(tensor) ?? tensor);
     if (tensors.length !== kernel.buffers.length) {

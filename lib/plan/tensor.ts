@@ -1,4 +1,5 @@
 /** A tensor is a shape, a storage type and a place that is decided later; it holds no data. */
+import type { QuantisedKind } from "../../kernels/dequantise.ts";
 import { bytesOf, type DType } from "../../kernels/kernel.ts";
 
 /** Offsets of bindings are multiples of this on every WebGPU device. */
@@ -14,6 +15,14 @@ export function elements(shape: readonly number[]): number {
   return shape.reduce((product, length) => product * length, 1);
 }
 
+/** How a frozen tensor is stored in fewer bits: the tensors that hold it, and how many elements share a scale. */
+export interface Quantised {
+  readonly kind: QuantisedKind;
+  readonly block: number;
+  readonly codes: Tensor;
+  readonly scales: Tensor;
+}
+
 /** What a tensor is made with besides its shape. */
 export interface TensorOptions {
   /** Lives outside the plan: weights, gradients, optimizer state, inputs, results. */
@@ -23,6 +32,8 @@ export interface TensorOptions {
    * where one changed it.
    */
   readonly host?: boolean;
+  /** Has no memory of its own: plans widen it into a transient where a launch reads it. */
+  readonly quantised?: Quantised;
   /** Where the gradient of a trainable tensor is summed: f32, resident, of the same shape. */
   readonly gradient?: Tensor;
   /** A gradient is wanted although nothing trainable lies before it (tests ask for the gradient of an input). */
@@ -36,6 +47,7 @@ export class Tensor {
   readonly dtype: DType;
   readonly resident: boolean;
   readonly host: boolean;
+  readonly quantised: Quantised | undefined;
   readonly gradient: Tensor | undefined;
   readonly needsGrad: boolean;
   /** The tensor whose memory this one is a window of, and where it begins there. */
@@ -55,6 +67,7 @@ export class Tensor {
     this.shape = shape;
     this.dtype = dtype;
     this.host = options.base?.host ?? options.host ?? false;
+    this.quantised = options.quantised;
     this.resident = this.host || (options.base?.resident ?? options.resident ?? false);
     this.gradient = options.gradient;
     this.needsGrad = options.needsGrad ?? options.gradient !== undefined;

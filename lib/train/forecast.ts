@@ -73,9 +73,14 @@ interface Device {
   readonly limits: RecordingLimits;
 }
 
+/** The tensors whose memory holds a tensor. */
+function storageOf({ owner }: Tensor): Tensor[] {
+  return owner.quantised === undefined ? [owner] : [owner.quantised.codes, owner.quantised.scales];
+}
+
 /** Sum of the GPU memory of tensors. */
 export function gpuBytes(tensors: Iterable<Tensor>): number {
-  const owners = new Set([...tensors].map(({ owner }) => owner));
+  const owners = new Set([...tensors].flatMap(storageOf));
   return [...owners].reduce((sum, owner) => owner.host ? sum : sum + align(owner.bytes), 0);
 }
 
@@ -116,7 +121,7 @@ export function residentParts(run: RunDescription, recording: StepRecording): Me
   const { trainables: { buckets }, updated } = run;
   const counted = new Set<Tensor>();
   const part = (name: string, tensors: Iterable<Tensor>) => {
-    const fresh = [...new Set([...tensors].map(({ owner }) => owner))].filter((owner) => !counted.has(owner));
+    const fresh = [...new Set([...tensors].flatMap(storageOf))].filter((owner) => !counted.has(owner));
     for (const owner of fresh) counted.add(owner);
     return { name, bytes: gpuBytes(fresh) };
   };
@@ -209,7 +214,7 @@ function samplePhase(
       bucket.values,
       ...(bucket.copy === undefined ? [] : [bucket.copy]),
     ]),
-  ].map(({ owner }) => owner));
+  ].flatMap(storageOf));
   const own = [recording.sequential?.velocity, recording.sequential?.positive, recording.sequential?.negative]
     .filter((tensor) => tensor !== undefined);
   const inputs = [...predict.residents, ...step.residents, ...own].filter((tensor) => !known.has(tensor));

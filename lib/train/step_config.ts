@@ -132,7 +132,9 @@ export function describeRun(
     return { step, shapes, parameters, trainables, shard, updated, lora: undefined, uploads: select("master") };
   }
   const matrix = config.mixed_precision === "no" ? stored : activation;
-  const frozen = declareTensors(shapes, { matrix, vector: "f32", streamed });
+  const { base_weights } = config;
+  const quantised = base_weights === "int8" || base_weights === "nf4" ? { quantised: base_weights } : {};
+  const frozen = declareTensors(shapes, { matrix, vector: "f32", streamed, ...quantised });
   const adapters = { rank: config.rank, alpha: config.lora_alpha, targets: config.target_modules };
   const lora = declareLora(shapes, adapters, { values: config.offload_optimizer, gradients: config.offload_optimizer });
   const parameters = new Parameters(frozen, lora.adapters);

@@ -4,7 +4,7 @@ import { convert } from "../../kernels/pointwise.ts";
 import { RandomStream } from "../data/random.ts";
 import { Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
-import { encodeF32, type StorageType } from "../io/half.ts";
+import type { StorageType } from "../io/half.ts";
 import { openShards } from "../io/shards.ts";
 import { cropRank, initialLora, type Lora, type LoraValues, padRank } from "../models/lora.ts";
 import { writeLora } from "../models/lora_file.ts";
@@ -13,7 +13,7 @@ import { openTransformer, type TransformerTensor, writeTransformer } from "../mo
 import type { ModelFolder } from "../models/model_folder.ts";
 import { positionTableShape } from "../models/transformer_config.ts";
 import { uploadTables } from "../models/transformer_inputs.ts";
-import { checkTensors, uploadTensors } from "../models/weights.ts";
+import { checkTensors, uploadTensors, writeValues } from "../models/weights.ts";
 import { Plan } from "../plan/plan.ts";
 import { finish } from "../plan/recording.ts";
 import type { Tensor } from "../plan/tensor.ts";
@@ -69,7 +69,7 @@ async function uploadRandom(session: Session, seed: number, tensors: ReadonlyMap
       new RandomStream({ seed, purpose: "weights", step: 1, sample: number }).fillNormals(values);
       for (let i = 0; i < values.length; i++) values[i] = values[i]! * deviation;
     } else if (name.endsWith(".weight")) values.fill(1);
-    session.write(tensor, encodeF32(values, tensor.dtype as StorageType));
+    writeValues(session, tensor, values);
     await session.flush();
     number++;
   }

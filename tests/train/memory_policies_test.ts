@@ -1,7 +1,8 @@
 /** Where tensors live between their uses changes no bit of a run, and lowers what it says it lowers. */
 import assert from "node:assert/strict";
 import { relativeL2 } from "../kernels/run.ts";
-import { runTiny, tinyConfig, type TinyResult } from "./tiny_run.ts";
+import { NF4_LEVELS, type QuantisedKind } from "../../kernels/dequantise.ts";
+import { runTiny, tinyConfig, type TinyOptions, type TinyResult } from "./tiny_run.ts";
 
 async function equalRuns(
   settings: Readonly<Record<string, unknown>>,
@@ -63,6 +64,32 @@ for (const training_type of ["lora", "sft"]) {
     close(whole.norms, parts.norms);
     parts.masters.forEach((bucket, i) => assert.ok(relativeL2(bucket, whole.masters[i]!) < 1e-5));
     assert.ok(parts.gpuBytes < whole.gpuBytes, `${parts.gpuBytes} bytes, ${whole.gpuBytes} in one range`);
+  });
+}
+
+/** What weights of the blocks are after quantisation, by the definition of each kind. */
+function roundedWeights(kind: QuantisedKind): TinyOptions["weights"] {
+  return (name, values, width) => {
+    if (!name.startsWith("transformer_blocks.") || !name.endsWith(".weight") || values.length === width) return values;
+    const block = kind === "int8" ? width : 64;
+    return values.map((value, i) => {
+      const start = i - i % block;
+      const largest = values.subarray(start, start + block).reduce((most, v) => Math.max(most, Math.abs(v)), 0);
+      if (kind === "int8") return Math.round(value / Math.fround(largest / 127)) * Math.fround(largest / 127);
+      const scale = Math.f16round(largest);
+      const distance = (level: number) => Math.abs(value / scale - level);
+      return NF4_LEVELS.reduce((best, level) => distance(level) < distance(best) ? level : best) * scale;
+    });
+  };
+}
+
+for (const base_weights of ["int8", "nf4"] as const) {
+  Deno.test(`a LoRA on ${base_weights} weights trains as on weights rounded beforehand, in less memory`, async () => {
+    const plain = await runTiny(tinyConfig(lora), { weights: roundedWeights(base_weights)! });
+    const quantised = await runTiny(tinyConfig({ ...lora, base_weights }));
+    assert.deepEqual(quantised.losses, plain.losses);
+    assert.deepEqual(quantised.masters, plain.masters);
+    assert.ok(quantised.gpuBytes < plain.gpuBytes, `${quantised.gpuBytes} bytes, ${plain.gpuBytes} in bf16`);
   });
 }
 

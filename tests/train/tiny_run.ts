@@ -1,9 +1,9 @@
 /** Optimizer steps on a tiny model with made-up weights and data: what memory policies are compared on. */
 import { Executable } from "../../lib/gpu/executable.ts";
 import { Session } from "../../lib/gpu/session.ts";
-import { encodeF32, type StorageType } from "../../lib/io/half.ts";
 import { positionTableShape } from "../../lib/models/transformer_config.ts";
 import { uploadTables } from "../../lib/models/transformer_inputs.ts";
+import { writeValues } from "../../lib/models/weights.ts";
 import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
 import { convert } from "../../kernels/pointwise.ts";
@@ -19,13 +19,25 @@ export function tinyConfig(settings: Readonly<Record<string, unknown>>): TrainCo
   });
 }
 
+/** How a run differs from what its config says. */
+export interface TinyOptions {
+  /** Rows of the feed-forward at once. */
+  readonly rows?: number;
+  /** Changes the values of frozen weights before they are stored. */
+  readonly weights?: (name: string, values: Float32Array<ArrayBuffer>, width: number) => Float32Array<ArrayBuffer>;
+}
+
 /** Fills every uploaded tensor: matrices small and random, norm scales near one. */
-async function fillWeights(session: Session, { uploads, trainables, lora }: RunDescription): Promise<void> {
+async function fillWeights(
+  session: Session,
+  { uploads, trainables, lora }: RunDescription,
+  { weights = (_, values) => values }: TinyOptions,
+): Promise<void> {
   let seed = 1;
   for (const [name, tensor] of uploads) {
     const scale = name.includes("norm") && name.endsWith(".weight") ? 1 : 0;
     const values = numbers(tensor.size, seed++).map((x) => scale + x / 4);
-    session.write(tensor, encodeF32(values as Float32Array<ArrayBuffer>, tensor.dtype as StorageType));
+    writeValues(session, tensor, weights(name, values, tensor.width));
   }
   if (lora !== undefined) {
     for (const { master } of trainables.byName.values()) session.write(master, numbers(master.size, seed++));
@@ -67,8 +79,9 @@ export interface TinyResult {
   readonly hostBytes: number;
 }
 
-/** Trains two optimizer steps; `rows` are those of the feed-forward at once. */
-export async function runTiny(config: TrainConfig, { rows }: { readonly rows?: number } = {}): Promise<TinyResult> {
+/** Trains two optimizer steps. */
+export async function runTiny(config: TrainConfig, options: TinyOptions = {}): Promise<TinyResult> {
+  const { rows } = options;
   const { device } = await testDevice();
   using session = new Session(device);
   const model = namedTransformer(config);
@@ -77,7 +90,7 @@ export async function runTiny(config: TrainConfig, { rows }: { readonly rows?: n
   const run = { ...described, step: { ...described.step, checkpointing } };
   const { buckets } = run.trainables;
   const recording = recordStep(device.target, session.limits, run.step, run.parameters, buckets);
-  await fillWeights(session, run);
+  await fillWeights(session, run, options);
   const learned = positionTableShape(model) && numbers(recording.inputs.positions!.size);
   uploadTables(session, model, run.step.shape, recording.inputs, { learned });
   session.resetPeak();
