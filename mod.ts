@@ -38,6 +38,14 @@ export type {
   WarningEvent,
 } from "./lib/train/events.ts";
 export { train, type TrainOptions } from "./lib/train/trainer.ts";
+export { trainAnywhere, trainOnGpus } from "./lib/train/launch.ts";
+export { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "./lib/train/forecast.ts";
+export { type SampleOptions, sampleVideos, type SamplingEvent } from "./lib/sample/sample.ts";
+export { defaultSettings, type SampleRequest, type SampleSettings } from "./lib/sample/settings.ts";
+export { type ModelFolder, openModelFolder } from "./lib/models/model_folder.ts";
+export { readLora } from "./lib/models/lora_read.ts";
+export { type Device, openDevice } from "./lib/gpu/device.ts";
+export { Session } from "./lib/gpu/session.ts";
 
 if (import.meta.main) {
   const { main } = await import("./lib/cli/main.ts");

@@ -10,6 +10,7 @@ import {
   text_en,
 } from "@stricli/core";
 import metadata from "../../deno.json" with { type: "json" };
+import { PeerError, peerFailureCode } from "../comm/communicator.ts";
 import { UserError } from "../errors.ts";
 import { loadConfig } from "../train/config.ts";
 import { configArguments, normalizeArguments } from "./arguments.ts";
@@ -35,7 +36,7 @@ const configCommands = ["train", "plan", "data check"];
 
 /**
  * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a machine
- * that `doctor` finds unfit, 2 for a mistake of the user, 130 or 143 after a signal. `train` is implied when the first word
+ * that `doctor` finds unfit, 2 for a mistake of the user, 7 when a rank was lost, 130 or 143 after a signal. `train` is implied when the first word
  * is no command.
  */
 export async function runCli(args: readonly string[], environment: Environment): Promise<number> {
@@ -147,13 +148,14 @@ const application: Application<Context> = buildApplication(
     name: "cogtune",
     versionInfo: { currentVersion: metadata.version },
     documentation: { disableAnsiColor: true },
-    determineExitCode: (error) => error instanceof UserError ? userErrorCode : 1,
+    determineExitCode: (error) =>
+      error instanceof UserError ? userErrorCode : error instanceof PeerError ? peerFailureCode : 1,
     localization: { text: { ...text_en, exceptionWhileRunningCommand: describeError } },
   },
 );
 
 /** A user's mistake is its message; only a fault of the program shows where in the program it happened. */
 function describeError(error: unknown): string {
-  if (error instanceof UserError) return `error: ${error.message}`;
+  if (error instanceof UserError || error instanceof PeerError) return `error: ${error.message}`;
   return error instanceof Error ? error.stack ?? error.message : String(error);
 }

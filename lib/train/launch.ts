@@ -1,4 +1,5 @@
 /** Where training runs: in this process, on several GPUs of this machine with a process each, or as part of an MPI job. */
+import { PeerError, peerFailureCode } from "../comm/communicator.ts";
 import { connect } from "../comm/connect.ts";
 import { launch } from "../comm/launcher.ts";
 import { pinGpus } from "../comm/gpus.ts";
@@ -88,5 +89,7 @@ export async function* trainOnGpus(config: TrainConfig, { signal }: TrainOptions
   const { code, cause } = await running;
   if (code === 0) return;
   if (failure?.user) throw new UserError(failure.message);
-  throw new Error(failure === undefined ? cause ?? `training ended with code ${code}` : `${cause}: ${failure.message}`);
+  const reason = failure === undefined ? "" : `: ${failure.message}`;
+  const message = `${cause ?? `training ended with code ${code}`}${reason}`;
+  throw code === peerFailureCode ? new PeerError(message) : new Error(message);
 }
