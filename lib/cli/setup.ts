@@ -92,7 +92,7 @@ export async function ensureSystem(print: (line: string) => void, system: System
     const result = await system.run(program!, args);
     // A stale package list is no obstacle when the packages are found all the same.
     if (action[0] === "install" && !result?.success) {
-      const tail = result?.text.trim().split("\n").slice(-5).join("\n") ?? "";
+      const tail = result?.text.trim().split("\n").slice(-5).join("\n") ?? `"${program}" is not on the PATH`;
       throw new UserError(`${what} missing, and installing failed:\n${tail}`, `Run: ${command}`);
     }
   }

@@ -157,6 +157,13 @@ export async function collectDataset(
  */
 export async function readDataset(folder: string, options: DatasetOptions = {}): Promise<Dataset> {
   const { problems, ...dataset } = await collectDataset(folder, options);
-  if (problems.length > 0) throw new UserErrors(`Dataset "${folder}"`, problems);
+  if (problems.length > 0) {
+    throw new UserErrors(
+      `Cannot use the dataset "${folder}"`,
+      problems,
+      "each line of the list of clips belongs to the same line of the list of prompts; clips lie in the dataset folder. " +
+        "cogtune data check tries every clip too",
+    );
+  }
   return dataset;
 }

@@ -3,6 +3,9 @@ import { UserError } from "../errors.ts";
 /** Deeper nesting has no use in the files read here and would let a hostile file exhaust the stack. */
 const maxDepth = 32;
 
+/** What helps against every fault found here: no program writes such files on purpose. */
+const DAMAGED = "the file is damaged: get it again";
+
 /** What a value is called in messages; a function where making the text for every value would cost time. */
 export type Label = string | (() => string);
 
@@ -122,7 +125,7 @@ export class JsonScanner {
   /** Throws a `UserError` at the current position. */
   fail(problem: string): never {
     const position = new TextEncoder().encode(this.#text.slice(0, this.#at)).length;
-    throw new UserError(`${this.#where}: ${problem} (at byte ${position} of the JSON text)`);
+    throw new UserError(`${this.#where}: ${problem} (at byte ${position} of the JSON text)`, DAMAGED);
   }
 
   #list(open: string, close: string, what: Label, item: () => void): void {

@@ -130,7 +130,12 @@ function readHeader(path: string, descriptor: number): ReturnType<typeof parseHe
   readFully(path, descriptor, start, 0);
   const kind = otherFormat(start);
   if (kind !== undefined) throw new UserError(`${where} is not a safetensors file but ${kind.what}`, kind.hint);
-  if (stat.size < 8) throw new UserError(`${where} is not a safetensors file: it has ${stat.size} bytes`);
+  if (stat.size < 8) {
+    throw new UserError(
+      `${where} is not a safetensors file: it has ${stat.size} bytes`,
+      "the download or copy did not finish: get it again",
+    );
+  }
   // Compared as a BigInt: a hostile length near 2^64 must not be rounded on its way to the check.
   const length = new DataView(start.buffer).getBigUint64(0, true);
   if (length > BigInt(maxHeaderBytes) || length > BigInt(stat.size - 8)) {

@@ -35,6 +35,8 @@ interface Entry {
 /** A hostile header can be wrong in a million places; nobody reads more than this many. */
 const maxProblems = 20;
 
+const DAMAGED = "the file is damaged: get it again";
+
 /**
  * Parses the JSON text of a safetensors header and checks every rule of the format against the file it belongs to:
  * known element types, integer shapes, byte lengths that agree with shapes, and tensors that cover the data exactly, with
@@ -47,13 +49,13 @@ const maxProblems = 20;
  * @throws {UserError} naming the tensor and what is wrong; several problems at once where that is possible.
  */
 export function parseHeader(bytes: Uint8Array, dataStart: number, fileSize: number, where: string): Header {
-  if (bytes[0] !== 0x7b) throw new UserError(`${where}: the header does not begin with "{"`);
+  if (bytes[0] !== 0x7b) throw new UserError(`${where}: the header does not begin with "{"`, DAMAGED);
   let text: string;
   try {
     // A byte order mark must not vanish, nor a bad byte turn into U+FFFD.
     text = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
   } catch {
-    throw new UserError(`${where}: the header is not UTF-8 text`);
+    throw new UserError(`${where}: the header is not UTF-8 text`, DAMAGED);
   }
   const metadata = new Map<string, string>();
   const entries: Entry[] = [];
@@ -133,7 +135,7 @@ function checkEntries(entries: Entry[], dataStart: number, dataLength: number, w
   }
   if (problems.length > maxProblems) problems.splice(maxProblems, Infinity, "and more of the kind");
   if (problems.length > 0) {
-    throw new UserErrors(`${where} is not a valid safetensors file`, problems, "the file is damaged: get it again");
+    throw new UserErrors(`${where} is not a valid safetensors file`, problems, DAMAGED);
   }
   return new Map(spans.map(({ name, info }) => [name, info]));
 }

@@ -6,7 +6,6 @@ import { decodeF32, type StorageType } from "../io/half.ts";
 import { readJsonObject } from "../io/json_file.ts";
 import type { TensorSource } from "../io/safetensors.ts";
 import { openShards } from "../io/shards.ts";
-import { BINDING_BYTES } from "../ops/frames.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import {
   BIAS_TABLE,
@@ -17,7 +16,7 @@ import {
   type T5Config,
   t5ParameterShapes,
 } from "./t5_config.ts";
-import { recordT5, type T5Recording } from "./t5_graph.ts";
+import { promptsAtOnce, recordT5, type T5Recording } from "./t5_graph.ts";
 import { checkTensors, uploadTensors } from "./weights.ts";
 
 const FOLDER_HINT = "give the path of a CogVideoX model folder in the diffusers layout";
@@ -33,16 +32,13 @@ export interface TextEncoderOptions {
 /** Called behind every block, for progress; `hidden` downloads the residual stream [prompts, tokens, d_model]. */
 export type OnBlock = (block: number, hidden: () => Promise<Float32Array>) => void | Promise<void>;
 
-/** One pass of 9.5 GB of weights serves this many prompts; more would only need more memory. */
-const BATCH = 16;
-
 /** An opened text encoder. Between calls nothing of it is on the device; dispose it to close its files. */
 export class T5Encoder implements Disposable {
   readonly #session: Session;
   readonly #source: TensorSource;
   readonly #embedding: string;
   readonly #dtype: StorageType;
-  readonly #batch: number;
+  readonly #batch: number | undefined;
 
   /** Use {@linkcode openTextEncoder}. */
   constructor(session: Session, readonly config: T5Config, source: TensorSource, options: TextEncoderOptions) {
@@ -51,7 +47,7 @@ export class T5Encoder implements Disposable {
     this.#embedding = EMBEDDINGS.find((name) => source.tensors.has(name))!;
     const stored = source.tensors.get("encoder.block.0.layer.0.SelfAttention.q.weight")!.dtype;
     this.#dtype = options.dtype ?? stored.toLowerCase() as StorageType;
-    this.#batch = options.batch ?? BATCH;
+    this.#batch = options.batch;
   }
 
   /**
@@ -64,8 +60,7 @@ export class T5Encoder implements Disposable {
     this.#check(prompts);
     if (prompts.length === 0) return [];
     const tokens = prompts[0]!.length;
-    const widest = Math.floor(BINDING_BYTES / (4 * tokens * this.config.d_ff));
-    const batch = Math.max(1, Math.min(this.#batch, widest));
+    const batch = promptsAtOnce(this.config, tokens, this.#batch);
     const results: Float32Array<ArrayBuffer>[] = [];
     for (let from = 0; from < prompts.length; from += batch) {
       results.push(...await this.#encodeBatch(prompts.slice(from, from + batch), tokens, onBlock));
@@ -155,13 +150,18 @@ export class T5Encoder implements Disposable {
   }
 }
 
+/** Config and weights of a text encoder, checked against each other. Dispose it to close its files. */
+export interface TextEncoderWeights extends Disposable {
+  readonly config: T5Config;
+  readonly source: TensorSource;
+}
+
 /**
- * Opens the text encoder of a model folder in the diffusers layout (`text_encoder/config.json` and `model.safetensors`, sharded or
- * not).
+ * Opens `text_encoder/config.json` and `model.safetensors` (sharded or not) of a model folder; reads no weight.
  *
  * @throws {UserError} naming every value of the config and every tensor that is missing, unknown or of another shape.
  */
-export function openTextEncoder(session: Session, modelFolder: string, options: TextEncoderOptions = {}): T5Encoder {
+export function openTextEncoderWeights(modelFolder: string): TextEncoderWeights {
   const folder = join(modelFolder, "text_encoder");
   const configFile = join(folder, "config.json");
   const config = parseT5Config(readJsonObject(configFile, FOLDER_HINT), configFile);
@@ -174,9 +174,19 @@ export function openTextEncoder(session: Session, modelFolder: string, options: 
       shapes.set(name, [config.vocab_size, config.d_model]);
     }
     checkTensors(source, shapes, { where: folder });
-    return new T5Encoder(session, config, source, options);
   } catch (error) {
     source[Symbol.dispose]();
     throw error;
   }
+  return { config, source, [Symbol.dispose]: () => source[Symbol.dispose]() };
+}
+
+/**
+ * Opens the text encoder of a model folder in the diffusers layout.
+ *
+ * @throws {UserError} as {@linkcode openTextEncoderWeights} does.
+ */
+export function openTextEncoder(session: Session, modelFolder: string, options: TextEncoderOptions = {}): T5Encoder {
+  const { config, source } = openTextEncoderWeights(modelFolder);
+  return new T5Encoder(session, config, source, options);
 }

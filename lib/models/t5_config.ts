@@ -1,5 +1,6 @@
 /** Shape of the T5 v1.1 text encoder, read from `text_encoder/config.json`, and its relative positions. */
 import { UserErrors } from "../errors.ts";
+import { numberProblem } from "./config_values.ts";
 
 /** The fields that change the computation; absent keys take the values of T5 v1.1 XXL. */
 export interface T5Config {
@@ -48,8 +49,11 @@ export function parseT5Config(json: Readonly<Record<string, unknown>>, file: str
   for (const key of Object.keys(T5_XXL)) {
     const value = json[key];
     if (value === undefined) continue;
-    if (typeof value === "number") config[key] = value;
-    else problems.push(`${key} is ${JSON.stringify(value)}: expected a number`);
+    const problem = typeof value === "number"
+      ? numberProblem(key, value)
+      : `${key} is ${JSON.stringify(value)}: expected a number`;
+    if (problem === undefined) config[key] = value as number;
+    else problems.push(problem);
   }
   for (const key of ["d_model", "d_ff", "d_kv"] as const) {
     if (config[key]! % 4 !== 0) problems.push(`${key} is ${config[key]}: expected a multiple of 4`);

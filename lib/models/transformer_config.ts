@@ -1,5 +1,6 @@
 /** Shape of a CogVideoX transformer, read from `transformer/config.json` or known by the name of a released model. */
 import { UserErrors } from "../errors.ts";
+import { numberProblem } from "./config_values.ts";
 
 /** The fields of `CogVideoXTransformer3DModel` that change the computation; absent keys take the class defaults. */
 export interface TransformerConfig {
@@ -131,7 +132,11 @@ export function parseTransformerConfig(json: Readonly<Record<string, unknown>>, 
     const kind = nullable && value === null ? "null" : typeof fallback === "boolean" ? "boolean" : "number";
     if (kind !== "null" && typeof value !== kind) {
       problems.push(`${key} is ${JSON.stringify(value)}: expected a ${kind}`);
-    } else config[key] = value;
+      continue;
+    }
+    const problem = kind === "number" ? numberProblem(key, value as number) : undefined;
+    if (problem === undefined) config[key] = value;
+    else problems.push(problem);
   }
   const { patch_size_t: q, ofs_embed_dim: ofs, time_embed_dim: te } = config as unknown as TransformerConfig;
   if (q !== null && q !== 2) problems.push(`patch_size_t is ${q}: only null and 2 are supported`);

@@ -109,21 +109,37 @@ export class Vae implements Disposable {
   }
 }
 
+/** Config and weights of an autoencoder, checked against each other. Dispose it to close its files. */
+export interface VaeFiles extends Disposable {
+  readonly config: VaeConfig;
+  readonly source: TensorSource;
+}
+
 /**
- * Opens the autoencoder of a model folder in the diffusers layout (`vae/config.json`, `vae/diffusion_pytorch_model.safetensors`).
+ * Opens `vae/config.json` and `vae/diffusion_pytorch_model.safetensors` of a model folder; reads no weight.
  *
  * @throws {UserError} naming every value of the config and every tensor that is missing, unknown or of another shape.
  */
-export function openVae(session: Session, modelFolder: string, options: VaeOptions = {}): Vae {
+export function openVaeWeights(modelFolder: string): VaeFiles {
   const folder = join(modelFolder, "vae");
   const configFile = join(folder, "config.json");
   const config = parseVaeConfig(readJsonObject(configFile, FOLDER_HINT), configFile);
   const source = openShards(folder, "diffusion_pytorch_model");
   try {
     checkTensors(source, vaeParameterShapes(config), { where: folder });
-    return new Vae(session, config, source, options);
   } catch (error) {
     source[Symbol.dispose]();
     throw error;
   }
+  return { config, source, [Symbol.dispose]: () => source[Symbol.dispose]() };
+}
+
+/**
+ * Opens the autoencoder of a model folder in the diffusers layout.
+ *
+ * @throws {UserError} as {@linkcode openVaeWeights} does.
+ */
+export function openVae(session: Session, modelFolder: string, options: VaeOptions = {}): Vae {
+  const { config, source } = openVaeWeights(modelFolder);
+  return new Vae(session, config, source, options);
 }

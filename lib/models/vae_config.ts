@@ -1,5 +1,6 @@
 /** Shape of the video autoencoder (AutoencoderKLCogVideoX), read from `vae/config.json`, and the layers it consists of. */
 import { UserErrors } from "../errors.ts";
+import { numberProblem } from "./config_values.ts";
 
 /** The fields that change the computation; absent keys take the values of the released models. */
 export interface VaeConfig {
@@ -59,8 +60,13 @@ export function parseVaeConfig(json: Readonly<Record<string, unknown>>, file: st
     if (value === undefined) continue;
     const list = Array.isArray(fallback);
     const fits = list ? Array.isArray(value) && value.every(Number.isInteger) : typeof value === typeof fallback;
-    if (fits) config[key] = value;
-    else {
+    if (fits) {
+      config[key] = value;
+      for (const number of [value].flat()) {
+        const problem = typeof number === "number" ? numberProblem(key, number) : undefined;
+        if (problem !== undefined) problems.push(problem);
+      }
+    } else {
       problems.push(
         `${key} is ${JSON.stringify(value)}: expected ${list ? "a list of numbers" : `a ${typeof fallback}`}`,
       );

@@ -137,7 +137,13 @@ export function requireTrainable(config: TrainConfig): void {
   if (config.model_path === undefined && !config.random_weights) {
     problems.push("model_path: not set; expected a diffusers folder or a hub id such as THUDM/CogVideoX-2b");
   }
-  if (problems.length > 0) throw new UserErrors("Cannot train with this config", problems);
+  if (problems.length > 0) {
+    throw new UserErrors(
+      "Cannot train with this config",
+      problems,
+      "give the folders of your clips and of the model: --data_root FOLDER --model_path FOLDER",
+    );
+  }
 }
 
 function presetName(...sources: readonly Source[]): string | undefined {

@@ -13,6 +13,7 @@ import { lockFolder } from "../io/lock.ts";
 import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { type BatchSource, makeBatch } from "./batches.ts";
+import { checkEncoders, requireMatchingModel } from "./check_model.ts";
 import {
   CONFIG_FILE,
   findCheckpoint,
@@ -67,20 +68,23 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
     );
   }
   const model = openModelFolder(config.model_path);
+  requireMatchingModel(config, model);
   const run = describeRun(config, model.transformer, { stored: storedType(model) });
   if (!config.random_weights) checkTransformer(model, run);
+  checkEncoders(model);
   const data = await prepareData(config, model);
   const heldOut = await HeldOut.prepare(config, model);
   const resumed = config.resume_from_checkpoint === undefined
     ? undefined
     : await findCheckpoint(config.resume_from_checkpoint, config.output_dir);
   if (config.dry_run) return;
+  // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
+  using device = await openDevice({ engine: config.engine });
   using _lock = isFirst ? lockFolder(config.output_dir) : undefined;
   for (const leftover of isFirst ? cleanLeftovers(config.output_dir) : []) {
     yield { type: "warning", message: `removed ${leftover}, left unfinished by an earlier run` };
   }
   for (const message of data.warnings) yield { type: "warning", message };
-  using device = await openDevice({ engine: config.engine });
   const fill = { signal, share: communicator };
   yield* fillCache(device, config, model, data, fill);
   if (heldOut !== undefined) yield* heldOut.fill(device, model, fill);
