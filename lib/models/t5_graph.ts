@@ -9,6 +9,7 @@ import { attentionForward, biasStride, paddedSequence } from "../../kernels/atte
 import type { DType, Target } from "../../kernels/kernel.ts";
 import { rmsNorm } from "../../kernels/norm.ts";
 import { gatedGelu } from "../../kernels/pointwise.ts";
+import { BINDING_BYTES } from "../ops/frames.ts";
 import { linear } from "../ops/linear.ts";
 import { matmul } from "../ops/matmul.ts";
 import { Plan } from "../plan/plan.ts";
@@ -42,6 +43,14 @@ export interface T5Recording {
   readonly hidden: Tensor;
   /** f32 [prompts, tokens, d_model]. */
   readonly output: Tensor;
+}
+
+/** One pass of 9.5 GB of weights serves this many prompts; more would only need more memory. */
+const PROMPTS = 16;
+
+/** How many prompts of `tokens` tokens are encoded together: at most `wanted`, and no more than a binding holds on any device. */
+export function promptsAtOnce({ d_ff }: T5Config, tokens: number, wanted: number = PROMPTS): number {
+  return Math.max(1, Math.min(wanted, Math.floor(BINDING_BYTES / (4 * tokens * d_ff))));
 }
 
 /** Records the plans; needs neither device nor weights. */

@@ -3,7 +3,7 @@
  * can't differ from the run.
  */
 import type { DType, Target } from "../../kernels/kernel.ts";
-import { recordT5 } from "../models/t5_graph.ts";
+import { promptsAtOnce, recordT5 } from "../models/t5_graph.ts";
 import { T5_XXL, type T5Config } from "../models/t5_config.ts";
 import type { TransformerConfig } from "../models/transformer_config.ts";
 import { forecastVae } from "../models/vae_chunks.ts";
@@ -154,19 +154,37 @@ export function trainPhase(run: RunDescription, recording: StepRecording): Phase
   );
 }
 
-/** One prompt through the text encoder, a layer at a time. */
+/** Prompts through the text encoder, as many as are encoded together, a layer at a time. */
 function textPhase(t5: T5Config, tokens: number, device: Device): PhaseForecast {
-  const { block, final, weights, ...tensors } = recordT5(t5, { prompts: 1, tokens, dtype: "bf16", ...device });
+  const prompts = promptsAtOnce(t5, tokens);
+  const { block, final, weights, ...tensors } = recordT5(t5, { prompts, tokens, dtype: "bf16", ...device });
   const parts = [
     { name: "one layer", bytes: gpuBytes(weights.values()) },
     { name: "inputs", bytes: gpuBytes(Object.values(tensors)) },
     // Both plans are bound at once, each with memory of its own.
     ...[block, final].flatMap((recording) => planParts([recording])),
   ];
-  return phase("text encoding", "prompt", parts, [{ recording: block, runs: t5.num_layers }, {
+  return phase("text encoding", `${prompts} prompts`, parts, [{ recording: block, runs: t5.num_layers }, {
     recording: final,
     runs: 1,
   }]);
+}
+
+/** Writing a checkpoint: everything stays where it is, and one tensor after another comes down. */
+function savePhase(run: RunDescription, { optimizer }: StepRecording, training: PhaseForecast): PhaseForecast {
+  const masters = run.updated.map(({ values }) => values);
+  // Masters come down twice: for the files that other programs load, and for the exact continuation.
+  const down = [...masters, ...masters, ...optimizer.states.values()].filter(({ host }) => !host);
+  return {
+    ...training,
+    name: "saving",
+    unit: "checkpoint",
+    launches: 0,
+    flops: 0,
+    uploadBytes: 0,
+    downloadBytes: down.reduce((sum, tensor) => sum + tensor.bytes, 0),
+    work: [],
+  };
 }
 
 /** One video through half of the autoencoder, tile by tile and chunk by chunk; `beside` stays on the GPU meanwhile. */
@@ -243,7 +261,7 @@ export function forecast(config: TrainConfig, options: ForecastOptions = {}): Fo
   const run = describeRun(config, model);
   const recording = recordStep(target, limits, run.step, run.parameters, run.updated);
   const training = trainPhase(run, recording);
-  const phases = [...encoderPhases(config, model, device, options), training];
+  const phases = [...encoderPhases(config, model, device, options), training, savePhase(run, recording, training)];
   if (config.do_validation) phases.push(...validationPhases(config, run, recording, device, options));
   const peak = phases.reduce((best, phase) => phase.gpuBytes > best.gpuBytes ? phase : best);
   return { phases, peakBytes: peak.gpuBytes, peakPhase: peak.name, live: liveParts(recording.micro) };

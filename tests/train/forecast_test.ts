@@ -80,6 +80,7 @@ Deno.test("validation is forecast phase by phase beside the trained state", () =
     "text encoding",
     "video encoding",
     "training",
+    "saving",
     "validation sampling",
     "validation decoding",
   ]);
