@@ -1,19 +1,9 @@
 /** `cogtune plan`: the forecast of a run as lines. */
-import { existsSync } from "node:fs";
-import { join } from "node:path";
-import { readJsonObject } from "../io/json_file.ts";
-import { openModelFolder } from "../models/model_folder.ts";
-import { parseT5Config } from "../models/t5_config.ts";
 import { roofline } from "../plan/recording.ts";
 import type { TrainConfig } from "../train/config.ts";
-import {
-  type Forecast,
-  forecast,
-  type ForecastOptions,
-  type MemoryPart,
-  type PhaseForecast,
-} from "../train/forecast.ts";
+import { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "../train/forecast.ts";
 import { fitMemory, type FitOptions } from "../train/forecast_fit.ts";
+import { folderShapes } from "../train/forecast_folder.ts";
 import { gpuRates } from "../train/gpu_rates.ts";
 import type { PlanOptions } from "./commands.ts";
 import { formatBytes, formatDuration, formatTable } from "./text.ts";
@@ -31,7 +21,7 @@ const SMALL_SHARE = 0.01;
  * @throws {UserError} when neither tells the shape, or a GPU is not known.
  */
 export function planLines(config: TrainConfig, { gpu, fitBytes }: PlanOptions = {}): Promise<readonly string[]> {
-  const shapes = shapesOf(config);
+  const shapes = folderShapes(config);
   const result = forecast(config, shapes);
   const rates = gpu === undefined ? {} : { rates: gpuRates(gpu) };
   return Promise.resolve([
@@ -44,14 +34,6 @@ export function planLines(config: TrainConfig, { gpu, fitBytes }: PlanOptions = 
     verdict(config, result),
     ...(fitBytes === undefined ? [] : fitLines(config, fitBytes, { ...shapes, ...rates })),
   ]);
-}
-
-/** The configs of a local checkpoint; a hub id is not downloaded for a forecast. */
-function shapesOf({ model_path }: TrainConfig): ForecastOptions {
-  if (model_path === undefined || !existsSync(model_path)) return {};
-  const { transformer, vae, path } = openModelFolder(model_path);
-  const t5File = join(path, "text_encoder/config.json");
-  return { model: transformer, encoders: { vae, t5: parseT5Config(readJsonObject(t5File), t5File) } };
 }
 
 function fitLines(config: TrainConfig, bytes: number, options: FitOptions): string[] {

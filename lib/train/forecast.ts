@@ -62,6 +62,8 @@ export interface ForecastOptions {
   readonly model?: TransformerConfig;
   /** Shapes of the encoders; by default those of all released models. Tiny models are forecast without encoders otherwise. */
   readonly encoders?: { readonly t5: T5Config; readonly vae: VaeConfig };
+  /** Storage of the checkpoint's matrices, which frozen weights keep without mixed precision. Default f32. */
+  readonly stored?: DType;
   /** Kernels of this target; by default those of GPUs with subgroups of 32. */
   readonly target?: Target;
   readonly limits?: RecordingLimits;
@@ -258,7 +260,7 @@ function samplePhase(
 export function forecast(config: TrainConfig, options: ForecastOptions = {}): Forecast {
   const { model = namedTransformer(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS } = options;
   const device = { target, limits };
-  const run = describeRun(config, model);
+  const run = describeRun(config, model, { stored: options.stored ?? "f32" });
   const recording = recordStep(target, limits, run.step, run.parameters, run.updated);
   const training = trainPhase(run, recording);
   const phases = [...encoderPhases(config, model, device, options), training, savePhase(run, recording, training)];
