@@ -33,6 +33,7 @@ function wholeWords(bytes: number): number {
 /** The bytes of host tensors, made zeroed at first use, and the copies under way. */
 export class HostMemory implements Disposable {
   readonly #arrays = new Map<Tensor, Uint8Array<ArrayBuffer>>();
+  readonly #aliases = new Map<Tensor, Uint8Array<ArrayBuffer>>();
   readonly #downloads: Download[] = [];
   #uploaded = 0;
 
@@ -45,7 +46,15 @@ export class HostMemory implements Disposable {
     return sum;
   }
 
+  /** Makes `tensor` a range of the memory of `of`, so that a plan copies that range alone. */
+  alias(tensor: Tensor, of: Tensor, byteOffset: number): void {
+    const whole = this.#array(of);
+    this.#aliases.set(tensor, whole.subarray(byteOffset, byteOffset + wholeWords(tensor.bytes)));
+  }
+
   #array(tensor: Tensor): Uint8Array<ArrayBuffer> {
+    const alias = this.#aliases.get(tensor.owner);
+    if (alias !== undefined) return alias;
     let array = this.#arrays.get(tensor.owner);
     if (array === undefined) {
       array = new Uint8Array(align(tensor.owner.bytes));
@@ -111,5 +120,6 @@ export class HostMemory implements Disposable {
     for (const { staging } of this.#downloads) staging.destroy();
     this.#downloads.length = 0;
     this.#arrays.clear();
+    this.#aliases.clear();
   }
 }

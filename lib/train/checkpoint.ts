@@ -3,7 +3,7 @@
  * exact continuation needs. Committed as a whole or not at all.
  */
 import { existsSync } from "node:fs";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { UserError, UserErrors } from "../errors.ts";
 import type { Session } from "../gpu/session.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
@@ -13,7 +13,9 @@ import type { Dtype } from "../io/dtypes.ts";
 import { readJsonObject } from "../io/json_file.ts";
 import { openSafetensors } from "../io/safetensors.ts";
 import { writeSafetensors } from "../io/safetensors_writer.ts";
-import type { Tensor } from "../plan/tensor.ts";
+import { bytesOf } from "../../kernels/kernel.ts";
+import { elements } from "../plan/tensor.ts";
+import type { StateEntry } from "./run_state.ts";
 
 /** Counters of a run at the end of an optimizer step. The sampler's position follows from `step`. */
 export interface RunState {
@@ -31,9 +33,7 @@ export const CONFIG_FILE = "config.yaml";
 
 /** What a checkpoint is made of. */
 export interface CheckpointContent {
-  readonly session: Session;
-  /** GPU tensors by the name they get in the state file: masters, moments. */
-  readonly tensors: ReadonlyMap<string, Tensor>;
+  readonly entries: readonly StateEntry[];
   readonly state: RunState;
   /** Resolved config as YAML. */
   readonly config: string;
@@ -46,20 +46,20 @@ export interface CheckpointContent {
 /** Writes one checkpoint and removes those beyond the limit. Returns its path and size. */
 export async function saveCheckpoint(
   outputDir: string,
-  { session, tensors, state, config, writeModel, limit }: CheckpointContent,
+  { entries, state, config, writeModel, limit }: CheckpointContent,
 ): Promise<{ readonly path: string; readonly bytes: number }> {
   const path = join(outputDir, checkpointName(state.step));
-  const expectedBytes = [...tensors.values()].reduce((sum, tensor) => sum + tensor.bytes, 0);
+  const expectedBytes = entries.reduce((sum, { shape, dtype }) => sum + elements(shape) * bytesOf(dtype), 0);
   const files = await commitFolder(path, async (folder) => {
     await writeModel(folder);
     await writeSafetensors(
       join(folder, STATE_FILE),
-      [...tensors].map(([name, tensor]) => ({
+      entries.map(({ name, shape, dtype, read }) => ({
         name,
-        dtype: tensor.dtype.toUpperCase() as Dtype,
-        shape: [...tensor.shape],
+        dtype: dtype.toUpperCase() as Dtype,
+        shape: [...shape],
         data: async function* () {
-          yield new Uint8Array((await session.read([tensor]))[0]!);
+          yield await read();
         },
       })),
     );
@@ -70,15 +70,27 @@ export async function saveCheckpoint(
   return { path, bytes: files.reduce((sum, { size }) => sum + size, 0) };
 }
 
+/** A checkpoint to continue from. */
+export interface FoundCheckpoint {
+  readonly path: string;
+  /** Damaged checkpoints that were passed over. */
+  readonly warnings: readonly string[];
+}
+
 /**
  * The checkpoint that `resume_from_checkpoint` means, verified against its manifest.
  *
  * @throws {UserError} when there is none, or it is damaged: a run never starts from scratch unasked.
  */
-export async function findCheckpoint(resume: string, outputDir: string): Promise<string> {
+export async function findCheckpoint(resume: string, outputDir: string): Promise<FoundCheckpoint> {
   if (resume === "latest") {
     const { checkpoint, damaged } = await latestValid(outputDir);
-    if (checkpoint !== undefined) return checkpoint.path;
+    if (checkpoint !== undefined) {
+      const warnings = damaged.map(({ path, problems }) =>
+        `"${path}" is damaged (${problems.join("; ")}): continuing from ${basename(checkpoint.path)}`
+      );
+      return { path: checkpoint.path, warnings };
+    }
     throw new UserError(
       damaged.length > 0
         ? `No checkpoint in "${outputDir}" is whole: ${damaged.length} damaged`
@@ -100,7 +112,7 @@ export async function findCheckpoint(resume: string, outputDir: string): Promise
       "resume from an older one, or from `latest`",
     );
   }
-  return resume;
+  return { path: resume, warnings: [] };
 }
 
 /** Counters of a checkpoint. */
@@ -111,30 +123,30 @@ export function readRunState(checkpoint: string): RunState {
   ) as unknown as RunState;
 }
 
-/** Uploads the saved tensors. Throws UserErrors when they do not fit the run. */
-export async function restoreTensors(
+/** Takes over the saved tensors. Throws UserErrors when they do not fit the run. */
+export async function restoreState(
   checkpoint: string,
   session: Session,
-  tensors: ReadonlyMap<string, Tensor>,
+  entries: readonly StateEntry[],
 ): Promise<void> {
   using file = openSafetensors(join(checkpoint, STATE_FILE));
   const problems: string[] = [];
-  for (const [name, { shape }] of tensors) {
+  for (const { name, shape } of entries) {
     const found = file.tensors.get(name);
     if (found === undefined) problems.push(`"${name}" is missing`);
     else if (`${found.shape}` !== `${shape}`) {
       problems.push(`"${name}" has shape [${found.shape}]: this run needs [${shape}]`);
     }
   }
-  if (problems.length > 0 || file.tensors.size !== tensors.size) {
+  if (problems.length > 0 || file.tensors.size !== entries.length) {
     throw new UserErrors(
       `Cannot continue from "${checkpoint}"`,
-      problems.length > 0 ? problems : [`it holds ${file.tensors.size} tensors, this run has ${tensors.size}`],
+      problems.length > 0 ? problems : [`it holds ${file.tensors.size} tensors, this run has ${entries.length}`],
       "resume with the training_type, rank, target_modules and optimizer the checkpoint was made with",
     );
   }
-  for (const [name, tensor] of tensors) {
-    session.write(tensor, file.readBytes(name));
+  for (const { name, restore } of entries) {
+    restore((begin, end) => file.readBytes(name, begin, end));
     await session.flush();
   }
 }

@@ -1,84 +1,146 @@
 /**
  * Gradients of several ranks become one. Ranks work on contiguous blocks of the micro-batches of an optimizer step; the window
- * is that of one process with as many micro-batches, so the number of ranks changes nothing but the order of sums.
+ * is that of one process with as many micro-batches, so the number of ranks changes nothing but the order of sums. Where the
+ * update is sharded, each rank keeps its shard of the sum, and the working values of all shards are gathered after the update.
  */
 import { CanonicalSum } from "../comm/canonical.ts";
 import type { Communicator } from "../comm/communicator.ts";
+import { shardOf } from "../comm/data.ts";
 import { blockOf } from "../comm/tree.ts";
+import { gatherValues } from "../comm/values.ts";
 import type { Session } from "../gpu/session.ts";
 import type { Bucket } from "../models/trainables.ts";
+import type { RunDescription } from "./step_config.ts";
 
 /** Which micro-batches of a step a rank works on, and how their gradients are summed. */
 export interface GradientExchange {
+  /** The host sees all gradients, so it computes their norm. */
+  readonly hostNorm: boolean;
   /** Starts a step of `total` micro-batches over all ranks; returns those of this rank. */
   begin(total: number): { readonly begin: number; readonly end: number };
   /** Called behind each micro-batch of this rank. */
   afterMicro(): Promise<void>;
-  /** Leaves the sum over all ranks in the gradients on the GPU. */
-  finish(): Promise<void>;
+  /** Leaves the sum over all ranks (or this rank's shard of it) where the update reads it; the sum of squares with `hostNorm`. */
+  finish(): Promise<number | undefined>;
+  /** Brings the updated working values of other ranks. */
+  afterUpdate(): Promise<void>;
 }
 
-/** The exchange of a run. One rank with `ring` keeps its gradients on the GPU. */
-export function createExchange(
-  session: Session,
-  communicator: Communicator,
-  buckets: readonly Bucket[],
-  reduction: "ring" | "canonical",
-): GradientExchange {
-  const length = buckets.reduce((sum, { gradients }) => sum + gradients.size, 0);
-  if (reduction === "canonical") return canonicalExchange(session, communicator, buckets, length);
+/** What an exchange works on. */
+export interface ExchangeOptions {
+  readonly session: Session;
+  readonly communicator: Communicator;
+  readonly run: RunDescription;
+  readonly reduction: "ring" | "canonical";
+}
+
+/** The exchange of a run. One rank with `ring` leaves its gradients where they are. */
+export function createExchange(options: ExchangeOptions): GradientExchange {
+  const { communicator, run: { shard }, reduction } = options;
   const { rank, size } = communicator;
-  const sum = size === 1 ? undefined : communicator.allocate("f32", length);
+  const afterUpdate = () => gatherCopies(options);
+  if (reduction === "canonical") return canonicalExchange(options);
+  const alone = size === 1 && shard === undefined;
   return {
+    hostNorm: shard !== undefined,
     begin: (total) => blockOf(total, rank, size),
     afterMicro: () => Promise.resolve(),
     async finish() {
-      if (sum === undefined) return;
-      await download(session, buckets, sum);
-      await communicator.allReduce(sum);
-      upload(session, buckets, sum);
+      if (alone) return undefined;
+      const sums = await download(options);
+      for (const sum of sums) {
+        await (shard === undefined ? communicator.allReduce(sum) : communicator.reduceScatter(sum));
+      }
+      upload(options, sums);
+      return shard === undefined ? undefined : await sumOfSquares(options, sums);
     },
+    afterUpdate,
   };
 }
 
 /** Every micro-batch's gradients leave the GPU on their own and are added up in a fixed tree. */
-function canonicalExchange(
-  session: Session,
-  communicator: Communicator,
-  buckets: readonly Bucket[],
-  length: number,
-): GradientExchange {
-  const sum = new CanonicalSum(communicator, length);
-  const result = communicator.allocate("f32", length);
+function canonicalExchange(options: ExchangeOptions): GradientExchange {
+  const { session, communicator, run: { trainables: { buckets }, shard } } = options;
+  const sums = buckets.map(({ gradients }) => new CanonicalSum(communicator, gradients.size));
+  const gradients = buckets.map((bucket) => bucket.gradients);
   return {
+    hostNorm: true,
     begin(total) {
-      sum.begin(total);
-      return sum.block;
+      for (const sum of sums) sum.begin(total);
+      return sums[0]!.block;
     },
     async afterMicro() {
-      await download(session, buckets, sum.next());
-      sum.push();
-      session.clear(buckets.map(({ gradients }) => gradients));
+      for (const [i, sum] of sums.entries()) {
+        sum.next().set(new Float32Array((await session.read([gradients[i]!]))[0]!));
+        sum.push();
+      }
+      session.clear(gradients);
     },
     async finish() {
-      await sum.reduce(result);
-      upload(session, buckets, result);
+      const results = buckets.map((bucket) => hostView(session, bucket) ?? new Float32Array(bucket.gradients.size));
+      for (const [i, sum] of sums.entries()) await sum.reduce(results[i]!, { scatter: shard !== undefined });
+      upload(options, results);
+      return await sumOfSquares(options, results);
     },
+    afterUpdate: () => gatherCopies(options),
   };
 }
 
-async function download(session: Session, buckets: readonly Bucket[], into: Float32Array): Promise<void> {
-  let at = 0;
-  for (const { gradients } of buckets) {
-    into.set(new Float32Array((await session.read([gradients]))[0]!), at);
-    at += gradients.size;
-  }
+/** The gradients of a bucket in place, when they are in host memory. */
+function hostView(session: Session, { gradients }: Bucket): Float32Array<ArrayBuffer> | undefined {
+  if (!gradients.host) return undefined;
+  const { buffer, byteOffset } = session.host.bytes(gradients);
+  return new Float32Array(buffer, byteOffset, gradients.size);
 }
 
-function upload(session: Session, buckets: readonly Bucket[], from: Float32Array<ArrayBuffer>): void {
-  let at = 0;
-  for (const { gradients } of buckets) {
-    session.write(gradients, from.subarray(at, at + gradients.size));
-    at += gradients.size;
+async function download({ session, run }: ExchangeOptions): Promise<Float32Array<ArrayBuffer>[]> {
+  await session.host.settle();
+  const arrays: Float32Array<ArrayBuffer>[] = [];
+  for (const bucket of run.trainables.buckets) {
+    arrays.push(hostView(session, bucket) ?? new Float32Array((await session.read([bucket.gradients]))[0]!));
+  }
+  return arrays;
+}
+
+/** Brings sums back to gradients that live on the GPU; those in host memory were summed in place. */
+function upload({ session, run }: ExchangeOptions, sums: readonly Float32Array<ArrayBuffer>[]): void {
+  run.trainables.buckets.forEach(({ gradients }, i) => {
+    if (!gradients.host) session.write(gradients, sums[i]!);
+  });
+}
+
+/** Sum of squares of all gradients in float64; each rank adds up its shard when that is all it has. */
+async function sumOfSquares(
+  { communicator, run: { shard } }: ExchangeOptions,
+  sums: readonly Float32Array[],
+): Promise<number> {
+  let own = 0;
+  for (const sum of sums) {
+    const { begin, end } = shard === undefined
+      ? { begin: 0, end: sum.length }
+      : shardOf(sum.length, communicator.rank, communicator.size);
+    for (let i = begin; i < end; i++) own += sum[i]! * sum[i]!;
+  }
+  if (shard === undefined) return own;
+  // A value that is not finite has no place in the JSON that carries the parts.
+  const parts = await gatherValues(communicator, Number.isFinite(own) ? own : "not finite");
+  return parts.reduce<number>((total, part) => total + (typeof part === "number" ? part : NaN), 0);
+}
+
+/** The working values of all shards, in host memory and, where the model reads them on the GPU, there too. */
+async function gatherCopies({ session, communicator, run: { shard, trainables } }: ExchangeOptions): Promise<void> {
+  if (shard === undefined) return;
+  await session.host.settle();
+  for (const [i, { copy }] of trainables.buckets.entries()) {
+    const bytes = session.host.bytes(shard.gathered[i]!);
+    const { buffer, byteOffset } = bytes;
+    const length = copy!.size;
+    await communicator.allGather(
+      copy!.dtype === "f32"
+        ? new Float32Array(buffer, byteOffset, length)
+        : new Uint16Array(buffer, byteOffset, length),
+    );
+    if (!copy!.host) session.write(copy!, bytes);
+    await session.flush();
   }
 }

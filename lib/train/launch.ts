@@ -41,7 +41,7 @@ async function* trainAsMember(config: TrainConfig, options: TrainOptions): Async
     folder.set(new TextEncoder().encode(config.output_dir));
     await communicator.broadcast(folder, 0);
     const output_dir = new TextDecoder().decode(folder.subarray(0, folder.indexOf(0)));
-    for await (const event of train({ ...config, output_dir }, { ...options, communicator })) {
+    for await (const event of train({ ...config, output_dir, gpus: communicator.size }, { ...options, communicator })) {
       if (communicator.rank === 0) yield event;
     }
     await communicator.leave();

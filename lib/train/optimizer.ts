@@ -51,6 +51,21 @@ function ruleOf(config: OptimizerConfig, buckets: readonly Bucket[]): UpdateRule
   }
 }
 
+/**
+ * Writes what the update reads where the host knows the norm of the gradients and the GPU does not: a rank that holds a shard of
+ * them. `squares` is the sum of squares of all gradients, in float64.
+ */
+export function uploadControl(
+  session: Session,
+  { control }: OptimizerTensors,
+  { max_grad_norm }: OptimizerConfig,
+  { squares, lossScale }: { readonly squares: number; readonly lossScale: number },
+): void {
+  const norm = Math.sqrt(squares) / lossScale;
+  const clip = max_grad_norm > 0 ? Math.min(1, max_grad_norm / (norm + 1e-6)) : 1;
+  session.write(control, Float32Array.of(norm, clip / lossScale, Number.isFinite(squares) ? 0 : 1, squares));
+}
+
 /** Records the update. `loss` is the slot whose non-finite value, like that of any gradient, leaves every weight unchanged. */
 export function recordUpdate(
   target: Target,
@@ -60,6 +75,21 @@ export function recordUpdate(
   loss: Tensor,
 ): Plan {
   const plan = new Plan({ target });
+  if (!config.hostNorm) recordNorm(plan, config, buckets, { state, control }, loss);
+  rule.record(plan, { state, control });
+  if (averages.length > 0) recordAverages(plan, config.ema_decay, buckets, averages, control);
+  return plan;
+}
+
+/** Records the global norm of the gradients, the clipping factor and the skip flag. */
+function recordNorm(
+  plan: Plan,
+  config: OptimizerConfig,
+  buckets: readonly Bucket[],
+  { state, control }: UpdateInputs,
+  loss: Tensor,
+): void {
+  const { target } = plan;
   const slots = buckets.map(({ gradients }) => squareSlots(gradients.size));
   const total = slots.reduce((sum, n) => sum + n, 0);
   const partials = plan.transient("norm partials", [total, 4], "f32");
@@ -75,9 +105,6 @@ export function recordUpdate(
     [partials, loss, state, control],
     [control],
   );
-  rule.record(plan, { state, control });
-  if (averages.length > 0) recordAverages(plan, config.ema_decay, buckets, averages, control);
-  return plan;
 }
 
 /** Gives states their starting values: call once the masters are uploaded, and before saved states are restored over them. */

@@ -17,6 +17,8 @@ export interface OptimizerConfig {
   readonly max_grad_norm: number;
   /** Decay of the moving average of the masters; 0 keeps none. */
   readonly ema_decay: number;
+  /** The host computes the gradient norm and uploads the control values: it has all gradients where the GPU has not. */
+  readonly hostNorm?: boolean;
 }
 
 /** What the host decides anew for every step. */

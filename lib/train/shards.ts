@@ -18,6 +18,8 @@ export interface HostAlias {
 
 /** What one rank updates. */
 export interface Shard {
+  readonly rank: number;
+  readonly size: number;
   /** One bucket for each of the model's in which this rank has a share, in order. */
   readonly buckets: readonly Bucket[];
   /** By bucket of the model: the working values as gathered from all ranks, in host memory. */
@@ -62,5 +64,5 @@ export function shardBuckets(buckets: readonly Bucket[], { rank, size, offload }
       tensors: [],
     });
   }
-  return { buckets: shards, gathered, aliases };
+  return { rank, size, buckets: shards, gathered, aliases };
 }

@@ -1,6 +1,8 @@
 /** What trains: the model's tensors on the GPU, how they start, and how they are written for other programs. */
 import { join } from "node:path";
+import { bytesOf } from "../../kernels/kernel.ts";
 import { convert } from "../../kernels/pointwise.ts";
+import { shardOf } from "../comm/data.ts";
 import { RandomStream } from "../data/random.ts";
 import { Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
@@ -98,11 +100,26 @@ export async function downloadLora(session: Session, lora: Lora): Promise<LoraVa
   }));
 }
 
+/** Cuts this rank's shard out of the uploaded masters, which are then forgotten. */
+export async function startShard(session: Session, { shard, trainables }: RunDescription): Promise<void> {
+  if (shard === undefined) return;
+  let own = 0;
+  for (const { values, gradients } of trainables.buckets) {
+    const { begin, end } = shardOf(gradients.size, shard.rank, shard.size);
+    if (begin < end) {
+      const masters = session.host.bytes(values).subarray(4 * begin, 4 * end);
+      session.write(shard.buckets[own++]!.values, masters);
+      await session.flush();
+    }
+    session.free(values);
+  }
+}
+
 /** Makes the working copies of f32 masters, after masters were uploaded or restored. */
 export async function refreshCopies(session: Session, run: RunDescription): Promise<void> {
   const { target } = session.device;
   const plan = new Plan({ target });
-  for (const { values, copy } of run.trainables.buckets) {
+  for (const { values, copy } of run.updated) {
     if (copy === undefined) continue;
     plan.launch(convert(target, { x: "f32", y: copy.dtype }, { elements: values.size }), [values, copy], [copy]);
     plan.release();
@@ -146,14 +163,22 @@ async function writeAllWeights(
   folder: string,
 ): Promise<void> {
   using base = openTransformer(model.path);
-  const tensors: TransformerTensor[] = [...trainables.byName.values()].map(({ name, master }) => ({
-    name,
-    shape: run.shapes.get(name)!,
-    dtype: "f32",
-    data: async function* () {
-      yield new Uint8Array((await session.read([master]))[0]!);
-    },
-  }));
+  const bucketOf = new Map(run.trainables.buckets.map(({ values }, i) => [values.owner, i]));
+  const tensors: TransformerTensor[] = [...trainables.byName.values()].map(({ name, master, working }) => {
+    // The masters of other ranks are not here, but the gathered working values are what they round to.
+    const gathered = run.shard?.gathered[bucketOf.get(master.owner)!];
+    const source = gathered === undefined
+      ? master
+      : gathered.window(name, working.byteOffset / bytesOf(working.dtype), working.shape);
+    return {
+      name,
+      shape: run.shapes.get(name)!,
+      dtype: source.dtype as StorageType,
+      data: async function* () {
+        yield new Uint8Array((await session.read([source]))[0]!);
+      },
+    };
+  });
   const table = positionTableShape(model.transformer);
   if (table !== undefined) {
     const { dtype } = base.source.tensors.get(table.name)!;

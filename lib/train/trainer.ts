@@ -8,20 +8,11 @@ import { firstNonFinite } from "../gpu/diagnose.ts";
 import { Session } from "../gpu/session.ts";
 import type { Communicator } from "../comm/communicator.ts";
 import { createSingle } from "../comm/single.ts";
-import { checkpointName, cleanLeftovers } from "../io/checkpoints.ts";
-import { lockFolder } from "../io/lock.ts";
+import { checkpointName } from "../io/checkpoints.ts";
 import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
-import type { Tensor } from "../plan/tensor.ts";
 import { type BatchSource, makeBatch } from "./batches.ts";
 import { checkEncoders, requireMatchingModel } from "./check_model.ts";
-import {
-  CONFIG_FILE,
-  findCheckpoint,
-  readRunState,
-  restoreTensors,
-  type RunState,
-  saveCheckpoint,
-} from "./checkpoint.ts";
+import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint.ts";
 import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "./config.ts";
 import { requireResumable } from "./config_compare.ts";
 import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./events.ts";
@@ -29,11 +20,13 @@ import { learningRateMultiplier } from "./learning_rate.ts";
 import { createExchange, type GradientExchange } from "./exchange.ts";
 import { HeldOut } from "./held_out.ts";
 import { LossScale } from "./loss_scale.ts";
+import { checkpointOf, openOutputFolder } from "./output_folder.ts";
 import { RunRecords } from "./run_records.ts";
+import { stateEntries, type StateEntry } from "./run_state.ts";
 import { initialiseOptimizer } from "./optimizer.ts";
 import { capOf, fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
 import { describeRun, type RunDescription } from "./step_config.ts";
-import { checkTransformer, refreshCopies, storedType, uploadModel, writeModel } from "./trainee.ts";
+import { checkTransformer, refreshCopies, startShard, storedType, uploadModel, writeModel } from "./trainee.ts";
 import { Validation } from "./validation.ts";
 import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "./training_step.ts";
 
@@ -69,22 +62,16 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
   }
   const model = openModelFolder(config.model_path);
   requireMatchingModel(config, model);
-  const run = describeRun(config, model.transformer, { stored: storedType(model) });
+  const run = describeRun(config, model.transformer, { stored: storedType(model), rank: communicator.rank });
   if (!config.random_weights) checkTransformer(model, run);
   checkEncoders(model);
   const data = await prepareData(config, model);
   const heldOut = await HeldOut.prepare(config, model);
-  const resumed = config.resume_from_checkpoint === undefined
-    ? undefined
-    : await findCheckpoint(config.resume_from_checkpoint, config.output_dir);
-  if (config.dry_run) return;
+  if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine });
-  using _lock = isFirst ? lockFolder(config.output_dir) : undefined;
-  for (const leftover of isFirst ? cleanLeftovers(config.output_dir) : []) {
-    yield { type: "warning", message: `removed ${leftover}, left unfinished by an earlier run` };
-  }
-  for (const message of data.warnings) yield { type: "warning", message };
+  using output = isFirst ? await openOutputFolder(config) : undefined;
+  for (const message of [...output?.warnings ?? [], ...data.warnings]) yield { type: "warning", message };
   const fill = { signal, share: communicator };
   yield* fillCache(device, config, model, data, fill);
   if (heldOut !== undefined) yield* heldOut.fill(device, model, fill);
@@ -95,9 +82,10 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
     heldOut: isFirst ? heldOut : undefined,
     communicator,
   });
-  yield* trainer.start(resumed);
+  // The other ranks look after the barrier, when the first has put the folder in order.
+  yield* trainer.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
   using records = isFirst ? new RunRecords(config, trainer.step) : undefined;
-  for await (const event of trainer.run(signal, () => records?.sync())) {
+  for await (const event of trainer.run(signal, records)) {
     records?.write(event);
     yield event;
   }
@@ -119,6 +107,8 @@ class Trainer implements Disposable {
   readonly #source: BatchSource;
   readonly #totalSteps: number;
   #scale: LossScale;
+  /** What the run continues from. */
+  #checkpoint: string | undefined;
   #done = 0;
   #applied = 0;
   #skippedInRow = 0;
@@ -133,12 +123,18 @@ class Trainer implements Disposable {
   ) {
     const { samples, cache } = data;
     this.#session = new Session(device, capOf(config));
-    const { parameters, trainables } = description;
-    const accumulation = config.gradient_accumulation_steps * company.communicator.size;
-    const step = { ...description.step, accumulation };
-    const recording = recordStep(device.target, this.#session.limits, step, parameters, trainables.buckets);
-    this.#step = new TrainingStep(this.#session, step, recording, trainables.buckets);
-    this.#exchange = createExchange(this.#session, company.communicator, trainables.buckets, config.reduction);
+    const { parameters, trainables, updated } = description;
+    const { communicator } = company;
+    for (const { tensor, of, byteOffset } of description.shard?.aliases ?? []) {
+      this.#session.host.alias(tensor, of, byteOffset);
+    }
+    const session = this.#session;
+    this.#exchange = createExchange({ session, communicator, run: description, reduction: config.reduction });
+    const accumulation = config.gradient_accumulation_steps * communicator.size;
+    const optimizer = { ...description.step.optimizer, hostNorm: this.#exchange.hostNorm };
+    const step = { ...description.step, accumulation, optimizer };
+    const recording = recordStep(device.target, session.limits, step, parameters, updated);
+    this.#step = new TrainingStep(session, step, recording, trainables.buckets);
     this.#sampler = createSampler({
       samples: samples.length,
       batchSize: config.batch_size,
@@ -157,17 +153,20 @@ class Trainer implements Disposable {
     const { config, model, description } = this;
     const { recording } = this.#step;
     const warnings = await uploadModel(this.#session, config, model, description, recording);
-    await initialiseOptimizer(this.#session, description.trainables.buckets, recording.optimizer);
+    await startShard(this.#session, description);
+    await initialiseOptimizer(this.#session, description.updated, recording.optimizer);
     if (checkpoint !== undefined) {
       const saved = await loadConfig({ fileName: join(checkpoint, CONFIG_FILE) });
       warnings.push(...requireResumable(saved.config, config));
-      await restoreTensors(checkpoint, this.#session, this.#tensors());
+      await restoreState(checkpoint, this.#session, this.#entries());
       const state = readRunState(checkpoint);
+      this.#checkpoint = checkpoint;
       this.#done = state.step;
       this.#applied = state.applied;
       this.#scale = new LossScale(config.mixed_precision === "fp16", state.lossScale);
     }
     await refreshCopies(this.#session, description);
+    await this.#exchange.afterUpdate();
     const { lora, trainables } = description;
     const parameters = lora === undefined
       ? [...trainables.byName.values()].reduce((sum, { master }) => sum + master.size, 0)
@@ -189,47 +188,62 @@ class Trainer implements Disposable {
     return this.#done;
   }
 
-  /** Makes the remaining steps. `beforeSave` runs before every checkpoint. */
-  async *run(signal: AbortSignal | undefined, beforeSave: () => void): AsyncGenerator<TrainEvent> {
+  /** Makes the remaining steps. `records` are put on disk before every checkpoint, and tell what an interruption has cut off. */
+  async *run(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
     const started = performance.now();
-    let saved: SavedEvent | undefined;
-    if (this.#done === 0) yield* this.#check(signal);
+    let path = this.#checkpoint;
+    yield* this.#check(signal, records);
     const { communicator } = this.company;
     // Ranks hear of a stop at different moments, so they agree on the step after which they end.
     while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
-      saved = undefined;
       const event = await this.#optimizerStep();
       communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
       if (event.type === "skipped" || last || this.#done % this.config.log_every === 0) yield event;
-      if (this.#done % this.config.checkpointing_steps === 0) {
-        beforeSave();
-        yield saved = await this.#save();
+      path = undefined;
+      // Before the checks, so that nothing that goes wrong in them costs a step.
+      if (last || this.#done % this.config.checkpointing_steps === 0) {
+        records?.sync();
+        const saved = await this.#save();
+        path = saved.path;
+        yield saved;
       }
-      yield* this.#check(signal);
+      yield* this.#check(signal, records);
     }
-    if (saved === undefined) {
-      beforeSave();
-      yield saved = await this.#save();
+    if (path === undefined) {
+      records?.sync();
+      const saved = await this.#save();
+      path = saved.path;
+      yield saved;
     }
     yield {
       type: "finished",
       step: this.#done,
       seconds: (performance.now() - started) / 1000,
-      path: saved.path,
+      path,
       interrupted: this.#done < this.#totalSteps,
     };
   }
 
-  /** Held-out loss and validation videos that are due, with the arenas of the training step out of the way. */
-  async *#check(signal: AbortSignal | undefined): AsyncGenerator<TrainEvent> {
-    const { validation, heldOut, communicator } = this.company;
-    const due = (check: Validation | HeldOut | undefined) => check?.isDue(this.#done, this.#totalSteps) === true;
-    if (signal?.aborted !== true && (due(validation) || due(heldOut))) {
+  /**
+   * Held-out loss and validation videos that are due and not yet recorded, with the arenas of the training step out of the way.
+   */
+  async *#check(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
+    const { communicator, ...checks } = this.company;
+    const done = this.#done;
+    const isDue = (check: Validation | HeldOut | undefined) => check?.isDue(done, this.#totalSteps) === true;
+    const videos = checks.validation?.prepared.requests.length ?? 0;
+    const validation = isDue(checks.validation) && !records?.has("sample", done, videos)
+      ? checks.validation
+      : undefined;
+    const heldOut = isDue(checks.heldOut) && !records?.has("heldout", done, 1) ? checks.heldOut : undefined;
+    if (signal?.aborted !== true && (validation !== undefined || heldOut !== undefined)) {
       const { recording, buckets, config } = this.#step;
       this.#step[Symbol.dispose]();
-      if (due(heldOut)) yield await heldOut!.run(this.#session, this.description, recording, this.#source, this.#done);
-      if (due(validation)) yield* validation!.run(this.#session, this.description, this.#done, signal);
+      if (heldOut !== undefined) {
+        yield await heldOut.run(this.#session, this.description, recording, this.#source, done);
+      }
+      if (validation !== undefined) yield* validation.run(this.#session, this.description, done, signal);
       this.#step = new TrainingStep(this.#session, config, recording, buckets);
     }
     await communicator.barrier({ deadline: LONG_PHASE });
@@ -256,9 +270,10 @@ class Trainer implements Disposable {
       await this.#step.micro(batch, this.#scale.value);
       await this.#exchange.afterMicro();
     }
-    await this.#exchange.finish();
+    const squares = await this.#exchange.finish();
     const scale = this.#scale.value;
-    const own = await this.#step.update(learningRate, this.#applied + 1, scale);
+    const own = await this.#step.update(learningRate, this.#applied + 1, scale, squares);
+    await this.#exchange.afterUpdate();
     const losses = await this.#gather(own.losses, block.begin, window.length);
     const result = { ...own, losses };
     this.#done++;
@@ -334,10 +349,10 @@ class Trainer implements Disposable {
     };
   }
 
-  /** Tensors of an exact continuation. */
-  #tensors(): Map<string, Tensor> {
-    const masters = this.description.trainables.buckets.map(({ values }, i) => [`values.${i}`, values] as const);
-    return new Map([...masters, ...this.#step.recording.optimizer.states]);
+  /** What an exact continuation needs. */
+  #entries(): StateEntry[] {
+    const { optimizer } = this.#step.recording;
+    return stateEntries(this.#session, this.company.communicator, this.description, optimizer);
   }
 
   async #save(): Promise<SavedEvent> {
@@ -351,14 +366,20 @@ class Trainer implements Disposable {
     };
     const { communicator } = this.company;
     const path = join(config.output_dir, checkpointName(this.#done));
-    const { bytes } = communicator.rank > 0 ? { bytes: 0 } : await saveCheckpoint(config.output_dir, {
-      session: this.#session,
-      tensors: this.#tensors(),
-      state,
-      config: printConfig(config),
-      writeModel: (folder) => writeModel(this.#session, config, model, description, optimizer.averages, folder),
-      limit: config.checkpointing_limit,
-    });
+    const entries = this.#entries();
+    let bytes = 0;
+    if (communicator.rank === 0) {
+      ({ bytes } = await saveCheckpoint(config.output_dir, {
+        entries,
+        state,
+        config: printConfig(config),
+        writeModel: (folder) => writeModel(this.#session, config, model, description, optimizer.averages, folder),
+        limit: config.checkpointing_limit,
+      }));
+    } else if (description.shard !== undefined) {
+      // Shards are gathered while the first rank writes them.
+      for (const entry of entries) await entry.read();
+    }
     await communicator.barrier({ deadline: LONG_PHASE });
     return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
   }

@@ -20,6 +20,7 @@ import {
   type OptimizerConfig,
   type OptimizerTensors,
   recordUpdate,
+  uploadControl,
   uploadState,
 } from "./optimizer.ts";
 
@@ -189,11 +190,12 @@ export class TrainingStep implements Disposable {
     uploadBatch(this.session, this.recording, batch, lossScale / this.config.accumulation);
   }
 
-  /** Applies the gradients. `step` counts applied updates from 1. */
-  async update(learningRate: number, step: number, lossScale = 1): Promise<StepResult> {
+  /** Applies the gradients. `step` counts applied updates from 1; `squares` is their sum of squares where the host knows it. */
+  async update(learningRate: number, step: number, lossScale = 1, squares?: number): Promise<StepResult> {
     const { losses, optimizer } = this.recording;
     const { control, rule: { distance } } = optimizer;
     uploadState(this.session, optimizer, { learningRate, step, lossScale });
+    if (squares !== undefined) uploadControl(this.session, optimizer, this.config.optimizer, { squares, lossScale });
     await this.#update.run();
     const wanted = [control, losses, ...(distance === undefined ? [] : [distance])];
     const [figures, slots, estimate] = (await this.session.read(wanted)).map((bytes) => new Float32Array(bytes));

@@ -34,6 +34,8 @@ function ranked(folder: string, name: string, ranks: number, extra: Record<strin
   });
 }
 
+const WEIGHTS = "diffusion_pytorch_model.safetensors";
+
 function state(folder: string, name: string, step: number): Uint8Array {
   return readFileSync(join(folder, name, `checkpoint-${step}`, "state.safetensors"));
 }
@@ -72,6 +74,34 @@ Deno.test("the ring equals one process within 1e-5", () =>
       const error = relativeL2(actual.readF32(name), expected.readF32(name));
       assert.ok(error <= 1e-5, `${name}: ${error}`);
     }
+  }));
+
+Deno.test("sharded optimizer state and parameters change no bit, with and without offload", () =>
+  inScratch(async (folder) => {
+    const sft = { training_type: "sft", reduction: "canonical", mixed_precision: "bf16", max_grad_norm: 0.05 };
+    const losses = await run(ranked(folder, "one", 1, sft));
+    const weights = (name: string) => readFileSync(join(folder, name, "checkpoint-3", "transformer", WEIGHTS));
+    for (const zero_stage of [2, 3]) {
+      for (const offload_optimizer of [false, true]) {
+        const name = `zero${zero_stage}-${offload_optimizer}`;
+        const extra = { zero_stage, offload_optimizer, ...(zero_stage === 3 ? { base_weights: "streamed" } : {}) };
+        assert.deepEqual(await run(ranked(folder, name, 2, { ...sft, ...extra })), losses, name);
+        assert.deepEqual(state(folder, name, 3), state(folder, "one", 3), name);
+        assert.deepEqual(weights(name), weights("one"), name);
+      }
+    }
+  }));
+
+Deno.test("a sharded run continues on one rank and the other way round; the ring is within 1e-5", () =>
+  inScratch(async (folder) => {
+    const sft = { training_type: "sft", reduction: "canonical", mixed_precision: "bf16" };
+    await run(ranked(folder, "whole", 1, sft));
+    await run(ranked(folder, "parts", 4, { ...sft, zero_stage: 2, train_steps: 1 }));
+    await run(ranked(folder, "parts", 1, { ...sft, train_steps: 2, resume_from_checkpoint: "latest" }));
+    await run(ranked(folder, "parts", 2, { ...sft, zero_stage: 3, train_steps: 3, resume_from_checkpoint: "latest" }));
+    assert.deepEqual(state(folder, "parts", 3), state(folder, "whole", 3));
+    const ring = await run(ranked(folder, "ring", 2, { ...sft, reduction: "ring", zero_stage: 2 }));
+    assert.ok(relativeL2(ring, await run(ranked(folder, "ring-one", 1, { ...sft, reduction: "ring" }))) <= 1e-5);
   }));
 
 Deno.test("a mistake of the user reaches the launcher as one, whichever rank found it", () =>
