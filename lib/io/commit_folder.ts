@@ -2,7 +2,7 @@ import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import { removeQuietly, temporaryName, writeFileAtomic } from "./atomic.ts";
-import { fileError, fileOperations, requireFreeBytes } from "./file_operations.ts";
+import { bytesRefused, fileError, fileOperations, requireFreeBytes } from "./file_operations.ts";
 import type { FileOperations } from "./file_operations.ts";
 import { sha256File } from "./hash.ts";
 import { JsonScanner } from "./json_scanner.ts";
@@ -63,7 +63,7 @@ export async function commitFolder(
     files = await sealFolder(temporary, operations);
     publish(temporary, path, old, operations);
   } catch (error) {
-    const written = treeBytes(temporary), expected = options.expectedBytes ?? 0;
+    const written = treeBytes(temporary) + bytesRefused(error), expected = options.expectedBytes ?? 0;
     const wanted = { bytes: Math.max(written, expected), atLeast: written >= expected };
     removeQuietly(operations, temporary);
     throw fileError(error, "write", path, wanted);

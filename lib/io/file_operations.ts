@@ -75,12 +75,7 @@ export interface WantedBytes {
 export function fileError(error: unknown, action: string, path: string, wanted?: WantedBytes): unknown {
   const code = codeOf(error);
   // A full disk is reported for the folder being committed rather than for a file in it with a temporary name.
-  const full = isFull(code)
-    ? error
-    : error instanceof UserError && isFull(codeOf(error.cause))
-    ? error.cause
-    : undefined;
-  if (full !== undefined) return diskFull(full, action, path, wanted);
+  if (error instanceof DiskFullError || isFull(code)) return diskFull(error, action, path, wanted);
   if (error instanceof UserError) return error;
   const what = `Cannot ${action} "${path}"`;
   switch (code) {
@@ -116,14 +111,28 @@ function isFull(code: unknown): boolean {
   return code === "ENOSPC" || code === "EDQUOT";
 }
 
+/** A disk without room for a file, with the bytes of that file as far as they are known. */
+class DiskFullError extends UserError {
+  constructor(message: string, hint: string, readonly bytes: number, readonly quota = false) {
+    super(message, hint);
+  }
+}
+
+/** Bytes of the file that a disk had no room for; 0 for every other error. */
+export function bytesRefused(error: unknown): number {
+  return error instanceof DiskFullError ? error.bytes : 0;
+}
+
 function diskFull(error: unknown, action: string, path: string, wanted?: WantedBytes): UserError {
-  const reason = codeOf(error) === "EDQUOT" ? "the disk quota is used up" : "the disk is full";
+  const quota = codeOf(error) === "EDQUOT" || (error instanceof DiskFullError && error.quota);
+  const reason = quota ? "the disk quota is used up" : "the disk is full";
   const need = wanted === undefined ? "" : `${wanted.atLeast ? "at least " : ""}${wanted.bytes} bytes are wanted, `;
-  const problem = new UserError(
+  return new DiskFullError(
     `Cannot ${action} "${path}": ${reason}; ${need}${freeBytes(path)} bytes are free there`,
     "free space or choose another folder, then run the same command; files written earlier are as they were",
+    wanted?.bytes ?? 0,
+    quota,
   );
-  return Object.assign(problem, { cause: error });
 }
 
 /** Bytes an unprivileged user can still write on the file system of `path` (or of its nearest existing parent). */
@@ -148,8 +157,9 @@ export function freeBytes(path: string): number {
 export function requireFreeBytes(path: string, bytes: number): void {
   const free = freeBytes(path);
   if (free >= bytes) return;
-  throw new UserError(
+  throw new DiskFullError(
     `Not enough disk space for "${path}": ${bytes} bytes are wanted, ${free} bytes are free there`,
-    "free space or choose another folder",
+    "free space or choose another folder, then run the same command; files written earlier are as they were",
+    bytes,
   );
 }

@@ -124,12 +124,12 @@ Deno.test("commitFolder: a full disk names the folder and the bytes wanted", () 
   withFolder(async (folder) => {
     const path = join(folder, "checkpoint-3");
     for (const expectedBytes of [1000, undefined]) {
-      // Operation 12 belongs to the second file; the first has 5 bytes.
+      // Operation 12 belongs to the second file, of 13 bytes; the first has 5.
       const operations = faultyOperations({ at: 12, kind: "ENOSPC" });
       await assert.rejects(
         commitFolder(path, writer("three", operations), { operations, ...(expectedBytes && { expectedBytes }) }),
         (error) => {
-          const wanted = expectedBytes ?? "at least 5";
+          const wanted = expectedBytes ?? "at least 18";
           return String(error).includes(`Cannot write "${path}": the disk is full; ${wanted} bytes are wanted, `);
         },
       );

@@ -1,0 +1,142 @@
+/** Machines that lack something: disk space, a GPU, ffmpeg, or an output folder of their own. */
+import assert from "node:assert/strict";
+import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { verifyFolder } from "../../lib/io/commit_folder.ts";
+import { freeBytes } from "../../lib/io/file_operations.ts";
+import { lockFolder } from "../../lib/io/lock.ts";
+import {
+  assertRefused,
+  assertUntouched,
+  command,
+  listing,
+  type Outcome,
+  program,
+  trainWords,
+  withCopies,
+} from "./command.ts";
+
+async function run(tool: string, ...args: string[]): Promise<boolean> {
+  try {
+    return (await new Deno.Command(tool, { args, stderr: "null" }).output()).success;
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return false;
+    throw error;
+  }
+}
+
+/** A full disk can be had without filling one where this process may mount a file system in memory. */
+async function canMount(): Promise<boolean> {
+  const folder = Deno.makeTempDirSync();
+  const mounted = await run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder) && await run("umount", folder);
+  rmSync(folder, { recursive: true });
+  return mounted;
+}
+
+const mountable = await canMount();
+
+/** Runs `body` with a folder `disk` of 1 MiB in `folder`. */
+async function withSmallDisk(folder: string, body: (disk: string) => Promise<void>): Promise<void> {
+  const disk = join(folder, "disk");
+  mkdirSync(disk);
+  assert.ok(await run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk));
+  try {
+    await body(disk);
+  } finally {
+    await run("umount", disk);
+  }
+}
+
+function assertDiskFull({ code, error }: Outcome): void {
+  assert.equal(code, 2, error);
+  assert.match(error, /checkpoint-\d+": .*\d+ bytes are wanted, \d+ bytes are free there/);
+  assert.match(error, /^Hint: free space or choose another folder/m);
+  assert.doesNotMatch(error, /\.ts:\d+/);
+}
+
+Deno.test({
+  name: "a disk that fills up while checkpoints are saved leaves the earlier ones whole (needs the right to mount)",
+  ignore: !mountable,
+  fn: () =>
+    withCopies((folder) =>
+      withSmallDisk(folder, async (disk) => {
+        const words = ["--train_steps=40", "--checkpointing_steps=1", "--checkpointing_limit=40"];
+        const words2 = trainWords(folder, `--output_dir=${disk}`, ...words);
+        assertDiskFull(await command(words2));
+        const names = [...Deno.readDirSync(disk)].map(({ name }) => name).filter((name) => name !== ".lock");
+        const checkpoints = names.filter((name) => /^checkpoint-\d+$/.test(name));
+        assert.ok(checkpoints.length > 0, "some were saved before the disk was full");
+        assert.deepEqual(
+          names.filter((name) => !checkpoints.includes(name)),
+          ["metrics.jsonl"],
+          "nothing half-written",
+        );
+        for (const name of checkpoints) {
+          assert.deepEqual(await verifyFolder(join(disk, name)), { problems: [], extras: [] }, name);
+        }
+        const latest = `checkpoint-${Math.max(...checkpoints.map((name) => Number(name.slice(11))))}`;
+        rmSync(join(disk, "checkpoint-1"), { recursive: true });
+        const resumed = await command([
+          ...words2,
+          "--resume_from_checkpoint=latest",
+          `--train_steps=${checkpoints.length}`,
+        ]);
+        assert.equal(resumed.code, 0, resumed.error);
+        assert.match(resumed.out, new RegExp(`Finished after step ${latest.slice(11)}`));
+      })
+    ),
+});
+
+Deno.test({
+  name: "a disk that is full at the last step loses no earlier checkpoint (needs the right to mount)",
+  ignore: !mountable,
+  fn: () =>
+    withCopies((folder) =>
+      withSmallDisk(folder, async (disk) => {
+        const words = trainWords(folder, `--output_dir=${disk}`);
+        assert.equal((await command(words)).code, 0);
+        // Room for the record of the steps, but not for a checkpoint.
+        writeFileSync(join(disk, "filler"), new Uint8Array(freeBytes(disk) - 65_536));
+        const before = listing(join(disk, "checkpoint-2"));
+        assertDiskFull(await command([...words, "--train_steps=3", "--resume_from_checkpoint=latest"]));
+        assertUntouched(join(disk, "checkpoint-2"), before);
+        assert.ok(!listing(disk).has("checkpoint-3"));
+      })
+    ),
+});
+
+Deno.test("train refuses an output folder in use by another run", () =>
+  withCopies(async (folder) => {
+    using _lock = lockFolder(join(folder, "run"));
+    const says = [new RegExp(`run" is in use by process ${Deno.pid} on `), /choose another output folder/];
+    await assertRefused(folder, { says }, () => command(trainWords(folder)));
+  }));
+
+Deno.test("train refuses an output folder that is a file", () =>
+  withCopies(async (folder) => {
+    writeFileSync(join(folder, "run"), "mine");
+    const says = [/"\/.*run": (a file stands where a folder is expected|it exists already)/];
+    await assertRefused(folder, { says }, () => command(trainWords(folder)));
+  }));
+
+Deno.test("train without a GPU driver names the package that brings one", () =>
+  withCopies(async (folder) => {
+    // Deno would fall back to OpenGL, which Mesa computes without a Vulkan driver too.
+    const env = { VK_DRIVER_FILES: "/dev/null", VK_ICD_FILENAMES: "/dev/null", DENO_WEBGPU_BACKEND: "vulkan" };
+    const says = [/No GPU adapter was found/, /apt-get install -y mesa-vulkan-drivers libvulkan1/];
+    await assertRefused(folder, { says }, () => program(trainWords(folder), env));
+    const doctor = await program(["doctor"], env);
+    assert.equal(doctor.code, 1);
+    assert.match(doctor.out, /^problem +GPU +WebGPU finds no adapter\n +Install the driver of your GPU/m);
+  }));
+
+Deno.test("train without ffmpeg gives the command that installs it", () =>
+  withCopies(async (folder) => {
+    // No package manager either: with one, and the right to use it, ffmpeg would be installed.
+    const env = { PATH: join(folder, "no-programs") };
+    const says = [/ffmpeg is missing/, /Run: (sudo )?(apt-get|dnf|pacman|brew)/];
+    await assertRefused(folder, { says }, () => program(trainWords(folder), env));
+    const doctor = await program(["doctor"], env);
+    assert.equal(doctor.code, 1);
+    assert.match(doctor.out, /^problem +ffmpeg +not on the PATH\n +Run: /m);
+  }));
