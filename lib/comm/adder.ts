@@ -5,8 +5,11 @@ import type { SumType } from "./data.ts";
 
 /** Sums of ranges of one memory. */
 export interface Adder {
-  /** `into[i] += from[i]` over `bytes` bytes; offsets and count are bytes, multiples of the element. */
-  add(type: SumType, into: number, from: number, bytes: number): void;
+  /**
+   * `into[i] += from[i]` over `bytes` bytes; offsets and count are bytes, multiples of the element. The sum is written to
+   * `also` too, which may be `from`.
+   */
+  add(type: SumType, into: number, from: number, bytes: number, also?: number): void;
 }
 
 /** Bytes that the WebAssembly loops take at a turn. */
@@ -40,10 +43,11 @@ export function addArrays(
 /** Sums over an ordinary buffer: the slow twin of {@linkcode wasmAdder}. */
 export function scriptAdder(buffer: ArrayBuffer): Adder {
   return {
-    add(type, into, from, bytes) {
+    add(type, into, from, bytes, also = into) {
       if (type === "f32") {
         addArrays(new Float32Array(buffer, into, bytes / 4), new Float32Array(buffer, from, bytes / 4));
       } else addArrays(new Uint16Array(buffer, into, bytes / 2), new Uint16Array(buffer, from, bytes / 2));
+      new Uint8Array(buffer).copyWithin(also, into, into + bytes);
     },
   };
 }
@@ -57,7 +61,7 @@ export function createWindow(bytes: number): WebAssembly.Memory {
   );
 }
 
-type AddFunction = (into: bigint, from: bigint, bytes: bigint) => void;
+type AddFunction = (into: bigint, from: bigint, also: bigint, bytes: bigint) => void;
 let module: WebAssembly.Module | undefined;
 
 /** Sums by SIMD inside a memory made by {@linkcode createWindow}; any offsets, any count. */
@@ -67,11 +71,11 @@ export function wasmAdder(memory: WebAssembly.Memory): Adder {
   const add = { f32: exports.add_f32 as AddFunction, bf16: exports.add_bf16 as AddFunction };
   const tails = scriptAdder(memory.buffer as ArrayBuffer);
   return {
-    add(type, into, from, bytes) {
+    add(type, into, from, bytes, also = into) {
       const tail = bytes % TURN_BYTES;
       const whole = bytes - tail;
-      add[type](BigInt(into), BigInt(from), BigInt(whole));
-      if (tail > 0) tails.add(type, into + whole, from + whole, tail);
+      add[type](BigInt(into), BigInt(from), BigInt(also), BigInt(whole));
+      if (tail > 0) tails.add(type, into + whole, from + whole, tail, also + whole);
     },
   };
 }

@@ -92,34 +92,47 @@ export class Ring {
    * Ring reduce-scatter, ring all-gather, or both. In step t a rank takes a segment from the slot of its left neighbour, which
    * did its own step t - 1 on it, chunk by chunk. Before a rank overwrites what its right neighbour read, that reading is done:
    * the chain of waits goes once around the ring.
+   *
+   * With both, a rank writes the finished sum to its right neighbour's slot as well, while it is in registers: with two ranks
+   * that is the whole gathering, and memory moves 4 bytes for every 5 or 6 of a separate one.
    */
   async run(segments: Segments, { sum, gather }: RingPhases): Promise<void> {
-    const { rank, size } = this;
+    const { rank, size, region: { shape } } = this;
     const left = (rank + size - 1) % size;
     this.start();
     if (size === 1) return;
     await this.meetPeer(left);
     const chunks = Math.max(1, ...segments.map(({ bytes }) => Math.ceil(bytes / CHUNK)));
-    const from = slotOffset(this.region.shape, left) - slotOffset(this.region.shape, rank);
     const sumSteps = sum === undefined ? 0 : size - 1;
-    const steps = sumSteps + (gather ? size - 1 : 0);
+    const pushes = sum !== undefined && gather;
+    const steps = sumSteps + (gather ? size - 1 : 0) - (pushes ? 1 : 0);
+    const right = slotOffset(shape, (rank + 1) % size) - slotOffset(shape, rank);
     for (let step = 0; step < steps; step++) {
-      // Summing begins two segments back, so that the last sum lands on the rank's own.
-      const back = step < sumSteps ? step + 2 : step - sumSteps + 1;
+      const sums = step < sumSteps;
+      // Summing begins two segments back, so that the last sum lands on the rank's own; what was pushed needs no copy.
+      const back = sums ? step + 2 : step - sumSteps + (pushes ? 2 : 1);
       const segment = segments[(rank - back + 2 * size) % size]!;
+      // The neighbour was given its first gathered segment by the rank before it, so that one is asked for it.
+      const source = pushes && step === sumSteps ? (rank + size - 2) % size : left;
+      const from = slotOffset(shape, source) - slotOffset(shape, rank);
+      const also = pushes && step === sumSteps - 1 ? right : 0;
       for (let chunk = 0; chunk < chunks; chunk++) {
-        const wait = this.reach(left, step === 0 ? 1 : (step - 1) * chunks + chunk + 2);
+        const wait = this.reach(source, step === 0 ? 1 : (step - 1) * chunks + chunk + 2);
         if (wait !== undefined) await wait;
-        const into = slotOffset(this.region.shape, rank) + segment.offset + chunk * CHUNK;
+        const into = slotOffset(shape, rank) + segment.offset + chunk * CHUNK;
         const bytes = Math.min(CHUNK, segment.bytes - chunk * CHUNK);
         if (bytes > 0) {
-          if (step < sumSteps) this.#adder.add(sum!, into, into + from, bytes);
+          if (sums) this.#adder.add(sum!, into, into + from, bytes, into + also);
           else this.#bytes.copyWithin(into, into + from, into + from + bytes);
         }
         this.advance();
       }
     }
-    // The right neighbour has read what it needs from this slot.
+    // The left neighbour has written all it writes to this slot, and those to the right have read what they need from it.
+    if (pushes) {
+      await this.reach(left, 1 + sumSteps * chunks);
+      if (steps > sumSteps) await this.reach((rank + 2) % size, 1 + (sumSteps + 1) * chunks);
+    }
     await this.reach((rank + 1) % size, 1 + steps * chunks);
   }
 

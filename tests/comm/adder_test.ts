@@ -44,16 +44,19 @@ Deno.test("WebAssembly and script sums are bit-equal at every count and offset",
   const [a, b] = [patterns(count, 0), patterns(count, 1)];
   for (const [type, size] of [["f32", 4], ["bf16", 2]] as const) {
     for (const bytes of [0, size, 60, 64, 68, 4096 + 16, 4 * count]) {
-      for (const offset of [0, 4, 12]) {
+      for (const offset of [0, 4, 8, 12, 20]) {
         const expected = new ArrayBuffer(2 ** 17);
+        new Uint8Array(buffer).fill(0);
         for (const target of [expected, buffer]) {
           new Uint32Array(target, offset, count).set(a);
           new Uint32Array(target, 65536 + offset, count).set(b);
         }
-        scriptAdder(expected).add(type, offset, 65536 + offset, bytes);
-        fast.add(type, offset, 65536 + offset, bytes);
+        // The sum is written over the first range, and to none else, a third, or the second.
+        const also = [undefined, 32768 + offset, 65536 + offset][offset / 4 % 3];
+        scriptAdder(expected).add(type, offset, 65536 + offset, bytes, also);
+        fast.add(type, offset, 65536 + offset, bytes, also);
         const view = (of: ArrayBuffer) =>
-          type === "f32" ? new Uint32Array(of, offset, count) : new Uint16Array(of, offset, 2 * count);
+          type === "f32" ? new Uint32Array(of, 0, 2 ** 15) : new Uint16Array(of, 0, 2 ** 16);
         const [found, wanted] = [view(buffer), view(expected)];
         const [magnitude, infinity] = type === "f32" ? [0x7fffffff, 0x7f800000] : [0x7fff, 0x7f80];
         wanted.forEach((bits, i) => {
