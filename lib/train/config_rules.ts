@@ -33,7 +33,29 @@ export function applyRules(config: TrainConfig, given: (key: keyof TrainConfig) 
   checkOptimization(config, given, findings);
   checkImages(config, given, findings);
   checkValidation(config, findings);
+  checkSharding(config, findings);
   return found;
+}
+
+function checkSharding(config: TrainConfig, findings: Findings): void {
+  if (config.zero_stage === 0) return;
+  if (config.training_type === "lora") {
+    findings.note(
+      "zero_stage",
+      "has no effect on adapters, which are too small to shard; the frozen weights can be streamed",
+    );
+    return;
+  }
+  // Prodigy's distance and CAME's factors look at whole tensors, and blocks of 8-bit moments do not end where shards end.
+  if (config.optimizer !== "adamw" && config.optimizer !== "adam") {
+    findings.error(
+      "zero_stage",
+      `${config.zero_stage}: optimizer ${config.optimizer} cannot be sharded; use adamw or adam`,
+    );
+  }
+  if (config.ema_decay > 0) {
+    findings.error("ema_decay", `${config.ema_decay}: no average is kept of sharded weights; use 0, or zero_stage 0`);
+  }
 }
 
 function checkModel(config: TrainConfig, findings: Findings): void {

@@ -299,3 +299,17 @@ Deno.test("requireResumable() refuses what the saved state cannot follow and lis
 Deno.test("loadConfig() names a config file that does not exist", async () => {
   await assert.rejects(loadConfig({ fileName: "nowhere.yaml" }), /"nowhere.yaml" does not exist/);
 });
+
+Deno.test("what cannot be sharded is refused before anything starts", () => {
+  const problems = (text: string): readonly string[] => {
+    try {
+      parseConfig(`model: tiny-2b\ntraining_type: sft\nzero_stage: 2\ngpus: 2\n${text}`);
+      return [];
+    } catch (error) {
+      return (error as UserErrors).problems;
+    }
+  };
+  assert.deepEqual(problems("optimizer: adam"), []);
+  assert.match(problems("optimizer: came")[0]!, /zero_stage.*came cannot be sharded; use adamw or adam/);
+  assert.match(problems("ema_decay: 0.9")[0]!, /ema_decay.*no average/);
+});
