@@ -58,7 +58,8 @@ export interface PruneOptions {
  * Deletes the oldest checkpoints until `limit` good ones are left. To be called after a commit, never before it.
  *
  * Good means that names and sizes agree with the manifest, and for the newest one the hashes too, so that the last
- * usable checkpoint always survives. Damaged folders are neither counted nor touched: they are for the user to judge.
+ * usable checkpoint always survives. Damaged folders, and checkpoints of later steps than the committed one, which a run has
+ * left that went further, are neither counted nor touched: they are for the user to judge.
  *
  * @param limit how many to keep, at least 1.
  * @returns the deleted checkpoints.
@@ -73,8 +74,11 @@ export async function pruneCheckpoints(
   }
   const operations = options.operations ?? fileOperations;
   const good: Checkpoint[] = [];
-  for (const checkpoint of listCheckpoints(folder).reverse()) {
-    const trusted = good.length > 0 || basename(options.committed ?? "") === basename(checkpoint.path);
+  const checkpoints = listCheckpoints(folder).reverse();
+  const committed = checkpoints.find(({ path }) => basename(path) === basename(options.committed ?? ""));
+  for (const checkpoint of checkpoints) {
+    if (committed !== undefined && checkpoint.step > committed.step) continue;
+    const trusted = good.length > 0 || checkpoint === committed;
     const { problems } = await verifyFolder(checkpoint.path, { hashes: !trusted });
     if (problems.length === 0) good.push(checkpoint);
   }

@@ -11,6 +11,7 @@ const newline = 10;
  */
 export class MetricsLog implements Disposable {
   readonly #file: number;
+  readonly #kept: ReadonlyMap<string, number>;
 
   /**
    * Opens `path` for appending, making it and its folder when absent. With `resumeStep`, everything from the first record
@@ -20,12 +21,21 @@ export class MetricsLog implements Disposable {
     mkdirSync(dirname(path), { recursive: true });
     const resumes = options.resumeStep !== undefined && existsSync(path);
     this.#file = openSync(path, resumes ? "r+" : "a");
+    const counts = new Map<string, number>();
+    this.#kept = counts;
     if (!resumes) return;
-    const kept = keptBytes(this.#file, options.resumeStep);
+    const kept = keptBytes(this.#file, options.resumeStep, ({ type, step }) => {
+      counts.set(`${type} ${step}`, 1 + (counts.get(`${type} ${step}`) ?? 0));
+    });
     ftruncateSync(this.#file, kept);
     // A file opened for update writes at its own position rather than at the end.
     closeSync(this.#file);
     this.#file = openSync(path, "a");
+  }
+
+  /** How many records of a type and step were there when the file was opened. */
+  count(type: TrainEvent["type"], step: number): number {
+    return this.#kept.get(`${type} ${step}`) ?? 0;
   }
 
   /**
@@ -53,8 +63,8 @@ function writeAll(file: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
 }
 
-/** Bytes before the first line that belongs to a step after `step` or is not a whole record. */
-function keptBytes(file: number, step: number): number {
+/** Bytes before the first line that belongs to a step after `step` or is not a whole record; `onKept` sees those before it. */
+function keptBytes(file: number, step: number, onKept: (record: MetricsRecord) => void): number {
   const chunk = new Uint8Array(1 << 16);
   const decoder = new TextDecoder();
   let kept = 0;
@@ -67,7 +77,9 @@ function keptBytes(file: number, step: number): number {
     let start = 0;
     for (let end = chunk.indexOf(newline); end >= 0 && end < count; end = chunk.indexOf(newline, start)) {
       line = append(line, chunk.subarray(start, end));
-      if (!belongsBefore(decoder.decode(line), step)) return kept;
+      const record = parseRecord(decoder.decode(line));
+      if (record === undefined || (typeof record.step === "number" && record.step > step)) return kept;
+      onKept(record);
       kept += line.length + 1;
       line = new Uint8Array();
       start = end + 1;
@@ -83,11 +95,16 @@ function append(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
   return joined;
 }
 
-function belongsBefore(line: string, step: number): boolean {
+/** What decides whether a line is kept. */
+interface MetricsRecord {
+  readonly type?: unknown;
+  readonly step?: unknown;
+}
+
+function parseRecord(line: string): MetricsRecord | undefined {
   try {
-    const record = JSON.parse(line) as { step?: unknown };
-    return !(typeof record.step === "number" && record.step > step);
+    return Object(JSON.parse(line)) as MetricsRecord;
   } catch {
-    return false;
+    return undefined;
   }
 }

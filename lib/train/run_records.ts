@@ -1,4 +1,5 @@
 /** What a run leaves to look at besides checkpoints: metrics.jsonl always, TensorBoard files when asked for. */
+import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import type { TrainConfig } from "./config.ts";
 import type { TrainEvent } from "./events.ts";
@@ -12,10 +13,17 @@ export class RunRecords implements Disposable {
 
   constructor(config: TrainConfig, step: number) {
     const resume = step === 0 ? {} : { resumeStep: step };
-    this.#metrics = new MetricsLog(join(config.output_dir, "metrics.jsonl"), resume);
+    const path = join(config.output_dir, "metrics.jsonl");
+    if (step === 0) moveAside(path);
+    this.#metrics = new MetricsLog(path, resume);
     if (config.report_to !== "none") {
       this.#board = new TensorBoardWriter(join(config.output_dir, "tensorboard"), resume);
     }
+  }
+
+  /** Whether all `count` records of a type were made at the step the run continues from, before it was interrupted. */
+  has(type: TrainEvent["type"], step: number, count: number): boolean {
+    return this.#metrics.count(type, step) >= count;
   }
 
   /** Records one event. */
@@ -44,4 +52,12 @@ export class RunRecords implements Disposable {
     this.#metrics[Symbol.dispose]();
     this.#board?.[Symbol.dispose]();
   }
+}
+
+/** A run that reached no checkpoint begins again, but what it has recorded is kept, under the first free number. */
+function moveAside(path: string): void {
+  if (!existsSync(path)) return;
+  let number = 1;
+  while (existsSync(path.replace(/\.jsonl$/, `.${number}.jsonl`))) number++;
+  renameSync(path, path.replace(/\.jsonl$/, `.${number}.jsonl`));
 }
