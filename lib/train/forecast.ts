@@ -14,7 +14,7 @@ import { align, type Tensor } from "../plan/tensor.ts";
 import { recordDenoise } from "../sample/denoise.ts";
 import type { TrainConfig } from "./config.ts";
 import { describeRun, namedTransformer, type RunDescription } from "./step_config.ts";
-import { recordStep, type StepRecording } from "./training_step.ts";
+import { recordStep, type StepConfig, type StepRecording } from "./training_step.ts";
 
 /** A named share of a phase's memory. */
 export interface MemoryPart {
@@ -261,12 +261,18 @@ export function forecast(config: TrainConfig, options: ForecastOptions = {}): Fo
   const { model = namedTransformer(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS } = options;
   const device = { target, limits };
   const run = describeRun(config, model, { stored: options.stored ?? "f32" });
-  const recording = recordStep(target, limits, run.step, run.parameters, run.updated);
+  const recording = recordStep(target, limits, stepOf(config, run), run.parameters, run.updated);
   const training = trainPhase(run, recording);
   const phases = [...encoderPhases(config, model, device, options), training, savePhase(run, recording, training)];
   if (config.do_validation) phases.push(...validationPhases(config, run, recording, device, options));
   const peak = phases.reduce((best, phase) => phase.gpuBytes > best.gpuBytes ? phase : best);
   return { phases, peakBytes: peak.gpuBytes, peakPhase: peak.name, live: liveParts(recording.micro) };
+}
+
+/** The step as several ranks record it: they collect the losses of all, and the host computes the norm of sharded gradients. */
+export function stepOf({ gpus, reduction }: TrainConfig, { step, shard }: RunDescription): StepConfig {
+  const hostNorm = shard !== undefined || reduction === "canonical";
+  return { ...step, accumulation: step.accumulation * gpus, optimizer: { ...step.optimizer, hostNorm } };
 }
 
 function encodersOf({ model }: TrainConfig, { encoders }: ForecastOptions): ForecastOptions["encoders"] {

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Session } from "../../lib/gpu/session.ts";
 import { RELEASED } from "../../lib/models/transformer_config.ts";
 import { parseConfig } from "../../lib/train/config.ts";
-import { forecast, type PhaseForecast, trainPhase } from "../../lib/train/forecast.ts";
+import { forecast, type PhaseForecast, stepOf, trainPhase } from "../../lib/train/forecast.ts";
 import { describeRun, namedTransformer } from "../../lib/train/step_config.ts";
 import { recordStep } from "../../lib/train/training_step.ts";
 import { testDevice } from "../kernels/run.ts";
@@ -12,11 +12,15 @@ import { runTiny, tinyConfig } from "./tiny_run.ts";
 const phaseOf = (phases: readonly PhaseForecast[], name: string) => phases.find((phase) => phase.name === name)!;
 const partOf = ({ parts }: PhaseForecast, name: string) => parts.find((part) => part.name === name)?.bytes ?? 0;
 
+const sharded = { model: "tiny-5b", training_type: "sft", mixed_precision: "bf16", gpus: 3 };
 const runs: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "LoRA": { model: "tiny-5b", mixed_precision: "bf16" },
   "LoRA of everything in f32": { model: "tiny-1.5-5b-i2v", target_modules: "to_q proj linear_1" },
   "sft": { model: "tiny-2b", training_type: "sft", mixed_precision: "fp16" },
   "streamed LoRA": { model: "tiny-5b", mixed_precision: "bf16", base_weights: "streamed", offload_activations: true },
+  "a third of the state, parameters on every GPU": { ...sharded, zero_stage: 2 },
+  "a third of the state, parameters in host memory": { ...sharded, zero_stage: 3 },
+  "a third of the state, everything in host memory": { ...sharded, zero_stage: 3, offload_optimizer: true },
   "offloaded sft": { model: "tiny-5b-i2v", training_type: "sft", mixed_precision: "bf16", offload_optimizer: true },
 };
 
@@ -26,7 +30,7 @@ for (const [name, settings] of Object.entries(runs)) {
     using session = new Session(device);
     const config = tinyConfig(settings);
     const run = describeRun(config, namedTransformer(config));
-    const recording = recordStep(device.target, session.limits, run.step, run.parameters, run.trainables.buckets);
+    const recording = recordStep(device.target, session.limits, stepOf(config, run), run.parameters, run.updated);
     const planned = trainPhase(run, recording);
     const real = await runTiny(config);
     assert.equal(planned.gpuBytes, real.gpuBytes);

@@ -8,6 +8,7 @@ import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
 import { convert } from "../../kernels/pointwise.ts";
 import { parseConfig, type TrainConfig } from "../../lib/train/config.ts";
+import { stepOf } from "../../lib/train/forecast.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../../lib/train/step_config.ts";
 import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../../lib/train/training_step.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
@@ -88,9 +89,13 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
   const described = describeRun(config, model);
   const checkpointing = { ...described.step.checkpointing, ...(rows === undefined ? {} : { rows }) };
   const run = { ...described, step: { ...described.step, checkpointing } };
-  const { buckets } = run.trainables;
-  const recording = recordStep(device.target, session.limits, run.step, run.parameters, buckets);
+  const { trainables: { buckets }, updated, shard } = run;
+  const recording = recordStep(device.target, session.limits, stepOf(config, run), run.parameters, updated);
   await fillWeights(session, run, options);
+  if (shard !== undefined) {
+    for (const { values } of buckets) session.free(values);
+    for (const { tensor, of, byteOffset } of shard.aliases) session.host.alias(tensor, of, byteOffset);
+  }
   const learned = positionTableShape(model) && numbers(recording.inputs.positions!.size);
   uploadTables(session, model, run.step.shape, recording.inputs, { learned });
   session.resetPeak();
@@ -106,6 +111,6 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
     losses.push(...result.losses);
     norms.push(result.gradientNorm);
   }
-  const masters = (await session.read(buckets.map(({ values }) => values))).map((bytes) => new Float32Array(bytes));
+  const masters = (await session.read(updated.map(({ values }) => values))).map((bytes) => new Float32Array(bytes));
   return { losses, norms, masters, gpuBytes: session.peakBytes, hostBytes: session.host.allocatedBytes };
 }
