@@ -27,6 +27,7 @@ export {
 } from "./lib/train/config.ts";
 export type {
   CacheEvent,
+  DownloadEvent,
   FinishedEvent,
   HeldOutEvent,
   SampleEvent,

@@ -2,6 +2,7 @@
 import { resolve } from "node:path";
 import { UserError } from "../errors.ts";
 import type { StorageType } from "../io/half.ts";
+import { localModelPath } from "../models/hub.ts";
 import { baseModel, baseName } from "../models/lora_base.ts";
 import { extractLora } from "../models/lora_extract.ts";
 import { writeModules } from "../models/lora_file.ts";
@@ -38,7 +39,7 @@ export function verifyCommand(
   { model_path, alpha }: Pick<LoraFlags, "model_path" | "alpha">,
 ): number {
   const lora = readLora(path, { alpha });
-  using model = openTransformer(model_path);
+  using model = openTransformer(localModelPath(model_path));
   const effect = verifyLora(lora, model);
   print(terminal, verifyLines(lora, model, effect));
   noteAlpha(terminal, lora);
@@ -80,7 +81,7 @@ export async function mergeCommand(
   flags: LoraFlags & { readonly strength: number },
 ): Promise<void> {
   const lora = readLora(path, { alpha: flags.alpha });
-  using model = openTransformer(flags.model_path);
+  using model = openTransformer(localModelPath(flags.model_path));
   const { matched, unmatched } = fitLora(lora, model.config, model.folder);
   if (matched.length === 0) {
     throw new UserError(`"${lora.path}" changes nothing: none of its layers is in "${model.folder}"`);
@@ -103,7 +104,7 @@ export async function extractCommand(
   path: string,
   flags: Omit<LoraFlags, "alpha"> & { readonly rank: number; readonly target_modules?: readonly string[] },
 ): Promise<number> {
-  using base = openTransformer(flags.model_path);
+  using base = openTransformer(localModelPath(flags.model_path));
   using tuned = openTransformer(path);
   const onLayer = counter(terminal, "decomposing", undefined);
   const options = { rank: flags.rank, targets: flags.target_modules, onLayer };
@@ -141,7 +142,7 @@ export async function exportCommand(
   const lora = readLora(path, { alpha: flags.alpha });
   let base = lora.base;
   if (flags.model_path !== undefined) {
-    using model = openTransformer(flags.model_path);
+    using model = openTransformer(localModelPath(flags.model_path));
     fitLora(lora, model.config, model.folder);
     base = baseModel(model.config);
   }

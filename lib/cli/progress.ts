@@ -1,5 +1,5 @@
 /** Shows a run: one line that is drawn again and again for a person, plain lines for a file. */
-import type { CacheEvent, StepEvent, TrainEvent } from "../train/events.ts";
+import type { CacheEvent, DownloadEvent, StepEvent, TrainEvent } from "../train/events.ts";
 import type { Terminal } from "./terminal.ts";
 import { formatBytes, formatDuration } from "./text.ts";
 
@@ -15,6 +15,8 @@ export class Progress {
   #secondsPerStep: number | undefined;
   /** True while the cursor stands in a line that the next one replaces. */
   #drawn = false;
+  /** File that is being downloaded. */
+  #file: string | undefined;
 
   constructor(terminal: Terminal) {
     this.#terminal = terminal;
@@ -22,6 +24,8 @@ export class Progress {
 
   show(event: TrainEvent): void {
     switch (event.type) {
+      case "download":
+        return this.#showDownload(event);
       case "cache":
         return this.#showCache(event);
       case "step":
@@ -41,6 +45,14 @@ export class Progress {
   finish(): void {
     if (this.#drawn) this.#terminal.write("\n");
     this.#drawn = false;
+  }
+
+  #showDownload({ model, file, done, total }: DownloadEvent): void {
+    const text = `${model}: ${formatBytes(done)} of ${formatBytes(total)}`;
+    if (this.#terminal.columns !== undefined) this.#draw(`${text}  ${file}`, `${bar(done, total)} `);
+    // A log gets a line per file.
+    else if (file !== this.#file) this.line(`downloading ${text}  ${file}`);
+    this.#file = file;
   }
 
   #showCache({ kind, done, total, reused }: CacheEvent): void {
@@ -78,7 +90,7 @@ function bar(done: number, total: number): string {
   return "█".repeat(filled) + "░".repeat(barWidth - filled);
 }
 
-function describeEvent(event: Exclude<TrainEvent, CacheEvent | StepEvent>): string {
+function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | StepEvent>): string {
   switch (event.type) {
     case "started": {
       const { step, totalSteps, clips, parameters, device, outputDir } = event;

@@ -5,6 +5,7 @@ import { readTextList } from "../data/text_list.ts";
 import { UserErrors } from "../errors.ts";
 import { openDevice } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
+import { resolveModelPath } from "../models/hub.ts";
 import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
 import { makeFolder, sampleName, writePicture, writeSample } from "../sample/files.ts";
 import { SamplePage } from "../sample/page.ts";
@@ -21,7 +22,7 @@ import type { Environment } from "./environment.ts";
 import type { SampleFlags } from "./sample_flags.ts";
 import { withSignals } from "./signals.ts";
 import type { Terminal } from "./terminal.ts";
-import { formatDuration } from "./text.ts";
+import { formatBytes, formatDuration } from "./text.ts";
 
 const DEFAULT_SEED = 42;
 
@@ -163,16 +164,31 @@ async function save(
   return `${paths.join(", ")} (${frames} frames of ${width}x${height}, ${formatDuration(seconds)})`;
 }
 
+/** The folder that `model_path` means, downloaded first when it is a hub id. */
+async function modelFolder(path: string, status: StatusLine): Promise<string> {
+  const events = resolveModelPath(path);
+  try {
+    for (;;) {
+      const { done, value } = await events.next();
+      if (done) return value;
+      if (value.type === "warning") status.line(`note: ${value.message}`);
+      else status.draw(`${value.model}: ${formatBytes(value.done)} of ${formatBytes(value.total)}  ${value.file}`);
+    }
+  } finally {
+    status.finish();
+  }
+}
+
 /** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
 export async function sampleCommand(environment: Environment, flags: SampleFlags): Promise<number> {
   const { terminal } = environment;
-  const model = openModelFolder(flags.model_path);
+  const status = new StatusLine(terminal);
+  const note = (text: string) => status.line(`note: ${text}`);
+  const model = openModelFolder(await modelFolder(flags.model_path, status));
   const settings = settingsOf(flags, model);
   const fps = flags.fps ?? modelRate(model);
   const inputs = await readInputs(flags);
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
-  const status = new StatusLine(terminal);
-  const note = (text: string) => status.line(`note: ${text}`);
   const requests = await readRequests(flags, inputs, { frames: settings.frames, fps, note });
   checkRequests(model.transformer, settings, requests);
   makeFolder(flags.output_dir);

@@ -59,7 +59,12 @@ const text = String;
 
 /** How the command-line framework reads the flags. */
 export const sampleFlags = {
-  model_path: { kind: "parsed", parse: text, brief: "Model folder in the diffusers layout", placeholder: "folder" },
+  model_path: {
+    kind: "parsed",
+    parse: text,
+    brief: "Model folder in the diffusers layout, or its hub id (owner/name)",
+    placeholder: "folder",
+  },
   lora: {
     kind: "parsed",
     parse: parseLoraChoice,

@@ -21,7 +21,8 @@ export interface ModelFolder {
 const HINT = "model_path must be a CogVideoX folder as diffusers saves it: model_index.json, transformer/, vae/, " +
   "text_encoder/, tokenizer/ and scheduler/";
 
-const REQUIRED = [
+/** Files without which a folder is no model, besides weights. */
+export const requiredFiles: readonly string[] = [
   "transformer/config.json",
   "vae/config.json",
   "text_encoder/config.json",
@@ -44,7 +45,7 @@ export function openModelFolder(path: string): ModelFolder {
   if (!existsSync(path)) problems.push(`"${path}" does not exist`);
   else if (!statSync(path).isDirectory()) problems.push(`"${path}" is no folder`);
   else {
-    for (const file of REQUIRED) if (!existsSync(join(path, file))) problems.push(`${file} is missing`);
+    for (const file of requiredFiles) if (!existsSync(join(path, file))) problems.push(`${file} is missing`);
     const index = join(path, "model_index.json");
     if (existsSync(index)) {
       const name = readJsonObject(index, HINT)._class_name;

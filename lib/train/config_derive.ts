@@ -2,6 +2,7 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, resolve } from "node:path";
+import { parseHubId } from "../models/hub.ts";
 import type { Resolution } from "./config_data.ts";
 import { type ModelName, type ModelVariant, modelVariants } from "./config_model.ts";
 import type { ConfigInput } from "./config_schema.ts";
@@ -62,8 +63,8 @@ export function resolvePaths(input: ConfigInput, folderOf: (key: string) => stri
   if (input.model_path === undefined) return result;
   const folder = absolute("model_path", input.model_path);
   // `owner/name` is a hub id unless such a folder exists.
-  const hubId = /^[\w.-]+\/[\w.-]+$/.test(input.model_path) && !input.model_path.startsWith(".");
-  return { ...result, model_path: hubId && !existsSync(folder) ? input.model_path : folder };
+  const isHubId = parseHubId(input.model_path) !== undefined && !existsSync(folder);
+  return { ...result, model_path: isHubId ? input.model_path : folder };
 }
 
 /** Folder of a run that names none: the start time, so that two runs never share one. */

@@ -24,7 +24,7 @@ export interface ModelConfig {
    * `model_path` when unset.
    */
   readonly model?: ModelVariant | undefined;
-  /** Diffusers folder of the pretrained pipeline, or its hub id (owner/name). */
+  /** Diffusers folder of the pretrained pipeline, or its hub id (owner/name or owner/name@revision). */
   readonly model_path?: string | undefined;
   /** Trainer name of the original command line. Follows from `model` when unset. */
   readonly model_name: ModelName;

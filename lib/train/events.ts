@@ -1,5 +1,9 @@
 /** What happens in a training run, as `train()` tells it: the one source of progress lines, metric files and dashboards. */
 
+import type { DownloadEvent } from "../models/hub.ts";
+
+export type { DownloadEvent } from "../models/hub.ts";
+
 /** The run is planned and about to load weights. */
 export interface StartedEvent {
   readonly type: "started";
@@ -106,6 +110,7 @@ export interface FinishedEvent {
 
 /** Everything `train()` tells. */
 export type TrainEvent =
+  | DownloadEvent
   | StartedEvent
   | CacheEvent
   | StepEvent

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { UserError } from "../errors.ts";
-import { cleanLeftovers, listCheckpoints } from "../io/checkpoints.ts";
+import { cleanLeftovers, listCheckpoints, pruneCheckpoints } from "../io/checkpoints.ts";
 import { lockFolder } from "../io/lock.ts";
 import { findCheckpoint, type FoundCheckpoint, readRunState } from "./checkpoint.ts";
 import type { TrainConfig } from "./config.ts";
@@ -15,7 +15,7 @@ export interface OutputFolder extends Disposable {
   readonly warnings: readonly string[];
 }
 
-type Target = Pick<TrainConfig, "output_dir" | "resume_from_checkpoint">;
+type Target = Pick<TrainConfig, "output_dir" | "resume_from_checkpoint" | "checkpointing_limit">;
 
 /** The checkpoint that `config` continues; changes nothing. Throws UserError when it names none that is usable. */
 export async function checkpointOf(
@@ -31,7 +31,7 @@ export async function checkpointOf(
  * checkpoints of an earlier one.
  */
 export async function openOutputFolder(config: Target): Promise<OutputFolder> {
-  const { output_dir, resume_from_checkpoint } = config;
+  const { output_dir, resume_from_checkpoint, checkpointing_limit } = config;
   // A folder that is not there holds nothing to put back, and a wrong path must not make it.
   const known = existsSync(output_dir) ? undefined : await checkpointOf(config);
   const lock = lockFolder(output_dir);
@@ -48,6 +48,10 @@ export async function openOutputFolder(config: Target): Promise<OutputFolder> {
       );
     }
     const found = known ?? await checkpointOf(config);
+    if (found !== undefined && resume_from_checkpoint === "latest") {
+      // The run may have been interrupted between its last commit and the pruning after it.
+      await pruneCheckpoints(output_dir, checkpointing_limit, { committed: found.path });
+    }
     const begun = found === undefined || resume_from_checkpoint === "latest" ? Infinity : readRunState(found.path).step;
     const newer = existing.filter(({ step }) => step > begun);
     return {

@@ -9,6 +9,7 @@ import { Session } from "../gpu/session.ts";
 import type { Communicator } from "../comm/communicator.ts";
 import { createSingle } from "../comm/single.ts";
 import { checkpointName } from "../io/checkpoints.ts";
+import { localModelPath, resolveModelPath } from "../models/hub.ts";
 import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
 import { type BatchSource, makeBatch } from "./batches.ts";
 import { checkEncoders, requireMatchingModel } from "./check_model.ts";
@@ -60,7 +61,8 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
       "give a diffusers folder, for instance examples/tiny-2b, whose VAE and text encoder encode the data",
     );
   }
-  const model = openModelFolder(config.model_path);
+  const { model_path, dry_run } = config;
+  const model = openModelFolder(dry_run ? localModelPath(model_path) : yield* resolveModelPath(model_path, { signal }));
   requireMatchingModel(config, model);
   const run = describeRun(config, model.transformer, { stored: storedType(model), rank: communicator.rank });
   if (!config.random_weights) checkTransformer(model, run);
