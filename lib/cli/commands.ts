@@ -2,6 +2,7 @@
 import type { AdapterReport } from "../gpu/device.ts";
 import type { TrainConfig } from "../train/config.ts";
 import type { TrainEvent } from "../train/events.ts";
+import type { LinkRates } from "../train/scaling.ts";
 
 /** Findings about a dataset, ready to print. */
 export interface DataReport {
@@ -17,6 +18,10 @@ export interface DataReport {
 export interface PlanOptions {
   /** Also find the switches with which the run fits this many bytes of GPU memory. */
   readonly fitBytes?: number;
+  /** Machines with `gpus` GPUs each. */
+  readonly hosts?: number;
+  /** Measured rates in place of the usual ones. */
+  readonly links?: Partial<LinkRates>;
   /** GPU whose time is forecast: a known name, or its rates as TFLOPS:GBPS. */
   readonly gpu?: string;
 }

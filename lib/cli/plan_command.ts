@@ -1,4 +1,4 @@
-/** `cogtune plan`: reads the config and the two flags of its own, prints the forecast. */
+/** `cogtune plan`: reads the config and the flags of its own, prints the forecast. */
 import { UserError } from "../errors.ts";
 import { loadConfig } from "../train/config.ts";
 import { configArguments } from "./arguments.ts";
@@ -18,16 +18,35 @@ export function parseMemory(text: string): number {
   return Number(match[1]) * unit;
 }
 
-/** Takes the words `fit=...` and `gpu=...` out of the settings. */
+/** Words that are options of this command rather than settings of a run. */
+const OWN = ["fit", "gpu", "hosts", "transfer", "memory", "network"] as const;
+
+/** Reads a positive number; `unit` is for the message. */
+function parsePositive(name: string, text: string, unit: string): number {
+  const value = Number(text);
+  if (Number.isFinite(value) && value > 0) return value;
+  throw new UserError(`--${name} is "${text}": expected ${unit}`);
+}
+
+/** Takes the options of this command out of the settings. */
 export function planOptions(words: readonly string[]): { options: PlanOptions; settings: string[] } {
-  const valueOf = (name: string) => words.findLast((word) => word.startsWith(`${name}=`))?.slice(name.length + 1);
-  const [fit, gpu] = [valueOf("fit"), valueOf("gpu")];
+  const own = new Map(OWN.flatMap((name) => {
+    const word = words.findLast((word) => word.startsWith(`${name}=`));
+    return word === undefined ? [] : [[name, word.slice(name.length + 1)] as const];
+  }));
+  const [fit, gpu, hosts] = [own.get("fit"), own.get("gpu"), own.get("hosts")];
+  const links = (["transfer", "memory", "network"] as const).flatMap((name) => {
+    const text = own.get(name);
+    return text === undefined ? [] : [[name, 1e9 * parsePositive(name, text, "gigabytes per second")] as const];
+  });
   return {
     options: {
       ...(fit === undefined ? {} : { fitBytes: parseMemory(fit) }),
       ...(gpu === undefined ? {} : { gpu }),
+      ...(hosts === undefined ? {} : { hosts: Math.ceil(parsePositive("hosts", hosts, "a number of machines")) }),
+      ...(links.length === 0 ? {} : { links: Object.fromEntries(links) }),
     },
-    settings: words.filter((word) => !/^(fit|gpu)=/.test(word)),
+    settings: words.filter((word) => !OWN.some((name) => word.startsWith(`${name}=`))),
   };
 }
 

@@ -5,6 +5,7 @@ import { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "..
 import { fitMemory, type FitOptions } from "../train/forecast_fit.ts";
 import { folderShapes } from "../train/forecast_folder.ts";
 import { gpuRates } from "../train/gpu_rates.ts";
+import { forecastScaling, type ScalingForecast, USUAL_LINKS } from "../train/scaling.ts";
 import type { PlanOptions } from "./commands.ts";
 import { formatBytes, formatDuration, formatTable } from "./text.ts";
 
@@ -20,7 +21,8 @@ const SMALL_SHARE = 0.01;
  *
  * @throws {UserError} when neither tells the shape, or a GPU is not known.
  */
-export function planLines(config: TrainConfig, { gpu, fitBytes }: PlanOptions = {}): Promise<readonly string[]> {
+export function planLines(config: TrainConfig, options: PlanOptions = {}): Promise<readonly string[]> {
+  const { gpu, fitBytes, hosts = 1, links } = options;
   const shapes = folderShapes(config);
   const result = forecast(config, shapes);
   const rates = gpu === undefined ? {} : { rates: gpuRates(gpu) };
@@ -32,8 +34,28 @@ export function planLines(config: TrainConfig, { gpu, fitBytes }: PlanOptions = 
     ...timeTable(result.phases, gpu === undefined ? SHOWN_GPUS : [gpu]),
     "",
     verdict(config, result),
+    ...(config.gpus * hosts > 1
+      ? scalingLines(result, forecastScaling(config, hosts, { ...USUAL_LINKS, ...links }, shapes), gpu)
+      : []),
     ...(fitBytes === undefined ? [] : fitLines(config, fitBytes, { ...shapes, ...rates })),
   ]);
+}
+
+/** Share of the time that is left for training beside the exchange, at the peak rates of GPUs: real steps take longer. */
+function scalingLines({ phases }: Forecast, scaling: ScalingForecast, gpu: string | undefined): string[] {
+  const { ranks, bytesPerRank, bytesPerHost, seconds } = scaling;
+  const training = phases.find(({ name }) => name === "training")!;
+  const rows = (gpu === undefined ? SHOWN_GPUS : [gpu]).map((name) => {
+    const rates = gpuRates(name);
+    const step = training.work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0);
+    return [`  ${name}`, `${step.toPrecision(3)} s`, `${(100 * step / (step + seconds)).toFixed(0)} %`];
+  });
+  const network = bytesPerHost === 0 ? "" : `, ${formatBytes(bytesPerHost)} from host to host`;
+  return [
+    "",
+    `${ranks} ranks exchange ${formatBytes(bytesPerRank)} each per step${network}: ${seconds.toPrecision(3)} s`,
+    ...formatTable(["  GPU", "step", "efficiency"], rows),
+  ];
 }
 
 function fitLines(config: TrainConfig, bytes: number, options: FitOptions): string[] {

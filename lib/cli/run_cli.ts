@@ -99,7 +99,7 @@ const train = configCommand(
 
 const plan = configCommand(
   "Forecast memory, work and time of a run without a GPU",
-  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--fit 12GiB] [--gpu NAME]",
+  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--fit 12GiB] [--gpu NAME] [--hosts N] [--transfer|memory|network GB/s]",
   planCommand,
 );
 
