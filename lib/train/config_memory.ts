@@ -17,7 +17,7 @@ export interface MemoryConfig {
   readonly base_weights: "resident" | "int8" | "nf4" | "streamed";
   /** Keep block inputs in host memory between the forward and the backward pass. Default `false`. */
   readonly offload_activations: boolean;
-  /** Keep optimizer moments and float32 master weights in host memory. Default `false`. */
+  /** Keep float32 master weights, their gradients and optimizer moments in host memory. Default `false`. */
   readonly offload_optimizer: boolean;
   /**
    * GPU memory the run may use, GiB; a run that needs more is refused before it starts. All that the adapter has when

@@ -30,6 +30,7 @@ export function applyRules(config: TrainConfig, given: (key: keyof TrainConfig) 
   checkResolution(config, findings);
   checkUsualShape(config, findings);
   checkAdapters(config, given, findings);
+  checkMemory(config, findings);
   checkOptimization(config, given, findings);
   checkImages(config, given, findings);
   checkValidation(config, findings);
@@ -144,6 +145,13 @@ function checkAdapters(config: TrainConfig, given: (key: keyof TrainConfig) => b
   if (config.rank < 64 && !config.model?.startsWith("tiny-")) {
     findings.note("rank", `${config.rank}: a rank of 64 or more is recommended for a subject or a style`);
   }
+}
+
+function checkMemory({ gradient_checkpointing, keep, offload_activations }: TrainConfig, findings: Findings): void {
+  if (gradient_checkpointing) return;
+  const reason = "has no effect without gradient_checkpointing, which keeps nothing but block inputs";
+  if (offload_activations) findings.note("offload_activations", reason);
+  if (keep.length > 0) findings.note("keep", reason);
 }
 
 function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { parseTransformerConfig, RELEASED } from "../../lib/models/transformer_config.ts";
-import { parseConfig } from "../../lib/train/config.ts";
+import { parseConfig, resolveConfig } from "../../lib/train/config.ts";
 import { batchShape, describeRun, namedTransformer } from "../../lib/train/step_config.ts";
 import { referenceTest } from "../reference.ts";
 
@@ -44,6 +44,14 @@ Deno.test("without mixed precision frozen weights keep the stored type and activ
   assert.equal(run.step.activation, "f32");
   assert.equal(run.uploads.get("proj_out.weight")!.dtype, "bf16");
   assert.equal(run.uploads.get("proj_out.bias")!.dtype, "f32");
+});
+
+Deno.test("memory switches that only checkpointing gives a meaning are noted without it", () => {
+  const text = "model: tiny-2b\noffload_activations: true\nkeep: [attention]";
+  const about = (source: string) =>
+    resolveConfig(source).notes.filter((note) => /^config:\d+:\d+ (keep|offload)/.test(note));
+  assert.deepEqual(about(text), []);
+  assert.equal(about(`${text}\ngradient_checkpointing: false`).length, 2);
 });
 
 Deno.test("a config without a model has no known shape", () => {
