@@ -52,18 +52,23 @@ export function arithmeticPeak(bench: Bench): Job {
   return bench.prepare(multiplyAdds(workgroups), [4 * THREADS * workgroups]);
 }
 
+/** A job that does nothing but copy, for kernels that wait for memory, and the bytes it reads and writes. */
+export function memoryPeak(bench: Bench): { readonly job: Job; readonly bytes: number } {
+  const elements = bench.device.adapter.software ? 2 ** 22 : 2 ** 25;
+  return { job: bench.prepare(copy(elements / 4), [randomBytes(elements, "f32"), elements]), bytes: 8 * elements };
+}
+
 /** Measures both ceilings in the process that measures the kernels. */
 export async function measurePeaks(bench: Bench, rounds = 7): Promise<Peaks> {
-  const elements = bench.device.adapter.software ? 2 ** 22 : 2 ** 25;
   const arithmetic = arithmeticPeak(bench);
-  const memory = bench.prepare(copy(elements / 4), [randomBytes(elements, "f32"), elements]);
+  const { job: memory, bytes: copied } = memoryPeak(bench);
   const samples = { flops: { cpu: [0], wall: [0] }, bytes: { cpu: [0], wall: [0] } };
   for (let round = -1; round < rounds; round++) {
     const [a, m] = [await bench.sample(arithmetic), await bench.sample(memory)];
     if (round < 0) continue;
     for (const clock of ["cpu", "wall"] as const) {
       samples.flops[clock][round] = arithmetic.launch.flops / 1e6 / a[clock];
-      samples.bytes[clock][round] = 8 * elements / 1e6 / m[clock];
+      samples.bytes[clock][round] = copied / 1e6 / m[clock];
     }
   }
   bench.free(arithmetic);

@@ -1,7 +1,7 @@
 /** Registers launches with `deno bench` and prints, when it ends, what its own table cannot: rates and shares of the peaks. */
 import type { Launch, Target } from "../kernels/kernel.ts";
 import { Bench, type Job, median, quantile, type Sample } from "./harness.ts";
-import { arithmeticPeak, measurePeaks, type Peaks } from "./peaks.ts";
+import { arithmeticPeak, measurePeaks, memoryPeak, type Peaks } from "./peaks.ts";
 
 /** A launch to time. */
 export interface Entry {
@@ -10,13 +10,17 @@ export interface Entry {
   readonly launch: (target: Target) => Launch;
   /** Bytes of each buffer, or its number of elements (zeros); called when the entry runs. */
   readonly contents: () => readonly (Uint8Array<ArrayBuffer> | number)[];
+  /** Bytes the launch has to read and write; given for kernels that wait for memory, whose rate is then GB/s. */
+  readonly bytes?: number;
 }
 
 interface Result {
   readonly name: string;
-  readonly flops: number;
+  readonly unit: "GF/s" | "GB/s";
+  /** Operations or bytes of one run. */
+  readonly work: number;
   readonly samples: Sample[];
-  /** Share of the arithmetic peak measured right after each sample. */
+  /** Share of the peak measured right after each sample. */
   readonly shares: number[];
 }
 
@@ -29,20 +33,23 @@ export function print(line: string): void {
 }
 
 function table(results: readonly Result[], { flops, bytes }: Peaks, adapter: string): string {
-  const rate = ({ flops }: Result, clock: keyof Sample, samples: readonly Sample[]) =>
-    samples.map((sample) => flops / 1e6 / sample[clock]);
+  const rate = ({ work }: Result, clock: keyof Sample, samples: readonly Sample[]) =>
+    samples.map((sample) => work / 1e6 / sample[clock]);
   const rows = results.map((result) => {
+    const { unit } = result;
+    const digits = unit === "GF/s" ? 1 : 2;
     const cpu = rate(result, "cpu", result.samples);
     const wall = rate(result, "wall", result.samples);
-    const spread = `${quantile(cpu, 0.1).toFixed(1)}-${Math.max(...cpu).toFixed(1)}`;
+    const spread = `${quantile(cpu, 0.1).toFixed(digits)}-${Math.max(...cpu).toFixed(digits)}`;
     const share = (100 * median(result.shares)).toFixed(0);
-    return `| ${result.name} | ${median(cpu).toFixed(1)} (${spread}) | ${share} % | ${median(wall).toFixed(1)} |`;
+    const perCore = `${median(cpu).toFixed(digits)} ${unit} (${spread})`;
+    return `| ${result.name} | ${perCore} | ${share} % | ${median(wall).toFixed(digits)} ${unit} |`;
   });
   return [
     "",
     `${adapter}; peak ${flops.cpu.toFixed(1)} GF/s and copy ${bytes.cpu.toFixed(2)} GB/s per core-second, ` +
     `${flops.wall.toFixed(1)} GF/s and ${bytes.wall.toFixed(2)} GB/s by the clock`,
-    "| kernel | GF/s per core-second: median (p10-max) | of peak | GF/s by the clock |",
+    "| kernel | per core-second: median (p10-max) | of peak | by the clock |",
     "|---|---|---|---|",
     ...rows,
   ].join("\n");
@@ -54,12 +61,19 @@ export async function benchLaunches(entries: readonly Entry[]): Promise<void> {
   const peaks = await measurePeaks(bench);
   const results: Result[] = [];
   let running: { readonly entry: Entry; readonly job: Job; readonly result: Result } | undefined;
-  const peak = arithmeticPeak(bench);
+  const arithmetic = arithmeticPeak(bench);
+  const memory = memoryPeak(bench);
   // The runner calls a function as often as it likes; buffers are kept until the next entry begins.
   async function begin(entry: Entry) {
     if (running !== undefined) bench.free(running.job);
     const job = bench.prepare(entry.launch(bench.device.target), entry.contents());
-    const result: Result = { name: `${entry.group}, ${entry.name}`, flops: job.launch.flops, samples: [], shares: [] };
+    const result: Result = {
+      name: `${entry.group}, ${entry.name}`,
+      unit: entry.bytes === undefined ? "GF/s" : "GB/s",
+      work: entry.bytes ?? job.launch.flops,
+      samples: [],
+      shares: [],
+    };
     running = { entry, job, result };
     results.push(result);
     await bench.sample(job);
@@ -72,13 +86,14 @@ export async function benchLaunches(entries: readonly Entry[]): Promise<void> {
       n: ROUNDS,
       warmup: 0,
       async fn(b) {
-        const { job, result: { flops, samples, shares } } = running?.entry === entry ? running : await begin(entry);
+        const { job, result: { work, samples, shares } } = running?.entry === entry ? running : await begin(entry);
         b.start();
         const sample = await bench.sample(job);
         b.end();
-        const ceiling = await bench.sample(peak);
+        const byMemory = entry.bytes !== undefined;
+        const ceiling = await bench.sample(byMemory ? memory.job : arithmetic);
         samples.push(sample);
-        shares.push(flops / sample.cpu / (peak.launch.flops / ceiling.cpu));
+        shares.push(work / sample.cpu / ((byMemory ? memory.bytes : arithmetic.launch.flops) / ceiling.cpu));
       },
     });
   }
