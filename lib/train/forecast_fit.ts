@@ -105,18 +105,19 @@ export function requireFits(
   options: FitOptions = {},
 ): void {
   if (peakBytes <= availableBytes) return;
-  const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  const amount = (bytes: number) =>
+    bytes < 2 ** 30 ? `${(bytes / 2 ** 20).toFixed(1)} MiB` : `${(bytes / 2 ** 30).toFixed(2)} GiB`;
   const largest = phases.find(({ name }) => name === peakPhase)!.parts.toSorted((a, b) => b.bytes - a.bytes).slice(
     0,
     3,
   );
   const fit = fitMemory(config, availableBytes, options);
   throw new UserError(
-    `This run needs ${gib(peakBytes)} of GPU memory for ${peakPhase} (${
-      largest.map(({ name, bytes }) => `${name} ${gib(bytes)}`).join(", ")
-    }), and ${gib(availableBytes)} are available`,
+    `This run needs ${amount(peakBytes)} of GPU memory for ${peakPhase} (${
+      largest.map(({ name, bytes }) => `${name} ${amount(bytes)}`).join(", ")
+    }), and ${amount(availableBytes)} are available`,
     fit === undefined
       ? "no memory switch is enough: lower train_resolution or batch_size, or use a GPU with more memory"
-      : `it fits with ${fit.costs.map(({ setting }) => setting).join(", ")} (${gib(fit.gpuBytes)})`,
+      : `it fits with ${fit.costs.map(({ setting }) => setting).join(", ")} (${amount(fit.gpuBytes)})`,
   );
 }

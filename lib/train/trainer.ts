@@ -22,6 +22,7 @@ import { createExchange, type GradientExchange } from "./exchange.ts";
 import { HeldOut } from "./held_out.ts";
 import { LossScale } from "./loss_scale.ts";
 import { checkpointOf, openOutputFolder } from "./output_folder.ts";
+import { requireMemory } from "./require_memory.ts";
 import { RunRecords } from "./run_records.ts";
 import { stateEntries, type StateEntry } from "./run_state.ts";
 import { initialiseOptimizer } from "./optimizer.ts";
@@ -72,6 +73,7 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
   if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine });
+  requireMemory(device, { ...config, model_path: model.path }, storedType(model));
   using output = isFirst ? await openOutputFolder(config) : undefined;
   for (const message of [...output?.warnings ?? [], ...data.warnings]) yield { type: "warning", message };
   const fill = { signal, share: communicator };
