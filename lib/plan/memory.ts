@@ -43,17 +43,37 @@ export function lifetimes(steps: readonly Step[], outputs: ReadonlySet<Tensor>):
   return [...spans.values()];
 }
 
-/** Lowest start of a gap of `bytes` between occupied ranges, preferring the tightest one; Infinity is the end. */
-function bestGap(occupied: readonly (readonly [number, number])[], bytes: number, limit: number): [number, number] {
+interface Placed extends Lifetime {
+  readonly offset: number;
+}
+
+/**
+ * Lowest start of the tightest gap for `span` between those of `placed` (by offset) that are alive with it, and its size; the end
+ * counts as a gap of infinite size, and -1 means that `limit` leaves no room.
+ */
+function bestGap(placed: readonly Placed[], span: Lifetime, limit: number): [number, number] {
+  const { first, last, bytes } = span;
   let end = 0;
   let best: [number, number] = [-1, Infinity];
-  for (const [from, to] of [...occupied].sort((a, b) => a[0] - b[0])) {
-    const gap = from - end;
+  for (const other of placed) {
+    if (other.last < first || last < other.first) continue;
+    const gap = other.offset - end;
     if (gap >= bytes && gap < best[1]) best = [end, gap];
-    end = Math.max(end, to);
+    end = Math.max(end, other.offset + other.bytes);
   }
   if (best[0] < 0 && end + bytes <= limit) best = [end, Infinity];
   return best;
+}
+
+/** Inserts behind all with a smaller or equal offset. */
+function insertByOffset(placed: Placed[], item: Placed): void {
+  let [low, high] = [0, placed.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (placed[middle]!.offset <= item.offset) low = middle + 1;
+    else high = middle;
+  }
+  placed.splice(low, 0, item);
 }
 
 /**
@@ -66,14 +86,12 @@ export function assignMemory(
   chunkBytes: number,
 ): MemoryMap {
   const spans = lifetimes(steps, outputs).sort((a, b) => b.bytes - a.bytes || a.first - b.first);
-  const chunks: { size: number; placed: (Lifetime & { offset: number })[] }[] = [];
+  const chunks: { size: number; placed: Placed[] }[] = [];
   const places = new Map<Tensor, Place>();
   for (const span of spans) {
     let choice: { chunk: number; offset: number; gap: number } | undefined;
     chunks.forEach(({ placed, size }, chunk) => {
-      const occupied = placed.filter((other) => other.first <= span.last && span.first <= other.last)
-        .map((other) => [other.offset, other.offset + other.bytes] as const);
-      const [offset, gap] = bestGap(occupied, span.bytes, Math.max(size, chunkBytes));
+      const [offset, gap] = bestGap(placed, span, Math.max(size, chunkBytes));
       // Space inside a chunk's present size costs nothing; growing a chunk does.
       const cost = offset + span.bytes <= size ? gap : Number.MAX_VALUE;
       if (offset >= 0 && (choice === undefined || cost < choice.gap)) choice = { chunk, offset, gap: cost };
@@ -83,7 +101,7 @@ export function assignMemory(
       choice = { chunk: chunks.length - 1, offset: 0, gap: 0 };
     }
     const chunk = chunks[choice.chunk]!;
-    chunk.placed.push({ ...span, offset: choice.offset });
+    insertByOffset(chunk.placed, { ...span, offset: choice.offset });
     chunk.size = Math.max(chunk.size, choice.offset + span.bytes);
     places.set(span.tensor, { chunk: choice.chunk, offset: choice.offset });
   }

@@ -62,6 +62,8 @@ export interface ForecastOptions {
   readonly model?: TransformerConfig;
   /** Shapes of the encoders; by default those of all released models. Tiny models are forecast without encoders otherwise. */
   readonly encoders?: { readonly t5: T5Config; readonly vae: VaeConfig };
+  /** The phases before training, when an earlier forecast with the same encoders and clips has recorded them. */
+  readonly encoding?: readonly PhaseForecast[];
   /** Storage of the checkpoint's matrices, which frozen weights keep without mixed precision. Default f32. */
   readonly stored?: DType;
   /** Kernels of this target; by default those of GPUs with subgroups of 32. */
@@ -263,7 +265,8 @@ export function forecast(config: TrainConfig, options: ForecastOptions = {}): Fo
   const run = describeRun(config, model, { stored: options.stored ?? "f32" });
   const recording = recordStep(target, limits, stepOf(config, run), run.parameters, run.updated);
   const training = trainPhase(run, recording);
-  const phases = [...encoderPhases(config, model, device, options), training, savePhase(run, recording, training)];
+  const encoding = options.encoding ?? encoderPhases(config, model, device, options);
+  const phases = [...encoding, training, savePhase(run, recording, training)];
   if (config.do_validation) phases.push(...validationPhases(config, run, recording, device, options));
   const peak = phases.reduce((best, phase) => phase.gpuBytes > best.gpuBytes ? phase : best);
   return { phases, peakBytes: peak.gpuBytes, peakPhase: peak.name, live: liveParts(recording.micro) };

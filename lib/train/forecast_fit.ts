@@ -74,7 +74,9 @@ function settingOf(key: keyof MemorySwitches, { [key]: value }: MemorySwitches):
 /** The switches that keep the run within `bytes` of GPU memory at the least time; undefined when none do. */
 export function fitMemory(config: TrainConfig, bytes: number, options: FitOptions = {}): Fit | undefined {
   const rates = options.rates ?? gpuRates("rtx-4090");
-  const candidates = combinations(config).map((switches) => evaluate(config, switches, options, rates));
+  const { phases } = forecast(config, options);
+  const known = { ...options, encoding: phases.slice(0, phases.findIndex(({ name }) => name === "training")) };
+  const candidates = combinations(config).map((switches) => evaluate(config, switches, known, rates));
   const fitting = candidates.filter(({ gpuBytes }) => gpuBytes <= bytes);
   if (fitting.length === 0) return undefined;
   const best = fitting.reduce((a, b) =>
@@ -83,7 +85,7 @@ export function fitMemory(config: TrainConfig, bytes: number, options: FitOption
   const keys = Object.keys(best.switches) as (keyof MemorySwitches)[];
   const changed = keys.filter((key) => JSON.stringify(best.switches[key]) !== JSON.stringify(config[key]));
   const costs = changed.map((key): SwitchCost => {
-    const without = evaluate(config, { ...best.switches, [key]: config[key] }, options, rates);
+    const without = evaluate(config, { ...best.switches, [key]: config[key] }, known, rates);
     return {
       setting: settingOf(key, best.switches),
       savedBytes: without.gpuBytes - best.gpuBytes,
