@@ -86,6 +86,13 @@ Deno.test("pruneCheckpoints: a kill at every operation leaves whole checkpoints"
     }
   }));
 
+Deno.test("pruneCheckpoints: a run that went back keeps what it commits, and what an earlier one made beyond", () =>
+  withFolder(async (folder) => {
+    await makeCheckpoints(folder, [1, 2, 5, 6]);
+    await pruneCheckpoints(folder, 1, { committed: join(folder, "checkpoint-2") });
+    assert.deepEqual(stepsIn(folder), [2, 5, 6]);
+  }));
+
 Deno.test("pruneCheckpoints: a limit below 1 is refused", () =>
   withFolder(async (folder) => {
     for (const limit of [0, -1, 1.5, NaN]) await assert.rejects(pruneCheckpoints(folder, limit), RangeError);
