@@ -6,8 +6,10 @@ import { dirname, join } from "node:path";
 import { UserError, UserErrors } from "../../lib/errors.ts";
 import { type HubEvent, type HubOptions, localModelPath, parseHubId, resolveModelPath } from "../../lib/models/hub.ts";
 import { openModelFolder } from "../../lib/models/model_folder.ts";
+import { train } from "../../lib/train/trainer.ts";
 import { withFolder } from "../io/faulty_operations.ts";
 import { fromFileUrl } from "../paths.ts";
+import { configOf, inScratch } from "../train/runs.ts";
 
 const tiny = fromFileUrl("../../examples/tiny-2b", import.meta.url);
 
@@ -280,4 +282,34 @@ Deno.test("two processes that want one model: one downloads, the other waits and
     assert.equal(events.length, 1);
     assert.equal(hub.asked.length, asked);
     openModelFolder(folder);
+  }));
+
+Deno.test("train takes a hub id: downloads first, then works without network; a dry run downloads nothing", () =>
+  inScratch(async (folder) => {
+    await using hub = new FakeHub();
+    const variables = { HOME: folder, HF_ENDPOINT: hub.endpoint, HF_TOKEN: "" };
+    const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
+    for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+    try {
+      const config = configOf(folder, { model_path: "owner/name", train_steps: 1 });
+      await assert.rejects(train({ ...config, dry_run: true }).next(), /no model of this id is downloaded/);
+      assert.deepEqual(hub.asked, []);
+      const types: string[] = [];
+      for await (const { type } of train(config)) types.push(type);
+      assert.deepEqual([types[0], types.at(-1)], ["download", "finished"]);
+      assert.ok(existsSync(join(folder, ".cache", "cogtune", "models", "owner--name", "model_index.json")));
+      assert.match(
+        readFileSync(join(config.output_dir, "checkpoint-1", "config.yaml"), "utf8"),
+        /model_path: owner\/name/,
+      );
+      hub.asked.length = 0;
+      const again = train({ ...config, resume_from_checkpoint: "latest" });
+      for await (const { type } of again) assert.notEqual(type, "download");
+      assert.deepEqual(hub.asked, []);
+    } finally {
+      for (const [name, value] of before) {
+        if (value === undefined) Deno.env.delete(name);
+        else Deno.env.set(name, value);
+      }
+    }
   }));
