@@ -129,10 +129,12 @@ export async function* resolveModelPath(path: string, options: HubOptions = {}):
   if (place === undefined) return path;
   const { id, folder } = place;
   if (isComplete(folder)) return folder;
-  using _lock = yield* waitForLock(folder, path, options.signal);
   const hub = new Hub(path, id, options);
+  // Before the folder is made, so that an id that is not there leaves nothing behind.
+  const listed = readRecord(folder) ?? await hub.list();
+  using _lock = yield* waitForLock(folder, path, options.signal);
   const known = readRecord(folder);
-  const record = known ?? await hub.list();
+  const record = known ?? listed;
   if (known === undefined) await writeFileAtomic(join(folder, RECORD_FILE), JSON.stringify(record, null, 1) + "\n");
   yield* downloadFiles(hub, folder, record);
   return folder;
