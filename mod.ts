@@ -3,13 +3,23 @@
  *
  * Run as a program it is the command line (`deno run -A mod.ts --help`); imported it is this library.
  *
- * @example Train and watch
- * ```ts no-eval
- * import { loadConfig, train } from "@cogtune/cogtune";
+ * @example What a run needs
+ * ```ts
+ * import { forecast, parseConfig } from "@cogtune/cogtune";
  *
- * const { config } = await loadConfig({ preset: "5b-lora", overrides: { data_root: "clips", model_path: "CogVideoX-5b" } });
+ * const { peakBytes, peakPhase } = forecast(parseConfig("preset: 5b-lora"));
+ * if (peakPhase !== "training" || peakBytes > 24 * 2 ** 30) throw new Error("5b-lora needs a card of 24 GiB");
+ * ```
+ *
+ * @example Train and watch
+ * ```ts
+ * import { parseConfig, train } from "@cogtune/cogtune";
+ *
+ * const config = parseConfig("model_path: examples/tiny-2b\nmodel_name: cogvideox-t2v\ndata_root: examples/clips", {
+ *   overrides: { train_resolution: "9x32x48", rank: 4, train_steps: 1, output_dir: Deno.makeTempDirSync() },
+ * });
  * for await (const event of train(config)) {
- *   if (event.type === "step") console.log(event.step, event.loss);
+ *   if (event.type === "step" && !(event.loss > 0)) throw new Error("a loss is positive");
  * }
  * ```
  *

@@ -14,7 +14,7 @@ export interface CanonicalPart {
  * Adds up the micro-batches of one optimizer step after another. A rank pushes the gradients of its block in order; sums of
  * finished subtrees are kept, so memory is one array per level of the tree and not one per micro-batch.
  *
- * ```ts
+ * ```ts ignore
  * const sum = new CanonicalSum(communicator, gradients);
  * sum.begin(total);
  * for (let index = sum.block.begin; index < sum.block.end; index++) {

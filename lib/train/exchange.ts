@@ -41,13 +41,17 @@ export function createExchange(options: ExchangeOptions): GradientExchange {
   const afterUpdate = () => gatherCopies(options);
   if (reduction === "canonical") return canonicalExchange(options);
   const alone = size === 1 && shard === undefined;
+  // Memory that the ranks share is summed in place; any other would be copied into it and back.
+  const staged = options.run.trainables.buckets.map(({ gradients }) =>
+    alone || gradients.host ? undefined : communicator.allocate("f32", gradients.size)
+  );
   return {
     hostNorm: shard !== undefined,
     begin: (total) => blockOf(total, rank, size),
     afterMicro: () => Promise.resolve(),
     async finish() {
       if (alone) return undefined;
-      const sums = await download(options);
+      const sums = await download(options, staged);
       for (const sum of sums) {
         await (shard === undefined ? communicator.allReduce(sum) : communicator.reduceScatter(sum));
       }
@@ -93,11 +97,17 @@ function hostView(session: Session, { gradients }: Bucket): Float32Array<ArrayBu
   return new Float32Array(buffer, byteOffset, gradients.size);
 }
 
-async function download({ session, run }: ExchangeOptions): Promise<Float32Array<ArrayBuffer>[]> {
+/** The gradients of every bucket on the host: in place where they are there, else in `staged`. */
+async function download(
+  { session, run }: ExchangeOptions,
+  staged: readonly (Float32Array<ArrayBuffer> | undefined)[],
+): Promise<Float32Array<ArrayBuffer>[]> {
   await session.host.settle();
   const arrays: Float32Array<ArrayBuffer>[] = [];
-  for (const bucket of run.trainables.buckets) {
-    arrays.push(hostView(session, bucket) ?? new Float32Array((await session.read([bucket.gradients]))[0]!));
+  for (const [i, bucket] of run.trainables.buckets.entries()) {
+    const array = staged[i];
+    array?.set(await session.readF32(bucket.gradients));
+    arrays.push(array ?? hostView(session, bucket)!);
   }
   return arrays;
 }

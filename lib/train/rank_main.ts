@@ -1,7 +1,5 @@
 /** The program of one rank: joins the group, trains, and reports on its standard output. */
 import { PeerError, peerFailureCode } from "../comm/communicator.ts";
-import { checkOwnGpu, gpuVariable } from "../comm/gpus.ts";
-import { vulkanDevices } from "../comm/vulkan.ts";
 import { withCommunicator } from "../comm/connect.ts";
 import { UserError } from "../errors.ts";
 import type { TrainConfig } from "./config.ts";
@@ -19,7 +17,6 @@ function report(content: RankReport): void {
 
 try {
   const config: TrainConfig = JSON.parse(Deno.args[0]!);
-  checkOwnGpu(Deno.env.get(gpuVariable), vulkanDevices);
   await withCommunicator(async (communicator) => {
     for await (const event of train(config, { signal: stop.signal, communicator })) {
       if (communicator.rank === 0) report({ event });

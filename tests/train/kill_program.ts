@@ -105,7 +105,8 @@ function watchGpu(): void {
 
 function describe(event: TrainEvent): string {
   if (event.type === "cache") return `event cache ${event.kind} ${event.done}`;
-  return "step" in event ? `event ${event.type} ${event.step}` : `event ${event.type} ${event.message}`;
+  if (event.type === "warning") return `event warning ${event.message}`;
+  return "step" in event ? `event ${event.type} ${event.step}` : `event ${event.type}`;
 }
 
 watchFiles();
