@@ -11,10 +11,7 @@ export type VideoEncoder = (
   shape: [channels: 3, frames: number, height: number, width: number],
 ) => Promise<CachedTensor>;
 
-/** Encodes a prompt to its embedding [Nt, X]. */
-export type PromptEncoder = (prompt: string) => Promise<CachedTensor>;
-
-/** Options of {@linkcode fillLatents} and {@linkcode fillPrompts}. */
+/** Options of {@linkcode fillLatents}. */
 export interface FillOptions {
   /** Called after each entry. */
   onProgress?: (done: number, total: number, name: string) => void;
@@ -104,24 +101,6 @@ export function fillLatents(
     const jobs = [pixelJob(latent, clip, encode, options.signal)];
     if (image !== undefined) jobs.push(pixelJob(image.request, image.picture, encode, options.signal));
     return jobs;
-  });
-  return fill(cache, jobs, options);
-}
-
-/**
- * Encodes the prompts that the cache lacks, each distinct one once.
- *
- * @returns number of entries built.
- * @throws {UserErrors} naming every sample whose prompt could not be encoded, after all others are stored.
- */
-export function fillPrompts(
-  cache: SampleCache,
-  samples: readonly Pick<Sample, "item" | "prompt">[],
-  encode: PromptEncoder,
-  options: FillOptions = {},
-): Promise<number> {
-  const jobs = samples.map(({ item, prompt }) => {
-    return { request: prompt, prepare: () => Promise.resolve(item.prompt), encode };
   });
   return fill(cache, jobs, options);
 }

@@ -2,13 +2,13 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { UserErrors } from "../../lib/errors.ts";
 import { SampleCache } from "../../lib/data/cache.ts";
-import { fillLatents, fillPrompts } from "../../lib/data/cache_fill.ts";
+import { fillLatents } from "../../lib/data/cache_fill.ts";
 import { cacheKey, type CacheRequest } from "../../lib/data/cache_key.ts";
 import { describePlan, planCache, writeIndex } from "../../lib/data/cache_plan.ts";
 import { normalise } from "../../lib/data/normalise.ts";
 import { decodePixels, type Sample, type SampleSettings } from "../../lib/data/sample_pixels.ts";
 import { fromFileUrl } from "../paths.ts";
-import { encodePrompt, encodeVideo, prepareAll } from "./fake_encoders.ts";
+import { encodePrompt, encodeVideo, fillPrompts, prepareAll } from "./fake_encoders.ts";
 import { cut, ffmpeg, makeClip, withFolder } from "./media.ts";
 
 const requestsOf = (samples: Sample[]): CacheRequest[] =>
@@ -32,7 +32,7 @@ function withDataset(body: (folder: string, cache: SampleCache) => Promise<void>
 
 async function fillAll(cache: SampleCache, samples: Sample[]): Promise<[number, number]> {
   const built: [number, number] = [
-    await fillPrompts(cache, samples, encodePrompt),
+    await fillPrompts(cache, samples),
     await fillLatents(cache, samples, encodeVideo),
   ];
   await writeIndex(cache, requestsOf(samples));

@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import type { CachedTensor } from "../../lib/data/cache.ts";
 import { SampleCache } from "../../lib/data/cache.ts";
-import { fillLatents, fillPrompts } from "../../lib/data/cache_fill.ts";
+import { fillLatents } from "../../lib/data/cache_fill.ts";
 import { readDataset } from "../../lib/data/dataset.ts";
 import { FileHashes } from "../../lib/data/file_hashes.ts";
 import { prepareSample, type Sample, type SampleSettings } from "../../lib/data/sample_pixels.ts";
@@ -30,6 +30,18 @@ export function encodePrompt(prompt: string): Promise<CachedTensor> {
   return Promise.resolve({ shape: [4, 8], data: Float32Array.from(createHash("sha256").update(prompt).digest()) });
 }
 
+/** Stores the embeddings that a cache lacks; returns how many there were. */
+export async function fillPrompts(cache: SampleCache, samples: readonly Sample[]): Promise<number> {
+  let built = 0;
+  for (const { prompt, item } of samples) {
+    await cache.getOrBuild(prompt, () => {
+      built++;
+      return encodePrompt(item.prompt);
+    });
+  }
+  return built;
+}
+
 /** All samples of a dataset folder. */
 export async function prepareAll(
   folder: string,
@@ -44,6 +56,6 @@ export async function prepareAll(
 if (import.meta.main) {
   const [dataset, folder] = Deno.args;
   const samples = await prepareAll(dataset, folder), cache = new SampleCache(folder);
-  const built = await fillPrompts(cache, samples, encodePrompt) + await fillLatents(cache, samples, encodeVideo);
+  const built = await fillPrompts(cache, samples) + await fillLatents(cache, samples, encodeVideo);
   await Deno.stdout.write(new TextEncoder().encode(`${built} ${cache.damaged.length}`));
 }
