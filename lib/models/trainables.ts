@@ -15,7 +15,7 @@ function blockOf(name: string): string {
 
 /** One flat buffer of masters with its gradients; the optimizer adds its moments. */
 export interface Bucket {
-  /** f32 masters. */
+  /** Masters: f32, or bf16 where nothing finer is kept. */
   readonly values: Tensor;
   /** f32 sums of gradients. */
   readonly gradients: Tensor;
@@ -32,7 +32,7 @@ export interface Trainable {
   readonly shape: readonly number[];
   /** Shape before padding and folding: what an optimizer that looks at rows and columns goes by. */
   readonly trueShape: readonly number[];
-  /** f32 window of its bucket. */
+  /** Window of its bucket's values. */
   readonly master: Tensor;
   /** What the model reads; its gradient is a window of the bucket's gradients. */
   readonly working: Tensor;
@@ -55,15 +55,17 @@ export interface TrainablePlaces {
 export interface PackOptions extends TrainablePlaces {
   /** Shapes before padding and folding, of those tensors that are stored otherwise. */
   readonly trueShapes?: ReadonlyMap<string, readonly number[]>;
+  /** Storage of the masters. Default f32. */
+  readonly masters?: "f32" | "bf16";
   /** The model reads a copy of the masters even where the storage types are equal. */
   readonly alwaysCopy?: boolean;
 }
 
-/** Packs named shapes in order. `working` other than f32 gives every bucket a rounded copy that the model reads. */
+/** Packs named shapes in order. `working` other than the masters' type gives every bucket a rounded copy that the model reads. */
 export function packTrainables(
   shapes: ReadonlyMap<string, readonly number[]>,
   working: DType,
-  { trueShapes = shapes, alwaysCopy = false, ...onHost }: PackOptions = {},
+  { trueShapes = shapes, masters = "f32", alwaysCopy = false, ...onHost }: PackOptions = {},
 ): Trainables {
   const plans: { name: string; shape: readonly number[]; offset: number }[][] = [];
   const sizes: number[] = [];
@@ -84,9 +86,9 @@ export function packTrainables(
   const buckets = plans.map((plan, i): Bucket => {
     const flat = (what: string, dtype: DType, host = false) =>
       new Tensor(`${what} ${i}`, [sizes[i]!], dtype, { resident: true, host });
-    const values = flat("masters", "f32", onHost.values);
+    const values = flat("masters", masters, onHost.values);
     const gradients = flat("gradients", "f32", onHost.gradients);
-    const copy = working === "f32" && !alwaysCopy ? undefined : flat("weights", working, onHost.copies);
+    const copy = working === masters && !alwaysCopy ? undefined : flat("weights", working, onHost.copies);
     const tensors = plan.map(({ name, shape, offset }): Trainable => {
       const gradient = gradients.window(`grad ${name}`, offset, shape);
       const master = values.window(name, offset, shape, copy === undefined ? { gradient } : {});

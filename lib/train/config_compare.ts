@@ -9,6 +9,7 @@ const fixedKeys: readonly (keyof TrainConfig)[] = [
   "model_type",
   "training_type",
   "optimizer",
+  "master_weights",
 ];
 const adapterKeys: readonly (keyof TrainConfig)[] = ["rank", "lora_alpha", "target_modules"];
 

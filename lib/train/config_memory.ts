@@ -17,6 +17,12 @@ export interface MemoryConfig {
   readonly base_weights: "resident" | "int8" | "nf4" | "streamed";
   /** Keep block inputs in host memory between the forward and the backward pass. Default `false`. */
   readonly offload_activations: boolean;
+  /**
+   * How sft stores the weights that train: `f32` masters beside working weights, or in bf16 alone, 4 bytes a parameter less,
+   * rounding errors either carried over to the next update (`bf16_kahan`, 2 bytes of it back) or drawn at random so that they
+   * cancel in the mean (`bf16_stochastic`). Default `f32`.
+   */
+  readonly master_weights: "f32" | "bf16_kahan" | "bf16_stochastic";
   /** Keep float32 master weights, their gradients and optimizer moments in host memory. Default `false`. */
   readonly offload_optimizer: boolean;
   /**
@@ -50,6 +56,7 @@ export const memoryFields = {
   keep: z.array(z.enum(["attention"])).default([]),
   base_weights: z.enum(["resident", "int8", "nf4", "streamed"]).default("resident"),
   offload_activations: z.boolean().default(false),
+  master_weights: z.enum(["f32", "bf16_kahan", "bf16_stochastic"]).default("f32"),
   offload_optimizer: z.boolean().default(false),
   gpu_memory: z.number().positive().optional(),
   enable_slicing: z.boolean().default(true),

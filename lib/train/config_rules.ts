@@ -31,6 +31,7 @@ export function applyRules(config: TrainConfig, given: (key: keyof TrainConfig) 
   checkUsualShape(config, findings);
   checkAdapters(config, given, findings);
   checkMemory(config, findings);
+  checkMasterWeights(config, findings);
   checkOptimization(config, given, findings);
   checkImages(config, given, findings);
   checkValidation(config, findings);
@@ -152,6 +153,27 @@ function checkMemory({ gradient_checkpointing, keep, offload_activations }: Trai
   const reason = "has no effect without gradient_checkpointing, which keeps nothing but block inputs";
   if (offload_activations) findings.note("offload_activations", reason);
   if (keep.length > 0) findings.note("keep", reason);
+}
+
+/** Weights in bf16 alone: who rounds them, and who would need more digits than they have. */
+function checkMasterWeights(config: TrainConfig, findings: Findings): void {
+  const { master_weights, training_type, mixed_precision, optimizer, zero_stage, ema_decay } = config;
+  if (master_weights === "f32") return;
+  const refuse = (reason: string) =>
+    findings.error("master_weights", `${master_weights}: ${reason}, or master_weights f32`);
+  if (training_type !== "sft") {
+    refuse(`adapters keep f32 masters, found training_type ${training_type}; use training_type sft`);
+  }
+  if (mixed_precision !== "bf16") {
+    refuse(
+      `the model reads these weights as they are, found mixed_precision ${mixed_precision}; use mixed_precision bf16`,
+    );
+  }
+  if (optimizer !== "adamw" && optimizer !== "adam") {
+    refuse(`optimizer ${optimizer} updates f32 masters only; use optimizer adamw or adam`);
+  }
+  if (zero_stage !== 0) refuse(`zero_stage ${zero_stage} shards f32 masters only; use zero_stage 0`);
+  if (ema_decay > 0) refuse(`ema_decay ${ema_decay} averages f32 masters only; use ema_decay 0`);
 }
 
 function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {

@@ -9,6 +9,7 @@ import { Tensor } from "../plan/tensor.ts";
 import { declareAverages, recordAverages, startAverages } from "./average.ts";
 import { adamRule } from "./optimizer_adam.ts";
 import { adam8bitRule } from "./optimizer_8bit.ts";
+import { adamBf16Rule } from "./optimizer_bf16.ts";
 import { cameRule } from "./optimizer_came.ts";
 import { prodigyRule } from "./optimizer_prodigy.ts";
 import type { OptimizerConfig, StepScalars, UpdateInputs, UpdateRule } from "./optimizer_rule.ts";
@@ -20,7 +21,7 @@ export interface OptimizerTensors extends UpdateInputs {
   readonly rule: UpdateRule;
   /** Moving averages of the masters by bucket; empty when `ema_decay` is 0. */
   readonly averages: readonly Tensor[];
-  /** Everything an exact continuation saves and restores besides the masters, by stable names; f32 or u32. */
+  /** Everything an exact continuation saves and restores besides the masters, by stable names. */
   readonly states: ReadonlyMap<string, Tensor>;
 }
 
@@ -41,13 +42,24 @@ function ruleOf(config: OptimizerConfig, buckets: readonly Bucket[]): UpdateRule
   switch (config.optimizer) {
     case "adamw":
     case "adam":
-      return adamRule(config, config.optimizer, buckets);
+      return adamRuleOf(config, config.optimizer, buckets);
     case "adamw8bit":
       return adam8bitRule(config, buckets);
     case "prodigy":
       return prodigyRule(config, buckets);
     case "came":
       return cameRule(config, buckets);
+  }
+}
+
+function adamRuleOf(config: OptimizerConfig, kind: "adamw" | "adam", buckets: readonly Bucket[]): UpdateRule {
+  switch (config.master_weights) {
+    case "bf16_kahan":
+      return adamBf16Rule(config, { kind, rounding: "kahan" }, buckets);
+    case "bf16_stochastic":
+      return adamBf16Rule(config, { kind, rounding: "stochastic" }, buckets);
+    default:
+      return adamRule(config, kind, buckets);
   }
 }
 
@@ -120,4 +132,5 @@ export async function initialiseOptimizer(
 /** Uploads what changes from step to step; computed in float64. */
 export function uploadState(session: Session, { rule, state }: OptimizerTensors, scalars: StepScalars): void {
   session.write(state, rule.scalars(scalars));
+  if (rule.draws !== undefined) session.write(rule.draws.key, rule.draws.values(scalars));
 }

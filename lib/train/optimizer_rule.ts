@@ -17,6 +17,10 @@ export interface OptimizerConfig {
   readonly max_grad_norm: number;
   /** Decay of the moving average of the masters; 0 keeps none. */
   readonly ema_decay: number;
+  /** How the masters are stored, and rounded where that is bf16; Adam and AdamW only. Default f32. */
+  readonly master_weights?: "f32" | "bf16_kahan" | "bf16_stochastic";
+  /** Stochastic rounding draws from it. Default 0. */
+  readonly seed?: number;
   /** The host computes the gradient norm and uploads the control values: it has all gradients where the GPU has not. */
   readonly hostNorm?: boolean;
 }
@@ -40,7 +44,7 @@ export interface UpdateInputs {
 
 /** An optimizer over a set of buckets: its tensors, and the launches that change the masters. */
 export interface UpdateRule {
-  /** Everything an exact continuation needs besides the masters, by stable names; f32 or u32, zero before the first step. */
+  /** Everything an exact continuation needs besides the masters, by stable names; zero before the first step. */
   readonly states: ReadonlyMap<string, Tensor>;
   /** Those of the states that start otherwise. */
   readonly starts: ReadonlyMap<Tensor, Float32Array<ArrayBuffer>>;
@@ -48,6 +52,8 @@ export interface UpdateRule {
   readonly distance?: Tensor;
   /** The four values of {@linkcode UpdateInputs.state}; the last is the inverse loss scale. */
   scalars(step: StepScalars): Float32Array<ArrayBuffer>;
+  /** Rules that round at random: what the draws of a step depend on, u32 [4], uploaded every step. */
+  readonly draws?: { readonly key: Tensor; values(step: StepScalars): Uint32Array<ArrayBuffer> };
   /** Records the update of masters and working copies; a step whose skip flag is set changes nothing. */
   record(plan: Plan, inputs: UpdateInputs): void;
 }

@@ -27,7 +27,7 @@ export interface RunDescription {
   /** Set when adapters train. */
   readonly lora: Lora | undefined;
   /**
-   * Where each checkpoint tensor is uploaded to: frozen weights, or f32 masters when all weights train. Their working copies,
+   * Where each checkpoint tensor is uploaded to: frozen weights, or masters when all weights train. Their working copies,
    * where there are some, are made on the GPU.
    */
   readonly uploads: ReadonlyMap<string, Tensor>;
@@ -82,13 +82,38 @@ export function namedTransformer(config: TrainConfig): TransformerConfig {
 }
 
 function optimizerConfig(config: TrainConfig): OptimizerConfig {
-  const { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay } = config;
-  return { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay };
+  const { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay, master_weights, seed } =
+    config;
+  return { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay, master_weights, seed };
+}
+
+/** Packs all weights, and decides which of their tensors live in host memory. */
+function packAll(
+  config: TrainConfig,
+  shapes: ReadonlyMap<string, readonly number[]>,
+  { activation, streamed, sharded }: {
+    readonly activation: DType;
+    readonly streamed: boolean;
+    readonly sharded: boolean;
+  },
+): Trainables {
+  const masters = config.master_weights === "f32" ? "f32" : "bf16";
+  const leaves = config.offload_optimizer || sharded;
+  return packTrainables(foldedShapes(shapes), activation, {
+    masters,
+    // Without a working copy the model reads the masters themselves; in bf16 they are as small as the copy that would stay.
+    values: (masters === "f32" && leaves) || (streamed && activation === masters),
+    gradients: leaves,
+    // What all ranks share is in the memory of the host, so parameters that no GPU holds as a whole are streamed from there.
+    copies: streamed || (sharded && config.zero_stage === 3),
+    alwaysCopy: sharded,
+    trueShapes: shapes,
+  });
 }
 
 /**
  * Decides storage types, declares every tensor of the run and says what trains: low-rank adapters with f32 masters over frozen
- * weights in the working type, or all weights with f32 masters and working copies.
+ * weights in the working type, or all weights, with f32 masters and working copies or in bf16 alone.
  *
  * @throws {UserError} when `target_modules` matches no layer.
  */
@@ -114,15 +139,7 @@ export function describeRun(
   const streamed = config.base_weights === "streamed";
   if (config.training_type === "sft") {
     const sharded = config.zero_stage >= 2 && config.gpus > 1;
-    const trainables = packTrainables(foldedShapes(shapes), activation, {
-      // Without a working copy the model reads the masters themselves.
-      values: config.offload_optimizer || sharded || (streamed && activation === "f32"),
-      gradients: config.offload_optimizer || sharded,
-      // What all ranks share is in the memory of the host, so parameters that no GPU holds as a whole are streamed from there.
-      copies: streamed || (sharded && config.zero_stage === 3),
-      alwaysCopy: sharded,
-      trueShapes: shapes,
-    });
+    const trainables = packAll(config, shapes, { activation, streamed, sharded });
     const select = (pick: "working" | "master") => new Map([...trainables.byName].map(([name, t]) => [name, t[pick]]));
     const parameters = new Parameters(select("working"));
     const shard = sharded
