@@ -93,7 +93,7 @@ const places: readonly Place[] = [
     points: ["rename run/checkpoint-6.tmp to run/checkpoint-6", "sync run"],
     from: 6,
   },
-  { name: "denoising in a validation", points: ["event saved 6", "gpu"], from: 6, quick: "LoRA bf16" },
+  { name: "denoising in a validation", points: ["event saved 6", "gpu"], from: 6, quick: "SFT f32" },
   {
     name: "on the page of a validation",
     points: ["event saved 6", "write run/validation_res/index.html.tmp"],
@@ -121,6 +121,7 @@ const variants: Readonly<Record<string, string>> = {
   "LoRA f32": "training_type: lora\nrank: 4\nmixed_precision: no",
   "LoRA bf16": "training_type: lora\nrank: 4\nmixed_precision: bf16",
   "SFT bf16": "training_type: sft\nmixed_precision: bf16",
+  "SFT f32": "training_type: sft\nmixed_precision: no",
 };
 
 function configText(folder: string, variant: string, { cache, resume }: { cache: string; resume: string }): string {
