@@ -227,6 +227,7 @@ for (const variant of Object.keys(variants)) {
           await test.step({
             name,
             fn: async () => assert.deepEqual(outcome(await result), expected),
+            // Steps run side by side, and the checks for leaks cannot tell one step's child process from another's.
             sanitizeOps: false,
             sanitizeResources: false,
             sanitizeExit: false,
