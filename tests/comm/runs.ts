@@ -50,6 +50,19 @@ export function processesOf(lines: readonly string[]): number[] {
   return lines.flatMap((text) => /process (\d+)$/.exec(text)?.[1] ?? []).map(Number);
 }
 
+/** Processes of this machine whose command line holds all of `words`. */
+export function processesWith(...words: readonly string[]): number[] {
+  return [...Deno.readDirSync("/proc")].map(({ name }) => Number(name)).filter((process) => {
+    if (!Number.isInteger(process)) return false;
+    try {
+      const line = Deno.readTextFileSync(`/proc/${process}/cmdline`);
+      return words.every((word) => line.includes(word));
+    } catch {
+      return false;
+    }
+  });
+}
+
 /** Whether a process runs or is stopped; one that only waits for its parent to take note of its end does not count. */
 export function isAlive(process: number): boolean {
   try {

@@ -9,6 +9,7 @@ import { train } from "../../lib/train/trainer.ts";
 import { PeerError } from "../../lib/comm/communicator.ts";
 import { UserError } from "../../lib/errors.ts";
 import { latestValid } from "../../lib/io/checkpoints.ts";
+import { processesWith } from "../comm/runs.ts";
 import { relativeL2 } from "../kernels/run.ts";
 import { configOf, inScratch } from "./runs.ts";
 
@@ -115,17 +116,16 @@ Deno.test("a mistake of the user reaches the launcher as one, whichever rank fou
 Deno.test("a rank that is killed is named, and the last checkpoint is whole", () =>
   inScratch(async (folder) => {
     const config = ranked(folder, "killed", 2, { train_steps: 500 });
-    const kill = async () => {
-      const { stdout } = await new Deno.Command("pgrep", { args: ["-f", `rank_main.ts.*${folder}`] }).output();
-      const pids = new TextDecoder().decode(stdout).trim().split("\n").map(Number);
-      assert.equal(pids.length, 2);
-      Deno.kill(pids[1]!, "SIGKILL");
+    const kill = () => {
+      const ranks = processesWith("rank_main.ts", folder);
+      assert.equal(ranks.length, 2);
+      Deno.kill(ranks[1]!, "SIGKILL");
     };
     await assert.rejects(
       async () => {
         let saved = 0;
         for await (const event of trainOnGpus(config)) {
-          if (event.type === "saved" && ++saved === 2) await kill();
+          if (event.type === "saved" && ++saved === 2) kill();
         }
       },
       (error: unknown) => error instanceof PeerError && /rank [01] was killed by SIGKILL/.test(error.message),
