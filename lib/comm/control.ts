@@ -24,9 +24,9 @@ const STATE = 50;
 export const MAX_RANKS: number = CONTROL_BYTES / 4 / RANK_WORDS - 1;
 
 /** What ended a group. */
-export type FailureReason = "gone" | "stalled" | "failed" | "early";
+export type FailureReason = "gone" | "stalled" | "failed" | "early" | "stopped";
 
-const reasons: readonly FailureReason[] = ["gone", "stalled", "failed", "early"];
+const reasons: readonly FailureReason[] = ["gone", "stalled", "failed", "early", "stopped"];
 
 /** Who ended a group and how. */
 export interface Failure {

@@ -36,6 +36,10 @@ export interface LaunchResult {
 
 /** Milliseconds that ranks have to end by themselves once one has failed. */
 const GRACE = 2000;
+/** Milliseconds between two looks at whether a rank is stopped. */
+const LOOK = 500;
+/** Milliseconds more than a rank's deadline that a rank may be stopped: ranks that wait for it are to speak first. */
+const STOPPED_MARGIN = 1000;
 /** Variables that make a graphics driver look for a screen: NVIDIA's shows only the first card then. */
 const screenVariables = ["DISPLAY", "WAYLAND_DISPLAY"];
 /** Exit codes of a rank that was asked to end. */
@@ -95,7 +99,7 @@ function startRank(options: LaunchOptions, { path, shape }: CreatedRegion, rank:
 async function watch(
   children: readonly Deno.ChildProcess[],
   control: Control,
-  { stop, stopDeadline = 600_000 }: LaunchOptions,
+  { stop, stopDeadline = 600_000, deadlines = defaultDeadlines }: LaunchOptions,
 ): Promise<RankEnd[]> {
   const timers: ReturnType<typeof setTimeout>[] = [];
   const killAll = () => children.forEach((child) => kill(child, "SIGKILL"));
@@ -105,6 +109,10 @@ async function watch(
   };
   if (stop?.aborted) onStop();
   stop?.addEventListener("abort", onStop, { once: true });
+  const looks = watchStops(children, deadlines.usual + STOPPED_MARGIN, (rank) => {
+    control.fail(rank, "stopped");
+    kill(children[rank]!, "SIGKILL");
+  });
   const ends: RankEnd[] = [];
   try {
     await Promise.all(children.map(async (child, rank) => {
@@ -118,10 +126,41 @@ async function watch(
       timers.push(setTimeout(killAll, GRACE));
     }));
   } finally {
+    clearInterval(looks);
     stop?.removeEventListener("abort", onStop);
     timers.forEach(clearTimeout);
   }
   return ends;
+}
+
+/**
+ * Calls `found` with a rank that a signal has stopped for longer than `patience` milliseconds. Others wait minutes for a rank
+ * that compiles and hours for one that saves or encodes, but a stopped one does neither. What counts is the time that this
+ * process itself ran, so stopping all of a job does no harm.
+ */
+function watchStops(
+  children: readonly Deno.ChildProcess[],
+  patience: number,
+  found: (rank: number) => void,
+): ReturnType<typeof setInterval> {
+  const stopped = children.map(() => 0);
+  return setInterval(() => {
+    for (const [rank, { pid }] of children.entries()) {
+      stopped[rank] = isStopped(pid) ? stopped[rank]! + LOOK : 0;
+      if (stopped[rank]! > patience) found(rank);
+    }
+  }, LOOK);
+}
+
+/** Whether a process of this machine is stopped by a signal; false when it has ended. */
+function isStopped(process: number): boolean {
+  try {
+    const stat = Deno.readTextFileSync(`/proc/${process}/stat`);
+    // The name in front of the state is in parentheses and may hold some.
+    return stat.slice(stat.lastIndexOf(")") + 2).startsWith("T");
+  } catch {
+    return false;
+  }
 }
 
 /**
@@ -151,6 +190,7 @@ function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: 
         named.status.signal === "SIGKILL" ? " (the kernel does so when memory runs out)" : ""
       }`,
     stalled: "made no progress within its deadline",
+    stopped: "was stopped by a signal for longer than its deadline",
     early: "ended before the others",
     failed: "failed",
   }[failure.reason];

@@ -78,6 +78,7 @@ export class Waiter {
       gone: "is gone",
       failed: "failed",
       early: "ended before the others",
+      stopped: "was stopped by a signal",
       stalled: `made no progress for ${this.deadline} ms`,
     }[failure.reason];
     throw new PeerError(`rank ${this.#rank}: ${this.activity} stopped: rank ${failure.rank} ${what}`, failure.rank);

@@ -48,6 +48,18 @@ Deno.test("a stopped rank is named after its deadline, also by ranks that do not
   assertNothingLeft(run);
 });
 
+Deno.test("a rank that is stopped while the others wait for long is named after the usual deadline", async () => {
+  const start = performance.now();
+  const run = await runScenario(3, { steps: 50, length: 1001, fault: { action: "stop", rank: 1, at: -1 } });
+  assert.ok(performance.now() - start < testDeadlines.firstStep / 2);
+  assert.equal(run.code, 7);
+  assert.equal(run.cause, "rank 1 was stopped by a signal for longer than its deadline");
+  for (const rank of [0, 2]) {
+    assert.equal(linesOf(run, rank).at(-1), `rank ${rank}: barrier stopped: rank 1 was stopped by a signal`);
+  }
+  assertNothingLeft(run);
+});
+
 Deno.test("a slow rank is waited for, and longer in the first step", async () => {
   for (const [at, part] of [[3, 0.5], [-1, 1.5]] as const) {
     const fault = { action: "delay", rank: 0, at, milliseconds: testDeadlines.usual * part } as const;
