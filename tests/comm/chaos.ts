@@ -23,7 +23,7 @@ const actions = [
 const sleep = (milliseconds: number) => new Promise((resolve) => setTimeout(resolve, milliseconds));
 
 /** Whole numbers below `limit`, the same for the same seed. */
-function random(seed: number): (limit: number) => number {
+export function random(seed: number): (limit: number) => number {
   let state = Math.imul(seed + 1, 0x9e3779b1) >>> 0;
   return (limit) => {
     state ^= state << 13;
