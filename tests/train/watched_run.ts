@@ -63,9 +63,19 @@ function processesOf(temporary: string): Map<number, string[]> {
   return found;
 }
 
-function ranksOf(temporary: string): Rank[] {
+/** Whether any thread of a process is left: until the last one ends, its files and their locks stay open. */
+function isLeft(process: number): boolean {
+  try {
+    const ended = /^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${process}/stat`, "latin1"));
+    return !ended || readdirSync(`/proc/${process}/task`).length > 1;
+  } catch {
+    return false;
+  }
+}
+
+function ranksOf(processes: ReadonlyMap<number, string[]>): Rank[] {
   const ranks: Rank[] = [];
-  for (const [process, environment] of processesOf(temporary)) {
+  for (const [process, environment] of processes) {
     const value = environment.find((variable) => variable.startsWith(`${groupVariable}=`));
     if (value === undefined) continue;
     const rank: Rank = { ...JSON.parse(value.slice(groupVariable.length + 1)), process };
@@ -110,18 +120,23 @@ function openFiles(process: number): string[] {
   });
 }
 
-/** Makes the fault happen to a process; false when it has ended before. */
-async function strike({ action, duration }: Fault, process: number): Promise<boolean> {
+/** Sends a signal; false when the process has ended before. */
+function send(process: number, signal: Deno.Signal): boolean {
   try {
-    Deno.kill(process, action.startsWith("kill") ? "SIGKILL" : "SIGSTOP");
-    if (action !== "delay") return true;
-    await sleep(duration);
-    Deno.kill(process, "SIGCONT");
+    Deno.kill(process, signal);
     return true;
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) return false;
     throw error;
   }
+}
+
+/** Makes the fault happen to a process; false when it has ended before. */
+async function strike({ action, duration }: Fault, process: number): Promise<boolean> {
+  if (action !== "delay") return send(process, action === "stop" ? "SIGSTOP" : "SIGKILL");
+  const stopped = send(process, "SIGSTOP");
+  await sleep(duration);
+  return send(process, "SIGCONT") && stopped;
 }
 
 /** What is known while a run lasts. */
@@ -131,6 +146,8 @@ interface Progress {
   struck?: number;
   late: boolean;
   named: string[];
+  /** All that were seen; one that is ending has no environment by which to find it. */
+  readonly processes: Set<number>;
 }
 
 /** Follows a run to its end and makes the fault happen on the way. */
@@ -138,7 +155,9 @@ async function follow(temporary: string, size: number, fault: Fault | undefined,
   let ranks: Rank[] = [];
   while (progress.running && Object.keys(ranks).length < size) {
     await sleep(20);
-    ranks = ranksOf(temporary);
+    const processes = processesOf(temporary);
+    for (const process of processes.keys()) progress.processes.add(process);
+    ranks = ranksOf(processes);
   }
   if (!progress.running) return;
   using watch = new Watch(ranks[0]!);
@@ -181,9 +200,10 @@ export async function watchRun(
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  const progress: Progress = { running: true, exchanges: 0, late: false, named: [] };
+  const progress: Progress = { running: true, exchanges: 0, late: false, named: [], processes: new Set() };
+  const processesLeft = () => [...new Set([...progress.processes, ...processesOf(temporary).keys()])].filter(isLeft);
   let hung = false;
-  const endAll = () => [...processesOf(temporary).keys()].forEach((process) => Deno.kill(process, "SIGKILL"));
+  const endAll = () => processesLeft().forEach((process) => send(process, "SIGKILL"));
   const timer = setTimeout(() => {
     hung = true;
     endAll();
@@ -193,10 +213,10 @@ export async function watchRun(
   const { code, signal } = await launcher.status;
   // Whoever kills the launcher leaves the ranks to the kernel, which takes a moment.
   const patience = performance.now() + (signal === null ? 0 : 3000);
-  let left = processesOf(temporary);
-  while (left.size > 0 && performance.now() < patience) {
+  let left = processesLeft();
+  while (left.length > 0 && performance.now() < patience) {
     await sleep(5);
-    left = processesOf(temporary);
+    left = processesLeft();
   }
   const end = performance.now();
   progress.running = false;
@@ -205,7 +225,7 @@ export async function watchRun(
   await following;
   const text = (await texts).join("");
   if (hung) throw new Error(`The run did not end: ${text}`);
-  if (left.size > 0) throw new Error(`Processes ${[...left.keys()]} outlived the run: ${text}`);
+  if (left.length > 0) throw new Error(`Processes ${left} outlived the run: ${text}`);
   const ended = progress.struck === undefined ? undefined : end - progress.struck;
   return { code, signal, text, exchanges: progress.exchanges, ended, late: progress.late, named: progress.named };
 }
