@@ -12,6 +12,8 @@ const program = fromFileUrl("../../mod.ts", import.meta.url);
 
 /** Milliseconds after which a run counts as one that never ends. */
 const HUNG = 60_000;
+/** Milliseconds that processes may outlive the launcher. */
+const PATIENCE = 3000;
 const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 /** What happens to a run. */
@@ -70,6 +72,14 @@ function isLeft(process: number): boolean {
     return !ended || readdirSync(`/proc/${process}/task`).length > 1;
   } catch {
     return false;
+  }
+}
+
+function commandOf(process: number): string {
+  try {
+    return readFileSync(`/proc/${process}/cmdline`, "utf8").replaceAll("\0", " ");
+  } catch {
+    return "ended";
   }
 }
 
@@ -211,21 +221,22 @@ export async function watchRun(
   const texts = Promise.all([new Response(launcher.stdout).text(), new Response(launcher.stderr).text()]);
   const following = follow(temporary, size, fault, progress);
   const { code, signal } = await launcher.status;
-  // Whoever kills the launcher leaves the ranks to the kernel, which takes a moment.
-  const patience = performance.now() + (signal === null ? 0 : 3000);
+  // Ranks of a killed launcher are left to the kernel, programs that a killed rank has started to their closed pipes.
+  const patience = performance.now() + PATIENCE;
   let left = processesLeft();
   while (left.length > 0 && performance.now() < patience) {
     await sleep(5);
     left = processesLeft();
   }
   const end = performance.now();
+  const commands = left.map(commandOf);
   progress.running = false;
   clearTimeout(timer);
   endAll();
   await following;
   const text = (await texts).join("");
   if (hung) throw new Error(`The run did not end: ${text}`);
-  if (left.length > 0) throw new Error(`Processes ${left} outlived the run: ${text}`);
+  if (left.length > 0) throw new Error(`Processes outlived the run: ${commands.join("; ")}: ${text}`);
   const ended = progress.struck === undefined ? undefined : end - progress.struck;
   return { code, signal, text, exchanges: progress.exchanges, ended, late: progress.late, named: progress.named };
 }
