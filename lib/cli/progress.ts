@@ -1,5 +1,5 @@
 /** Shows a run: one line that is drawn again and again for a person, plain lines for a file. */
-import type { CacheEvent, DownloadEvent, StepEvent, TrainEvent } from "../train/events.ts";
+import type { CacheEvent, DownloadEvent, RankUsage, StepEvent, TrainEvent } from "../train/events.ts";
 import type { Terminal } from "./terminal.ts";
 import { formatBytes, formatDuration } from "./text.ts";
 
@@ -62,7 +62,7 @@ export class Progress {
   }
 
   #stepLine(event: StepEvent): string {
-    const { step, totalSteps, loss, gradNorm, learningRate, secondsPerStep, gpuBytes } = event;
+    const { step, totalSteps, loss, gradNorm, learningRate, secondsPerStep, gpuBytes, ranks } = event;
     const mean = this.#secondsPerStep ?? secondsPerStep;
     this.#secondsPerStep = mean + newestShare * (secondsPerStep - mean);
     return [
@@ -72,7 +72,7 @@ export class Progress {
       `lr ${learningRate.toExponential(2)}`,
       `${secondsPerStep.toPrecision(3)} s/step`,
       `${formatDuration(this.#secondsPerStep * (totalSteps - step))} left`,
-      formatBytes(gpuBytes),
+      ranks === undefined ? formatBytes(gpuBytes) : describeRanks(ranks),
     ].join("  ");
   }
 
@@ -83,6 +83,17 @@ export class Progress {
     this.#terminal.write(`\r${(prefix + text).slice(0, columns - 1)}\x1b[K`);
     this.#drawn = true;
   }
+}
+
+/** As "slowest rank 3: 1.20 s, memory 12.1-12.4 GiB". */
+function describeRanks(ranks: readonly RankUsage[]): string {
+  const seconds = ranks.map((rank) => rank.seconds);
+  const most = Math.max(...seconds);
+  const bytes = ranks.map(({ gpuBytes }) => gpuBytes);
+  const [from, unit] = formatBytes(Math.min(...bytes)).split(" ");
+  const to = formatBytes(Math.max(...bytes));
+  const range = to === `${from} ${unit}` ? to : `${to.endsWith(` ${unit}`) ? from : `${from} ${unit}`}-${to}`;
+  return `slowest rank ${seconds.indexOf(most)}: ${most.toPrecision(3)} s, memory ${range}`;
 }
 
 function bar(done: number, total: number): string {

@@ -28,6 +28,9 @@ export interface Deadlines {
 /** Long enough for a rank that is ten times slower than the others at a step of seconds. */
 export const defaultDeadlines: Deadlines = { usual: 60_000, firstStep: 900_000 };
 
+/** Deadline of an exchange before which a rank may have encoded, saved or sampled: those take hours on a slow machine. */
+export const longPhase: number = 6 * 3600_000;
+
 /** Options of one exchange. */
 export interface ExchangeOptions {
   /** Milliseconds that other ranks may take without progress, in place of the communicator's own: for long phases. */

@@ -1,17 +1,13 @@
-/** What NVIDIA's management library knows and Vulkan does not: which process uses which card, and how much of it. */
+/** What NVIDIA's management library knows and Vulkan does not: which process uses which card. */
 
 /** An NVIDIA card. */
 export interface NvidiaCard {
   /** PCI address as Vulkan writes it: 0000:41:00.0. */
   readonly pci: string;
-  /** Bytes. */
-  readonly total: number;
-  readonly used: number;
-  /** Bytes by process id. In a container these are ids of the host. */
-  readonly processes: ReadonlyMap<number, number>;
+  /** Ids of the processes that use it. In a container these are ids of the host. */
+  readonly processes: ReadonlySet<number>;
 }
 
-const MEMORY_WORDS = 3;
 const PCI_BYTES = 68;
 const PCI_ADDRESS = 36;
 const PROCESS_BYTES = 24;
@@ -22,7 +18,6 @@ const symbols = {
   nvmlShutdown: { parameters: [], result: "i32" },
   nvmlDeviceGetCount_v2: { parameters: ["buffer"], result: "i32" },
   nvmlDeviceGetHandleByIndex_v2: { parameters: ["u32", "buffer"], result: "i32" },
-  nvmlDeviceGetMemoryInfo: { parameters: ["usize", "buffer"], result: "i32" },
   nvmlDeviceGetPciInfo_v3: { parameters: ["usize", "buffer"], result: "i32" },
   nvmlDeviceGetGraphicsRunningProcesses_v3: { parameters: ["usize", "buffer", "buffer"], result: "i32" },
   nvmlDeviceGetComputeRunningProcesses_v3: { parameters: ["usize", "buffer", "buffer"], result: "i32" },
@@ -51,26 +46,19 @@ export function nvidiaCards(): NvidiaCard[] {
 }
 
 function describe(nvml: Nvml, handle: bigint): NvidiaCard {
-  const memory = new BigUint64Array(MEMORY_WORDS);
   const pci = new Uint8Array(PCI_BYTES);
-  nvml.nvmlDeviceGetMemoryInfo(handle, memory);
   nvml.nvmlDeviceGetPciInfo_v3(handle, pci);
   const address = pci.subarray(PCI_ADDRESS);
-  const processes = new Map<number, number>();
+  const processes = new Set<number>();
   for (const list of ["Graphics", "Compute"] as const) {
     const count = new Uint32Array([MOST_PROCESSES]);
     const infos = new DataView(new ArrayBuffer(PROCESS_BYTES * MOST_PROCESSES));
     const call = nvml[`nvmlDeviceGet${list}RunningProcesses_v3`];
     if (call(handle, count, new Uint8Array(infos.buffer)) !== 0) continue;
-    for (let i = 0; i < count[0]!; i++) {
-      const at = PROCESS_BYTES * i;
-      processes.set(infos.getUint32(at, true), Number(infos.getBigUint64(at + 8, true)));
-    }
+    for (let i = 0; i < count[0]!; i++) processes.add(infos.getUint32(PROCESS_BYTES * i, true));
   }
   return {
     pci: vulkanAddress(new TextDecoder().decode(address.subarray(0, address.indexOf(0)))),
-    total: Number(memory[0]),
-    used: Number(memory[2]),
     processes,
   };
 }
@@ -78,22 +66,4 @@ function describe(nvml: Nvml, handle: bigint): NvidiaCard {
 /** NVML writes the domain with eight digits and in capitals, Vulkan with four in small letters. */
 export function vulkanAddress(address: string): string {
   return address.toLowerCase().replace(/^0000(?=[0-9a-f]{4}:)/, "");
-}
-
-/** Ranks that use another card than theirs, as messages; `assigned` has the process id and the card of each rank. */
-export function misplacedRanks(
-  cards: readonly NvidiaCard[],
-  assigned: readonly { readonly process: number; readonly pci: string }[],
-): string[] {
-  return assigned.flatMap(({ process, pci }, rank) => {
-    const used = cards.filter(({ processes }) => processes.has(process)).map((card) => card.pci);
-    // A process in a container has another id here than there: nothing known is no mistake.
-    if (used.length === 0 || used.includes(pci)) return [];
-    const shared = assigned.findIndex((other, index) => index !== rank && used.includes(other.pci));
-    return [
-      `rank ${rank} was given the card at ${pci} and uses ${used.join(", ")}${
-        shared < 0 ? "" : `, that of rank ${shared}`
-      }`,
-    ];
-  });
 }

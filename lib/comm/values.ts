@@ -1,4 +1,4 @@
-/** Small values that ranks tell each other: figures for the log, parts of a manifest, hashes to compare. */
+/** Small values that ranks tell each other: losses and figures for the log, outcomes, hashes to compare. */
 import { UserError } from "../errors.ts";
 import type { Communicator, ExchangeOptions } from "./communicator.ts";
 import { SHARD_ELEMENTS } from "./data.ts";
@@ -14,18 +14,38 @@ export async function gatherValues<T>(
 ): Promise<T[]> {
   const text = new TextEncoder().encode(JSON.stringify(value));
   const longest = await communicator.agree(text.length, options);
-  // A whole number of shard units, so that rank r's shard is exactly its part.
-  const part = Math.ceil((LENGTH_BYTES + longest) / SHARD_ELEMENTS) * SHARD_ELEMENTS;
-  const bytes = new Uint8Array(part * communicator.size);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(communicator.rank * part, text.length, true);
-  bytes.set(text, communicator.rank * part + LENGTH_BYTES);
-  await communicator.allGather(bytes, options);
-  return Array.from({ length: communicator.size }, (_, rank) => {
-    const begin = rank * part + LENGTH_BYTES;
-    const end = begin + view.getUint32(rank * part, true);
-    return JSON.parse(new TextDecoder().decode(bytes.subarray(begin, end))) as T;
+  const own = new Uint8Array(LENGTH_BYTES + longest);
+  new DataView(own.buffer).setUint32(0, text.length, true);
+  own.set(text, LENGTH_BYTES);
+  const parts = await gatherBytes(communicator, own, options);
+  return parts.map((part) => {
+    const length = new DataView(part.buffer, part.byteOffset).getUint32(0, true);
+    return JSON.parse(new TextDecoder().decode(part.subarray(LENGTH_BYTES, LENGTH_BYTES + length))) as T;
   });
+}
+
+/** The numbers of all ranks, by rank, on every rank: float64, as many from each, in one exchange. */
+export async function gatherNumbers(
+  communicator: Communicator,
+  own: readonly number[],
+  options: ExchangeOptions = {},
+): Promise<Float64Array[]> {
+  const parts = await gatherBytes(communicator, new Uint8Array(Float64Array.from(own).buffer), options);
+  return parts.map((part) => new Float64Array(part.buffer, part.byteOffset, own.length));
+}
+
+/** The bytes of all ranks, as many from each, perhaps with zeros behind them. */
+async function gatherBytes(
+  communicator: Communicator,
+  own: Uint8Array,
+  options: ExchangeOptions,
+): Promise<Uint8Array<ArrayBuffer>[]> {
+  // A whole number of shard units, so that rank r's shard is exactly its part.
+  const part = Math.ceil(own.length / SHARD_ELEMENTS) * SHARD_ELEMENTS;
+  const bytes = new Uint8Array(part * communicator.size);
+  bytes.set(own, communicator.rank * part);
+  await communicator.allGather(bytes, options);
+  return Array.from({ length: communicator.size }, (_, rank) => bytes.subarray(rank * part, (rank + 1) * part));
 }
 
 /**

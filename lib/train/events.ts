@@ -30,6 +30,14 @@ export interface CacheEvent {
   readonly reused: number;
 }
 
+/** What one rank used for a step. */
+export interface RankUsage {
+  /** Time of its own work, without waiting for other ranks. */
+  readonly seconds: number;
+  /** GPU memory in use, bytes. */
+  readonly gpuBytes: number;
+}
+
 /** An optimizer step was made. */
 export interface StepEvent {
   readonly type: "step";
@@ -47,6 +55,8 @@ export interface StepEvent {
   readonly epoch: number;
   /** GPU memory in use, bytes. */
   readonly gpuBytes: number;
+  /** What each of several ranks used, by rank: a slow or a full GPU shows here. */
+  readonly ranks?: readonly RankUsage[];
   /** Factor on the loss in fp16. */
   readonly lossScale?: number;
 }

@@ -7,7 +7,7 @@ import { CanonicalSum } from "../comm/canonical.ts";
 import type { Communicator } from "../comm/communicator.ts";
 import { shardOf } from "../comm/data.ts";
 import { blockOf } from "../comm/tree.ts";
-import { gatherValues } from "../comm/values.ts";
+import { gatherNumbers } from "../comm/values.ts";
 import type { Session } from "../gpu/session.ts";
 import type { Bucket } from "../models/trainables.ts";
 import type { RunDescription } from "./step_config.ts";
@@ -132,9 +132,8 @@ async function sumOfSquares(
     for (let i = begin; i < end; i++) own += sum[i]! * sum[i]!;
   }
   if (shard === undefined) return own;
-  // A value that is not finite has no place in the JSON that carries the parts.
-  const parts = await gatherValues(communicator, Number.isFinite(own) ? own : "not finite");
-  return parts.reduce<number>((total, part) => total + (typeof part === "number" ? part : NaN), 0);
+  const parts = await gatherNumbers(communicator, [own]);
+  return parts.reduce((total, [part]) => total + part!, 0);
 }
 
 /** The working values of all shards, in host memory and, where the model reads them on the GPU, there too. */

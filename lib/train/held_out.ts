@@ -2,6 +2,8 @@
  * Loss on clips that are not trained on, at fixed noise and timesteps, so that two steps differ by the weights alone. Per band of
  * timesteps, because early (clean) and late (noisy) timesteps learn at different rates.
  */
+import { type Communicator, longPhase } from "../comm/communicator.ts";
+import { gatherNumbers } from "../comm/values.ts";
 import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Executable } from "../gpu/executable.ts";
@@ -45,14 +47,15 @@ export class HeldOut {
   }
 
   /**
-   * Measures with the weights on the device. Needs the arena of one forward pass of batch 1; `inputs` and what else the training
-   * step keeps resident is used again.
+   * Measures with the weights on the device; all ranks call it together and share the draws out, and all get the same sums. Needs
+   * the arena of one forward pass of batch 1; `inputs` and what else the training step keeps resident is used again.
    */
   async run(
     session: Session,
     run: RunDescription,
     recording: StepRecording,
     source: Omit<BatchSource, "samples" | "cache" | "config">,
+    communicator: Communicator,
     step: number,
   ): Promise<HeldOutEvent> {
     if (run.step.shape.batch !== 1) {
@@ -61,17 +64,21 @@ export class HeldOut {
     const plan = recordLoss(session.device.target, run.step, run.parameters, recording);
     using executable = new Executable(session, finish(plan, session.limits));
     const { config, data: { cache, samples } } = this;
+    const draws = BANDS * PER_BAND;
+    const span = source.alphas.length / draws;
+    const own = new Array<number>(samples.length * draws).fill(0);
+    for (let place = communicator.rank; place < own.length; place += communicator.size) {
+      const timestep = Math.floor((place % draws + 0.5) * span);
+      const item = { index: Math.floor(place / draws), globalIndex: place };
+      const batch = makeBatch({ ...source, config, cache, samples }, fixedStep(item), [item]);
+      uploadBatch(session, recording, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
+      await executable.run();
+      own[place] = (await session.readF32(recording.loss))[0]!;
+    }
+    const ranks = await gatherNumbers(communicator, own, { deadline: longPhase });
     const sums = new Float64Array(BANDS);
-    const span = source.alphas.length / (BANDS * PER_BAND);
-    for (const [index] of samples.entries()) {
-      for (let draw = 0; draw < BANDS * PER_BAND; draw++) {
-        const timestep = Math.floor((draw + 0.5) * span);
-        const item = { index, globalIndex: index * BANDS * PER_BAND + draw };
-        const batch = makeBatch({ ...source, config, cache, samples }, fixedStep(item), [item]);
-        uploadBatch(session, recording, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
-        await executable.run();
-        sums[Math.floor(draw / PER_BAND)]! += (await session.readF32(recording.loss))[0]!;
-      }
+    for (const place of own.keys()) {
+      sums[Math.floor(place % draws / PER_BAND)]! += ranks[place % communicator.size]![place]!;
     }
     const counted = samples.length * PER_BAND;
     const bands = [...sums].map((sum, band) => ({

@@ -34,12 +34,17 @@ export class RunRecords implements Disposable {
       this.#board?.scalars(event.step, { "heldout/loss": event.loss, ...Object.fromEntries(bands) });
     }
     if (event.type !== "step") return;
+    const ranks = (event.ranks ?? []).flatMap(({ seconds, gpuBytes }, rank) => [
+      [`time/seconds_of_rank_${rank}`, seconds],
+      [`memory/gpu_bytes_of_rank_${rank}`, gpuBytes],
+    ]);
     this.#board?.scalars(event.step, {
       "train/loss": event.loss,
       "train/grad_norm": event.gradNorm,
       "train/learning_rate": event.learningRate,
       "time/seconds_per_step": event.secondsPerStep,
       "memory/gpu_bytes": event.gpuBytes,
+      ...Object.fromEntries(ranks),
     });
   }
 

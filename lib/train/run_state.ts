@@ -2,7 +2,7 @@
  * What an exact continuation saves: masters and optimizer states, always as whole tensors. Where they are sharded over ranks, a
  * tensor is gathered while it is written and cut while it is read, so a checkpoint does not depend on the number of ranks.
  */
-import type { Communicator } from "../comm/communicator.ts";
+import { type Communicator, longPhase } from "../comm/communicator.ts";
 import { shardOf } from "../comm/data.ts";
 import type { Session } from "../gpu/session.ts";
 import type { DType } from "../../kernels/kernel.ts";
@@ -63,7 +63,8 @@ function shardedEntries(
       async read() {
         const whole = new Float32Array(gradients.size);
         if (tensor !== undefined) whole.set(await session.readF32(tensor), begin);
-        await communicator.allGather(whole);
+        // The first rank writes one entry to disk before it reads the next.
+        await communicator.allGather(whole, { deadline: longPhase });
         return new Uint8Array(whole.buffer);
       },
       restore(bytes) {

@@ -6,8 +6,10 @@ import { UserError } from "../errors.ts";
 import { type Device, openDevice } from "../gpu/device.ts";
 import { firstNonFinite } from "../gpu/diagnose.ts";
 import { Session } from "../gpu/session.ts";
-import type { Communicator } from "../comm/communicator.ts";
+import { type Communicator, longPhase } from "../comm/communicator.ts";
+import { checkPlacement } from "../comm/placement.ts";
 import { createSingle } from "../comm/single.ts";
+import { gatherValues } from "../comm/values.ts";
 import { checkpointName } from "../io/checkpoints.ts";
 import { localModelPath, resolveModelPath } from "../models/hub.ts";
 import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
@@ -24,6 +26,7 @@ import { LossScale } from "./loss_scale.ts";
 import { checkpointOf, openOutputFolder } from "./output_folder.ts";
 import { requireMemory } from "./require_memory.ts";
 import { RunRecords } from "./run_records.ts";
+import { gatherFigures } from "./step_figures.ts";
 import { stateEntries, type StateEntry } from "./run_state.ts";
 import { initialiseOptimizer } from "./optimizer.ts";
 import { capOf, fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
@@ -34,9 +37,6 @@ import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "./tr
 
 /** Skipped steps in a row after which a run is considered broken. */
 const MOST_SKIPPED = 20;
-
-/** Milliseconds that ranks may wait for one that encodes, saves or samples. */
-const LONG_PHASE = 6 * 3600_000;
 
 /** Options of {@linkcode train}. */
 export interface TrainOptions {
@@ -73,20 +73,18 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
   if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine });
+  await checkPlacement(communicator, { deadline: longPhase });
   requireMemory(device, { ...config, model_path: model.path }, storedType(model));
   using output = isFirst ? await openOutputFolder(config) : undefined;
   for (const message of [...output?.warnings ?? [], ...data.warnings]) yield { type: "warning", message };
   const fill = { signal, share: communicator };
   yield* fillCache(device, config, model, data, fill);
   if (heldOut !== undefined) yield* heldOut.fill(device, model, fill);
-  const validation = isFirst ? await Validation.prepare(device, config, model) : undefined;
-  await communicator.barrier({ deadline: LONG_PHASE });
-  using trainer = new Trainer(device, config, model, run, data, {
-    validation,
-    heldOut: isFirst ? heldOut : undefined,
-    communicator,
-  });
-  // The other ranks look after the barrier, when the first has put the folder in order.
+  const validation = await Validation.prepare(device, config, model, communicator);
+  const notes = await gatherValues(communicator, validation?.own.notes ?? [], { deadline: longPhase });
+  for (const message of notes.flat()) yield { type: "warning", message: `validation: ${message}` };
+  using trainer = new Trainer(device, config, model, run, data, { validation, heldOut, communicator });
+  // The other ranks look after that exchange, when the first has put the folder in order.
   yield* trainer.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
   using records = isFirst ? new RunRecords(config, trainer.step) : undefined;
   for await (const event of trainer.run(signal, records)) {
@@ -231,31 +229,32 @@ class Trainer implements Disposable {
 
   /**
    * Held-out loss and validation videos that are due and not yet recorded, with the arenas of the training step out of the way.
+   * All ranks share the work.
    */
   async *#check(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
-    const { communicator, ...checks } = this.company;
+    const { communicator, heldOut, validation } = this.company;
     const done = this.#done;
     const isDue = (check: Validation | HeldOut | undefined) => check?.isDue(done, this.#totalSteps) === true;
-    const videos = checks.validation?.prepared.requests.length ?? 0;
-    const validation = isDue(checks.validation) && !records?.has("sample", done, videos)
-      ? checks.validation
-      : undefined;
-    const heldOut = isDue(checks.heldOut) && !records?.has("heldout", done, 1) ? checks.heldOut : undefined;
-    if (signal?.aborted !== true && (validation !== undefined || heldOut !== undefined)) {
-      const { recording, buckets, config } = this.#step;
-      this.#step[Symbol.dispose]();
-      if (heldOut !== undefined) {
-        yield await heldOut.run(this.#session, this.description, recording, this.#source, done);
-      }
-      if (validation !== undefined) yield* validation.run(this.#session, this.description, done, signal);
-      this.#step = new TrainingStep(this.#session, config, recording, buckets);
+    if (!isDue(heldOut) && !isDue(validation)) return;
+    // The first rank alone knows what is recorded, so it says what all do.
+    const asks = communicator.rank === 0 && signal?.aborted !== true;
+    const measures = asks && isDue(heldOut) && records?.has("heldout", done, 1) !== true;
+    const samples = asks && isDue(validation) && records?.has("sample", done, validation!.requests.length) !== true;
+    const wanted = await communicator.agree(Number(measures) + 2 * Number(samples));
+    if (wanted === 0) return;
+    const { recording, buckets, config } = this.#step;
+    this.#step[Symbol.dispose]();
+    if ((wanted & 1) !== 0) {
+      yield await heldOut!.run(this.#session, this.description, recording, this.#source, communicator, done);
     }
-    await communicator.barrier({ deadline: LONG_PHASE });
+    if ((wanted & 2) !== 0) yield* validation!.run(this.#session, this.description, done, signal);
+    this.#step = new TrainingStep(this.#session, config, recording, buckets);
   }
 
   async #optimizerStep(): Promise<StepEvent | SkippedEvent> {
-    const { config } = this;
+    const { config, company: { communicator } } = this;
     const started = performance.now();
+    const { waited } = communicator;
     const learningRate = config.learning_rate * learningRateMultiplier(this.#applied, {
       schedule: config.lr_scheduler,
       warmupSteps: config.lr_warmup_steps,
@@ -278,7 +277,13 @@ class Trainer implements Disposable {
     const scale = this.#scale.value;
     const own = await this.#step.update(learningRate, this.#applied + 1, scale, squares);
     await this.#exchange.afterUpdate();
-    const losses = await this.#gather(own.losses, block.begin, window.length);
+    const { losses, ranks } = await gatherFigures(communicator, {
+      losses: own.losses,
+      begin: block.begin,
+      total: window.length,
+      seconds: (performance.now() - started - (communicator.waited - waited)) / 1000,
+      gpuBytes: this.#session.allocatedBytes,
+    });
     const result = { ...own, losses };
     this.#done++;
     if (result.skipped) return await this.#skipped(result, micros, scale);
@@ -295,6 +300,7 @@ class Trainer implements Disposable {
       secondsPerStep: (performance.now() - started) / 1000,
       epoch: (window.at(-1)!.number + 1) / this.#sampler.microStepsPerEpoch,
       gpuBytes: this.#session.allocatedBytes,
+      ...(communicator.size > 1 ? { ranks } : {}),
       ...(this.#scale.enabled ? { lossScale: scale } : {}),
     };
   }
@@ -307,14 +313,6 @@ class Trainer implements Disposable {
       window.push(micro);
       if (micro.sync) return window;
     }
-  }
-
-  /** The losses of all ranks' micro-batches: a sum in which every place has one value that is not zero. */
-  async #gather(own: readonly number[], begin: number, total: number): Promise<number[]> {
-    const losses = new Float32Array(total);
-    losses.set(own, begin);
-    await this.company.communicator.allReduce(losses);
-    return [...losses];
   }
 
   /** A step whose loss or gradient is not finite: no weight has changed; finds out which clip and tensor began it. */
@@ -384,7 +382,7 @@ class Trainer implements Disposable {
       // Shards are gathered while the first rank writes them.
       for (const entry of entries) await entry.read();
     }
-    await communicator.barrier({ deadline: LONG_PHASE });
+    await communicator.barrier({ deadline: longPhase });
     return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
   }
 

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { UserError } from "../../lib/errors.ts";
 import { checkOwnGpu, countGpus, gpuVariable, pinGpus, probeGpus, type RankEnvironment } from "../../lib/comm/gpus.ts";
-import { misplacedRanks, vulkanAddress } from "../../lib/comm/nvml.ts";
 import type { VulkanDevice } from "../../lib/comm/vulkan.ts";
 
 const card = (slot: number): VulkanDevice => ({ name: "Card", type: "discrete", pci: `0000:0${slot}:00.0` });
@@ -72,16 +71,4 @@ Deno.test("probeGpus: this machine's devices, as Vulkan lists them", async () =>
     assert.ok(name.length > 0);
     assert.match(pci ?? "0000:00:00.0", /^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$/);
   }
-});
-
-Deno.test("misplacedRanks: names ranks on a foreign card; unknown processes are no mistake", () => {
-  const cards = [
-    { pci: vulkanAddress("00000000:41:00.0"), total: 1, used: 1, processes: new Map([[10, 5], [11, 5]]) },
-    { pci: vulkanAddress("00000000:C1:00.0"), total: 1, used: 0, processes: new Map() },
-  ];
-  const assigned = [{ process: 10, pci: "0000:41:00.0" }, { process: 11, pci: "0000:c1:00.0" }];
-  assert.deepEqual(misplacedRanks(cards, assigned), [
-    "rank 1 was given the card at 0000:c1:00.0 and uses 0000:41:00.0, that of rank 0",
-  ]);
-  assert.deepEqual(misplacedRanks(cards, [{ process: 99, pci: "0000:c1:00.0" }]), []);
 });

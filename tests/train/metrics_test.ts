@@ -4,6 +4,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { StepEvent } from "../../lib/train/events.ts";
 import { MetricsLog } from "../../lib/train/metrics.ts";
+import { RunRecords } from "../../lib/train/run_records.ts";
+import { parseConfig } from "../../lib/train/config.ts";
 import { crc32c, TensorBoardWriter } from "../../lib/train/tensorboard.ts";
 
 function inFolder(body: (folder: string) => void): void {
@@ -152,4 +154,29 @@ Deno.test("TensorBoardWriter writes framed events: version, session start, scala
       2,
       1.5,
     ]]]);
+  }));
+
+Deno.test("RunRecords: time and memory of every rank reach metrics.jsonl and TensorBoard", () =>
+  inFolder((folder) => {
+    const ranks = [{ seconds: 1.5, gpuBytes: 4096 }, { seconds: 2.25, gpuBytes: 8192 }];
+    {
+      using records = new RunRecords(
+        parseConfig("", { overrides: { preset: "2b-lora", output_dir: folder, report_to: "tensorboard" } }),
+        0,
+      );
+      records.write({ ...stepEvent(1), ranks });
+    }
+    assert.deepEqual(JSON.parse(readFileSync(join(folder, "metrics.jsonl"), "utf8")).ranks, ranks);
+    const board = join(folder, "tensorboard");
+    const [, scalars] = records(readFileSync(join(board, readdirSync(board)[0]!))).map((record) => fields(record));
+    const values = fields(scalars![2]![1] as Uint8Array).map(([, value]) => {
+      const [tag, number] = fields(value as Uint8Array);
+      return [new TextDecoder().decode(tag![1] as Uint8Array), number![1]] as const;
+    });
+    assert.deepEqual(values.filter(([tag]) => tag.includes("_of_rank_")), [
+      ["time/seconds_of_rank_0", 1.5],
+      ["memory/gpu_bytes_of_rank_0", 4096],
+      ["time/seconds_of_rank_1", 2.25],
+      ["memory/gpu_bytes_of_rank_1", 8192],
+    ]);
   }));

@@ -1,6 +1,7 @@
 /** Several processes train what one does: the same bits with the canonical sum, and within rounding with the ring. */
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { createHash } from "node:crypto";
+import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { openSafetensors } from "../../lib/io/safetensors.ts";
 import type { TrainEvent } from "../../lib/train/events.ts";
@@ -103,6 +104,57 @@ Deno.test("a sharded run continues on one rank and the other way round; the ring
     assert.deepEqual(state(folder, "parts", 3), state(folder, "whole", 3));
     const ring = await run(ranked(folder, "ring", 2, { ...sft, reduction: "ring", zero_stage: 2 }));
     assert.ok(relativeL2(ring, await run(ranked(folder, "ring-one", 1, { ...sft, reduction: "ring" }))) <= 1e-5);
+  }));
+
+/** Videos, page, samples and held-out losses of a run, without what depends on time and folder. */
+async function checksOf(config: Config): Promise<Record<string, unknown>> {
+  const events: TrainEvent[] = [];
+  for await (const event of config.gpus > 1 ? trainOnGpus(config) : train(config)) events.push(event);
+  const videos = join(config.output_dir, "validation_res");
+  const names = readdirSync(videos).sort();
+  for (const event of events) {
+    if (event.type !== "step") continue;
+    assert.equal(event.ranks?.length, config.gpus > 1 ? config.gpus : undefined);
+    assert.equal(event.ranks?.[0]!.gpuBytes ?? event.gpuBytes, event.gpuBytes);
+    for (const { seconds } of event.ranks ?? []) {
+      assert.ok(seconds > 0 && seconds <= event.secondsPerStep * 1.5, `${seconds} of ${event.secondsPerStep}`);
+    }
+  }
+  return {
+    files: names.map((name) => [name, createHash("sha256").update(readFileSync(join(videos, name))).digest("hex")]),
+    samples: events.flatMap((event) =>
+      event.type === "sample" ? [[event.step, event.prompt, event.path.slice(config.output_dir.length)]] : []
+    ),
+    heldOut: events.filter(({ type }) => type === "heldout"),
+    warnings: events.flatMap((event) =>
+      event.type === "warning" && /validation/.test(event.message) ? [event.message] : []
+    ),
+  };
+}
+
+Deno.test("ranks share validation and held-out clips out, and give the files and losses of one", () =>
+  inScratch(async (folder) => {
+    cpSync(join(folder, "clips"), join(folder, "held"), { recursive: true });
+    // Three for two ranks: in the last round one has nothing to sample. That the second is cut, rank 1 alone finds out.
+    const prompts = ["a ball bounces", "a sunset ".repeat(200), "a ball bounces"];
+    writeFileSync(join(folder, "list.txt"), prompts.join("\n"));
+    const checks = {
+      reduction: "canonical",
+      train_steps: 1,
+      do_validation: true,
+      validation_dir: folder,
+      validation_prompts: "list.txt",
+      validation_steps: 1,
+      num_inference_steps: 1,
+      heldout_root: join(folder, "held"),
+    };
+    const sft = { training_type: "sft", mixed_precision: "bf16" };
+    const expected = await checksOf(ranked(folder, "one", 1, { ...checks, ...sft }));
+    assert.equal((expected.files as unknown[]).length, 2 * prompts.length + 1);
+    assert.equal((expected.heldOut as unknown[]).length, 2);
+    assert.equal((expected.warnings as unknown[]).length, 1);
+    const sharded = { ...checks, ...sft, zero_stage: 3, base_weights: "streamed" };
+    assert.deepEqual(await checksOf(ranked(folder, "two", 2, sharded)), expected);
   }));
 
 Deno.test("a mistake of the user reaches the launcher as one, whichever rank found it", () =>

@@ -4,11 +4,26 @@ import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { HeldOutEvent, SampleEvent, TrainEvent } from "../../lib/train/events.ts";
 import { train } from "../../lib/train/trainer.ts";
+import { type Communicator, longPhase } from "../../lib/comm/communicator.ts";
+import { createSingle } from "../../lib/comm/single.ts";
 import { configOf, inScratch } from "./runs.ts";
 
 async function run(config: Parameters<typeof train>[0]): Promise<TrainEvent[]> {
+  const single = createSingle();
+  let deadline: number | undefined;
+  const communicator: Communicator = {
+    ...single,
+    allGather(data, options) {
+      deadline = options?.deadline;
+      return single.allGather(data, options);
+    },
+  };
   const events: TrainEvent[] = [];
-  for await (const event of train(config)) events.push(event);
+  for await (const event of train(config, { communicator })) {
+    // A rank that has done its share waits here for the others, who may still sample.
+    if (event.type === "sample" || event.type === "heldout") assert.equal(deadline, longPhase, event.type);
+    events.push(event);
+  }
   return events;
 }
 
@@ -38,7 +53,9 @@ Deno.test("validation and held-out loss run before step 1, at their intervals an
     const samples = checked.filter((event): event is SampleEvent => event.type === "sample");
     assert.deepEqual(samples.map(({ step }) => step), [0, 0, 2, 2, 4, 4]);
     for (const { path } of samples) assert.ok(existsSync(path), path);
-    assert.match(readFileSync(join(config.output_dir, "validation_res", "index.html"), "utf8"), /a sunset/);
+    const page = readFileSync(join(config.output_dir, "validation_res", "index.html"), "utf8");
+    assert.equal([...page.matchAll(/<video/g)].length, 6);
+    assert.deepEqual([...page.matchAll(/<th>Step (\d+)/g)].map((match) => match[1]), ["0", "2", "4"]);
     const memory = (events: readonly TrainEvent[]) => events.flatMap((e) => e.type === "step" ? [e.gpuBytes] : []);
     assert.deepEqual(memory(checked), memory(plain));
 
