@@ -115,7 +115,7 @@ async function checksOf(config: Config): Promise<Record<string, unknown>> {
   for (const event of events) {
     if (event.type !== "step") continue;
     assert.equal(event.ranks?.length, config.gpus > 1 ? config.gpus : undefined);
-    assert.equal(event.ranks?.[0]!.gpuBytes ?? event.gpuBytes, event.gpuBytes);
+    assert.equal((event.ranks?.[0] ?? event).gpuBytes, event.gpuBytes);
     for (const { seconds } of event.ranks ?? []) {
       assert.ok(seconds > 0 && seconds <= event.secondsPerStep * 1.5, `${seconds} of ${event.secondsPerStep}`);
     }
