@@ -222,7 +222,9 @@ function assertSame(path: string, expected: string): void {
 /** What a run has recorded of its steps, without times. */
 function recordedSteps(output: string): unknown[] {
   return readFileSync(join(output, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line))
-    .filter(({ type }) => type === "step").map(({ time: _time, secondsPerStep: _seconds, ...record }) => record);
+    .filter(({ type }) => type === "step").map(({ time: _time, secondsPerStep: _seconds, ranks: _ranks, ...record }) =>
+      record
+    );
 }
 
 /** Makes the runs of `seeds` one after the other. A run that is not as it must be goes to `failed`, which may throw. */
