@@ -115,12 +115,11 @@ async function checksOf(config: Config): Promise<Record<string, unknown>> {
   for (const event of events) {
     if (event.type !== "step") continue;
     assert.equal(event.ranks?.length, config.gpus > 1 ? config.gpus : undefined);
-    assert.equal((event.ranks?.[0] ?? event).gpuBytes, event.gpuBytes);
     for (const { seconds } of event.ranks ?? []) assert.ok(seconds > 0);
-    assert.ok(
-      (event.ranks?.[0]!.seconds ?? 0) <= event.secondsPerStep,
-      "the first rank's own time is part of the step",
-    );
+    const [first] = event.ranks ?? [];
+    if (first === undefined) continue;
+    assert.equal(first.gpuBytes, event.gpuBytes);
+    assert.ok(first.seconds <= event.secondsPerStep);
   }
   return {
     files: names.map((name) => [name, createHash("sha256").update(readFileSync(join(videos, name))).digest("hex")]),
