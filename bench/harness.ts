@@ -1,8 +1,9 @@
 /** Times single launches: GPU time of the pass and CPU time of the whole process, which is the steadier figure on a shared machine. */
 import process from "node:process";
-import { bytesOf, type DType, type Launch } from "../kernels/kernel.ts";
+import { type BufferSpec, bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH } from "../kernels/kernel.ts";
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
+import { copyToTexture } from "../lib/gpu/textures.ts";
 
 /** A launch bound to buffers of its own, ready to run again and again. */
 export interface Job {
@@ -80,10 +81,28 @@ export class Bench implements Disposable {
     const uniform = gpu.createBuffer({ size: words.byteLength, usage: usageUniform });
     gpu.queue.writeBuffer(uniform, 0, words);
     const group = gpu.createBindGroup({
-      layout: this.#pipelines.layout(buffers.length),
-      entries: [uniform, ...buffers].map((buffer, binding) => ({ binding, resource: { buffer } })),
+      layout: this.#pipelines.layout(kernel.buffers),
+      entries: [{ buffer: uniform }, ...buffers.map((buffer, i) => this.#resource(buffer, kernel.buffers[i]!))].map(
+        (resource, binding) => ({ binding, resource }),
+      ),
     });
     return { launch, pipeline: this.#pipelines.get(kernel), group, buffers: [uniform, ...buffers] };
+  }
+
+  /** A buffer as a kernel reads it: itself, or a texture with a copy. */
+  #resource(buffer: GPUBuffer, { dtype, texture }: BufferSpec): GPUBindingResource {
+    if (!texture) return { buffer };
+    const { gpu } = this.device;
+    const texels = buffer.size / (4 * bytesOf(dtype));
+    const copy = gpu.createTexture({
+      size: [TEXTURE_WIDTH, Math.ceil(texels / TEXTURE_WIDTH)],
+      format: texelFormat(dtype),
+      usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
+    });
+    const encoder = gpu.createCommandEncoder();
+    copyToTexture(encoder, { from: { buffer, offset: 0 }, texture: copy, texels });
+    gpu.queue.submit([encoder.finish()]);
+    return copy.createView();
   }
 
   /** Runs the job `repeats` times in one pass; the first run of a kernel compiles it, so call this once before counting. */

@@ -23,6 +23,19 @@ export function bytesOf(dtype: DType): number {
 export interface BufferSpec {
   readonly name: string;
   readonly dtype: DType;
+  /** Read through a texture that holds a copy of the tensor, {@linkcode TEXTURE_WIDTH} texels a row. */
+  readonly texture?: true;
+}
+
+/** Texels of a row of such a texture; a texel holds four elements. */
+export const TEXTURE_WIDTH = 2048;
+
+/** Format of a texel of four elements. */
+export type TexelFormat = "rgba32float" | "rg32uint";
+
+/** Format of the texture that holds a tensor of `dtype`. */
+export function texelFormat(dtype: DType): TexelFormat {
+  return bytesOf(dtype) === 4 ? "rgba32float" : "rg32uint";
 }
 
 /** A compiled-on-demand program. Equal keys mean equal text, so pipelines are cached by key. */
@@ -33,6 +46,8 @@ export interface Kernel {
   readonly buffers: readonly BufferSpec[];
   /** Names of the words of `params`, in order; a name ending in `:f32` is a float. */
   readonly params: readonly string[];
+  /** The same program reading the buffers with these indices, which it must not write, through textures. */
+  throughTextures(indices: readonly number[]): Kernel;
 }
 
 /** A kernel with its shapes: what the plan records. Tensors are bound by the recorder in the order of `kernel.buffers`. */

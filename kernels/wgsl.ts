@@ -1,5 +1,5 @@
 /** Builds the text every kernel shares: parameters, typed four-wide loads and stores, grid folding, bit tests. */
-import type { BufferSpec, DType, Kernel } from "./kernel.ts";
+import { type BufferSpec, type DType, type Kernel, texelFormat, TEXTURE_WIDTH } from "./kernel.ts";
 
 /** The parts of a kernel that differ from others. */
 export interface Module {
@@ -37,20 +37,39 @@ export function unroll(n: number, line: (i: number) => string, separator = "\n")
 
 const words: Record<DType, string> = { f32: "vec4f", u32: "u32", f16: "vec2u", bf16: "vec2u" };
 
-function accessors({ name, dtype }: BufferSpec): string {
+function declaration({ name, dtype, texture }: BufferSpec, i: number): string {
+  const place = `@group(0) @binding(${i + 1})`;
+  return texture
+    ? `${place} var ${name}: texture_storage_2d<${texelFormat(dtype)}, read>;`
+    : `${place} var<storage, read_write> ${name}: array<${words[dtype]}>;`;
+}
+
+function loader({ name, dtype, texture }: BufferSpec): string {
+  const at = `vec2u(i % ${TEXTURE_WIDTH}u, i / ${TEXTURE_WIDTH}u)`;
+  const words = texture ? `textureLoad(${name}, ${at})${dtype === "f32" ? "" : ".xy"}` : `${name}[i]`;
   switch (dtype) {
     case "u32":
-      return `fn load_${name}(i: u32) -> u32 { return ${name}[i]; }
-fn store_${name}(i: u32, v: u32) { ${name}[i] = v; }`;
+      return `fn load_${name}(i: u32) -> u32 { return ${words}; }`;
     case "f32":
-      return `fn load_${name}(i: u32) -> vec4f { return ${name}[i]; }
-fn store_${name}(i: u32, v: vec4f) { ${name}[i] = v; }`;
+      return `fn load_${name}(i: u32) -> vec4f { return ${words}; }`;
     case "f16":
-      return `fn load_${name}(i: u32) -> vec4f { let q = ${name}[i]; return vec4f(unpack2x16float(q.x), unpack2x16float(q.y)); }
-fn store_${name}(i: u32, v: vec4f) { ${name}[i] = vec2u(pack2x16float(v.xy), pack2x16float(v.zw)); }`;
+      return `fn load_${name}(i: u32) -> vec4f { let q = ${words}; return vec4f(unpack2x16float(q.x), unpack2x16float(q.y)); }`;
     case "bf16":
-      return `fn load_${name}(i: u32) -> vec4f { return from_bf16(${name}[i]); }
-fn store_${name}(i: u32, v: vec4f) { ${name}[i] = to_bf16(v); }`;
+      return `fn load_${name}(i: u32) -> vec4f { return from_bf16(${words}); }`;
+  }
+}
+
+function storer({ name, dtype, texture }: BufferSpec): string {
+  if (texture) return "";
+  switch (dtype) {
+    case "u32":
+      return `fn store_${name}(i: u32, v: u32) { ${name}[i] = v; }`;
+    case "f32":
+      return `fn store_${name}(i: u32, v: vec4f) { ${name}[i] = v; }`;
+    case "f16":
+      return `fn store_${name}(i: u32, v: vec4f) { ${name}[i] = vec2u(pack2x16float(v.xy), pack2x16float(v.zw)); }`;
+    case "bf16":
+      return `fn store_${name}(i: u32, v: vec4f) { ${name}[i] = to_bf16(v); }`;
   }
 }
 
@@ -83,6 +102,10 @@ export function buildKernel(module: Module): Kernel {
     },
     buffers,
     params: params.map(String),
+    throughTextures(indices) {
+      const textured = buffers.map((buffer, i) => indices.includes(i) ? { ...buffer, texture: true as const } : buffer);
+      return buildKernel({ ...module, spec: { ...spec, textures: indices.join("+") }, buffers: textured });
+    },
   };
 }
 
@@ -96,11 +119,10 @@ function moduleText(module: Module): string {
   return [
     `struct Params { ${fields.join(", ")} }`,
     `@group(0) @binding(0) var<uniform> params: Params;`,
-    ...buffers.map((b, i) =>
-      `@group(0) @binding(${i + 1}) var<storage, read_write> ${b.name}: array<${words[b.dtype]}>;`
-    ),
+    ...buffers.map(declaration),
     needsBf16 ? BF16 : "",
-    ...buffers.map(accessors),
+    ...buffers.map(loader),
+    ...buffers.map(storer),
     textOf(module.declarations ?? ""),
     `@compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup_id: vec3u, @builtin(num_workgroups) num_workgroups: vec3u,

@@ -1,6 +1,7 @@
 /** Adapter choice, feature and limit probing: the only place that requests a device. */
 import { UserError } from "../errors.ts";
 import type { Target } from "../../kernels/kernel.ts";
+import type { TextureLimits } from "../plan/textures.ts";
 import { type Dialect, type Engine, openDialect } from "./dialect.ts";
 
 /** What `doctor` prints and what decides the paths of kernels. */
@@ -21,6 +22,8 @@ const LIMITS = [
   "maxStorageBufferBindingSize",
   "maxUniformBufferBindingSize",
   "maxStorageBuffersPerShaderStage",
+  "maxStorageTexturesPerShaderStage",
+  "maxTextureDimension2D",
   "maxComputeWorkgroupStorageSize",
   "maxComputeInvocationsPerWorkgroup",
   "maxComputeWorkgroupSizeX",
@@ -67,6 +70,7 @@ export class Device implements Disposable {
     readonly target: Target,
     /** True when passes can be timed on the GPU. */
     readonly timestamps: boolean,
+    readonly textures: TextureLimits,
   ) {
     gpu.addEventListener("uncapturederror", (event) => {
       this.#failure ??= new Error(`The GPU engine reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
@@ -85,6 +89,9 @@ export class Device implements Disposable {
     this.gpu.destroy();
   }
 }
+
+/** Bytes from which a copy to a texture pays on software adapters; 16 KiB and 256 KiB make no step faster (bench/step_bench.ts). */
+const TEXTURE_BYTES = 65536;
 
 /** Options of {@linkcode openDevice}. */
 export interface DeviceOptions {
@@ -115,5 +122,10 @@ export async function openDevice({ engine = "deno", subgroups = true }: DeviceOp
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMITS) if (!name.startsWith("min")) requiredLimits[name] = facts.limits[name]!;
   const gpu = await adapter.requestDevice({ requiredFeatures: requiredFeatures as GPUFeatureName[], requiredLimits });
-  return new Device(gpu, dialect, facts, { subgroups: usable ? facts.subgroups.min : 0 }, timestamps);
+  const textures = {
+    leastBytes: facts.software ? TEXTURE_BYTES : Infinity,
+    most: facts.limits.maxStorageTexturesPerShaderStage!,
+    maxRows: facts.limits.maxTextureDimension2D!,
+  };
+  return new Device(gpu, dialect, facts, { subgroups: usable ? facts.subgroups.min : 0 }, timestamps, textures);
 }

@@ -1,8 +1,11 @@
 /** A recording bound to a device: arena buffers, one bind group per step, and a loop that encodes and submits. */
 import { packParams } from "./pipeline.ts";
 import type { Session } from "./session.ts";
-import { arenaChunks, type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
+import type { TexelFormat } from "../../kernels/kernel.ts";
+import { arenaChunks, arenaTextures, type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
 import type { LaunchStep, TransferStep } from "../plan/plan.ts";
+import { texturedOperands } from "../plan/textures.ts";
+import { copyToTexture, type TextureCopy } from "./textures.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
 /** Launches per submit: enough that the engine's cost per submit (0.2 ms) vanishes, few enough that the GPU starts early. */
@@ -17,34 +20,47 @@ export interface KernelTime {
   readonly bytes: number;
 }
 
-/** Memory for the transients of several plans that never run at the same time. */
+/** Memory for the transients of several plans that never run at the same time, and the textures they read through. */
 export class Arena implements Disposable {
   readonly chunks: readonly GPUBuffer[];
+  readonly textures: Readonly<Record<TexelFormat, readonly GPUTexture[]>>;
 
   constructor(readonly session: Session, recordings: readonly Recording[]) {
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     this.chunks = arenaChunks(recordings).map((bytes, i) => session.createBuffer(bytes, usage, `arena ${i}`));
+    const rows = arenaTextures(recordings);
+    const make = (format: TexelFormat) => rows[format].map((rows) => session.createTexture(format, rows, "operand"));
+    this.textures = { rgba32float: make("rgba32float"), rg32uint: make("rg32uint") };
   }
 
   [Symbol.dispose](): void {
     for (const buffer of this.chunks) this.session.destroyBuffer(buffer);
+    for (const texture of Object.values(this.textures).flat()) this.session.destroyTexture(texture);
   }
+}
+
+/** A launch with its resources. */
+interface Bound {
+  readonly pipeline: GPUComputePipeline;
+  readonly group: GPUBindGroup;
+  /** What goes to textures right before. */
+  readonly copies: readonly TextureCopy[];
 }
 
 /** A plan that can be run again and again. Dispose it to free its arena; resident tensors belong to the session. */
 export class Executable implements Disposable {
-  readonly #chunks: readonly GPUBuffer[];
+  readonly #arena: Arena;
   /** Set when nobody else uses the arena. */
   readonly #ownArena: Arena | undefined;
   readonly #uniforms: GPUBuffer;
   /** By step; transfers have none. */
-  readonly #bound: ({ readonly pipeline: GPUComputePipeline; readonly group: GPUBindGroup } | undefined)[];
+  readonly #bound: (Bound | undefined)[];
 
   /** @param arena Made for this recording among others; the plan gets memory of its own without it. */
   constructor(readonly session: Session, readonly recording: Recording, arena?: Arena) {
     const { gpu } = session.device;
     this.#ownArena = arena === undefined ? new Arena(session, [recording]) : undefined;
-    this.#chunks = (arena ?? this.#ownArena!).chunks;
+    this.#arena = arena ?? this.#ownArena!;
     this.#uniforms = session.createBuffer(
       Math.max(1, recording.uniforms.length) * UNIFORM_STRIDE,
       GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
@@ -58,7 +74,7 @@ export class Executable implements Disposable {
     this.#bound = recording.steps.map((step, i) => step.kind === "launch" ? this.#bind(step, i) : undefined);
   }
 
-  #bind(step: LaunchStep, index: number): { pipeline: GPUComputePipeline; group: GPUBindGroup } {
+  #bind(step: LaunchStep, index: number): Bound {
     const { kernel, params } = step.launch;
     const { pipelines, device } = this.session;
     const uniform = {
@@ -66,14 +82,17 @@ export class Executable implements Disposable {
       offset: this.recording.uniforms[this.recording.uniformOf[index]!]!.offset,
       size: packParams(kernel, params).byteLength,
     };
-    const group = device.gpu.createBindGroup({
-      layout: pipelines.layout(kernel.buffers.length),
-      entries: [uniform, ...step.tensors.map((tensor) => this.#range(tensor))].map((resource, binding) => ({
-        binding,
-        resource,
-      })),
+    const resources: GPUBindingResource[] = [uniform, ...step.tensors.map((tensor) => this.#range(tensor))];
+    const copies = texturedOperands(step).map(({ index, tensor, format, slot }) => {
+      const texture = this.#arena.textures[format][slot]!;
+      resources[index + 1] = texture.createView();
+      return { from: this.#range(tensor), texture, texels: tensor.size / 4 };
     });
-    return { pipeline: pipelines.get(kernel), group };
+    const group = device.gpu.createBindGroup({
+      layout: pipelines.layout(kernel.buffers),
+      entries: resources.map((resource, binding) => ({ binding, resource })),
+    });
+    return { pipeline: pipelines.get(kernel), group, copies };
   }
 
   #range(tensor: Tensor): { buffer: GPUBuffer; offset: number; size: number } {
@@ -81,7 +100,7 @@ export class Executable implements Disposable {
     if (tensor.resident) return { buffer: this.session.buffer(tensor), offset: tensor.byteOffset, size };
     const place = this.recording.memory.places.get(tensor.owner);
     if (place === undefined) throw new Error(`"${tensor.name}" is not part of this plan`);
-    return { buffer: this.#chunks[place.chunk]!, offset: place.offset + tensor.byteOffset, size };
+    return { buffer: this.#arena.chunks[place.chunk]!, offset: place.offset + tensor.byteOffset, size };
   }
 
   /**
@@ -118,9 +137,18 @@ export class Executable implements Disposable {
   runSteps(from: number, to: number): void {
     const { gpu } = this.session.device;
     const encoder = gpu.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    for (let i = from; i < to; i++) this.#encode(pass, i);
-    pass.end();
+    let pass: GPUComputePassEncoder | undefined;
+    for (let i = from; i < to; i++) {
+      const { copies } = this.#bound[i]!;
+      if (copies.length > 0) {
+        pass?.end();
+        pass = undefined;
+        for (const copy of copies) copyToTexture(encoder, copy);
+      }
+      pass ??= encoder.beginComputePass();
+      this.#encode(pass, i);
+    }
+    pass?.end();
     gpu.queue.submit([encoder.finish()]);
   }
 
@@ -158,6 +186,7 @@ export class Executable implements Disposable {
       );
       const encoder = gpu.createCommandEncoder();
       for (let i = 0; i < count; i++) {
+        for (const copy of this.#bound[from + i]!.copies) copyToTexture(encoder, copy);
         const pass = encoder.beginComputePass({
           timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
         });

@@ -1,25 +1,31 @@
 /** Kernel to compiled pipeline: one per key, kept for the life of the device. */
-import type { Kernel } from "../../kernels/kernel.ts";
+import { type BufferSpec, type Kernel, texelFormat } from "../../kernels/kernel.ts";
 import type { Device } from "./device.ts";
 
 /** Compiles kernels on demand. */
 export class PipelineCache {
   readonly #pipelines = new Map<string, GPUComputePipeline>();
-  readonly #layouts = new Map<number, GPUBindGroupLayout>();
+  readonly #layouts = new Map<string, GPUBindGroupLayout>();
 
   constructor(readonly device: Device) {}
 
-  /** Layout of a uniform block and `buffers` writable storage buffers (explicit: an automatic layout drops unused ones). */
-  layout(buffers: number): GPUBindGroupLayout {
-    let layout = this.#layouts.get(buffers);
+  /** Layout of a uniform block and a kernel's buffers, all writable (explicit: an automatic layout drops unused ones). */
+  layout(buffers: readonly BufferSpec[]): GPUBindGroupLayout {
+    const key = buffers.map(({ dtype, texture }) => texture ? texelFormat(dtype) : "buffer").join();
+    let layout = this.#layouts.get(key);
     if (layout === undefined) {
-      const entries: GPUBindGroupLayoutEntry[] = Array.from({ length: buffers + 1 }, (_, binding) => ({
-        binding,
-        visibility: GPUShaderStage.COMPUTE,
-        buffer: { type: binding === 0 ? "uniform" : "storage" },
+      const visibility = GPUShaderStage.COMPUTE;
+      const entries: GPUBindGroupLayoutEntry[] = buffers.map(({ dtype, texture }, i) => ({
+        binding: i + 1,
+        visibility,
+        ...(texture
+          ? { storageTexture: { access: "read-only", format: texelFormat(dtype) } }
+          : { buffer: { type: "storage" } }),
       }));
-      layout = this.device.gpu.createBindGroupLayout({ entries });
-      this.#layouts.set(buffers, layout);
+      layout = this.device.gpu.createBindGroupLayout({
+        entries: [{ binding: 0, visibility, buffer: { type: "uniform" } }, ...entries],
+      });
+      this.#layouts.set(key, layout);
     }
     return layout;
   }
@@ -32,7 +38,7 @@ export class PipelineCache {
       const prefix = /subgroup/.test(kernel.code) ? dialect.subgroupDirective : "";
       pipeline = gpu.createComputePipeline({
         label: kernel.key,
-        layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel.buffers.length)] }),
+        layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel.buffers)] }),
         compute: {
           module: gpu.createShaderModule({ label: kernel.key, code: prefix + kernel.code }),
           entryPoint: "main",

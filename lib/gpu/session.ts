@@ -2,9 +2,11 @@
  * GPU memory and data transfer: resident tensors become buffers, arrays go up, results come down.
  * Every byte is counted, so that a plan's forecast can be compared with what was really allocated.
  */
+import { type TexelFormat, TEXTURE_WIDTH } from "../../kernels/kernel.ts";
 import { UserError } from "../errors.ts";
 import { align, type Tensor } from "../plan/tensor.ts";
 import type { RecordingLimits } from "../plan/recording.ts";
+import { textureRowBytes } from "../plan/textures.ts";
 import type { Device } from "./device.ts";
 import { HostMemory } from "./host_memory.ts";
 import { PipelineCache } from "./pipeline.ts";
@@ -33,7 +35,11 @@ export class Session implements Disposable {
     this.pipelines = new PipelineCache(device);
     this.host = new HostMemory(device);
     const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.limits;
-    this.limits = { chunkBytes: Math.floor(maxBufferSize / 256) * 256, bindingBytes: maxStorageBufferBindingSize };
+    this.limits = {
+      chunkBytes: Math.floor(maxBufferSize / 256) * 256,
+      bindingBytes: maxStorageBufferBindingSize,
+      textures: device.textures,
+    };
   }
 
   /** Bytes of all buffers alive. */
@@ -53,6 +59,11 @@ export class Session implements Disposable {
 
   /** Makes a counted buffer. */
   createBuffer(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
+    this.#count(bytes, label);
+    return this.device.gpu.createBuffer({ label, size: bytes, usage });
+  }
+
+  #count(bytes: number, label: string): void {
     if (this.#allocated + bytes > this.capBytes) {
       throw new UserError(
         `Cannot allocate ${bytes} bytes for ${label}: ${this.#allocated} bytes are in use and gpu_memory allows ${this.capBytes}`,
@@ -61,13 +72,25 @@ export class Session implements Disposable {
     }
     this.#allocated += bytes;
     this.#peak = Math.max(this.#peak, this.#allocated);
-    return this.device.gpu.createBuffer({ label, size: bytes, usage });
   }
 
   /** Frees a buffer made by {@linkcode createBuffer}. */
   destroyBuffer(buffer: GPUBuffer): void {
     this.#allocated -= buffer.size;
     buffer.destroy();
+  }
+
+  /** Makes a counted texture that launches read operands through, of `rows` rows of texels. */
+  createTexture(format: TexelFormat, rows: number, label: string): GPUTexture {
+    this.#count(rows * textureRowBytes(format), label);
+    const usage = GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST;
+    return this.device.gpu.createTexture({ label, size: [TEXTURE_WIDTH, rows], format, usage });
+  }
+
+  /** Frees a texture made by {@linkcode createTexture}. */
+  destroyTexture(texture: GPUTexture): void {
+    this.#allocated -= texture.height * textureRowBytes(texture.format as TexelFormat);
+    texture.destroy();
   }
 
   /** The buffer behind a resident tensor on the GPU, made (and zeroed by the engine) at first use. */

@@ -1,12 +1,23 @@
 /** A finished plan: dead launches dropped, memory assigned, cost known. What `lib/gpu` executes and `plan` prints. */
+import type { TexelFormat } from "../../kernels/kernel.ts";
 import { assignMemory, type MemoryMap } from "./memory.ts";
 import type { LaunchStep, Plan, Step } from "./plan.ts";
 import { align, type Tensor } from "./tensor.ts";
+import {
+  TEXEL_FORMATS,
+  type TextureLimits,
+  textureRowBytes,
+  type TextureRows,
+  textureRows,
+  throughTextures,
+} from "./textures.ts";
 
 /** A plan ready to be executed or priced. */
 export interface Recording {
   readonly steps: readonly Step[];
   readonly memory: MemoryMap;
+  /** Rows of the textures that operands are read through. */
+  readonly textures: TextureRows;
   /** Resident tensors on the GPU that the steps touch (owners, each once, in order of first use). */
   readonly residents: readonly Tensor[];
   /** Host tensors that the steps copy from or to (owners, each once, in order of first use). */
@@ -22,6 +33,8 @@ export interface RecordingLimits {
   readonly chunkBytes: number;
   /** Largest range one binding may cover in bytes. */
   readonly bindingBytes: number;
+  /** Which operands are read through textures; none without. */
+  readonly textures?: TextureLimits;
 }
 
 /** Limits of a common discrete GPU, for forecasts made without a device. */
@@ -33,7 +46,8 @@ export const UNIFORM_STRIDE = 256;
 /** Finishes a plan. */
 export function finish(plan: Plan, limits: RecordingLimits): Recording {
   plan.release();
-  const steps = dropDead(plan.steps, plan.outputs);
+  const needed = dropDead(plan.steps, plan.outputs);
+  const steps = limits.textures === undefined ? needed : throughTextures(needed, limits.textures);
   const residents = new Set<Tensor>();
   const hosts = new Set<Tensor>();
   for (const step of steps) {
@@ -63,6 +77,7 @@ export function finish(plan: Plan, limits: RecordingLimits): Recording {
   return {
     steps,
     memory: assignMemory(steps, plan.outputs, limits.chunkBytes),
+    textures: textureRows(steps),
     residents: [...residents],
     hosts: [...hosts],
     uniforms,
@@ -86,6 +101,26 @@ function dropDead(steps: readonly Step[], outputs: ReadonlySet<Tensor>): Step[] 
 export function arenaChunks(recordings: readonly Recording[]): number[] {
   const count = Math.max(0, ...recordings.map(({ memory }) => memory.chunks.length));
   return Array.from({ length: count }, (_, i) => Math.max(...recordings.map(({ memory }) => memory.chunks[i] ?? 0)));
+}
+
+/** Rows of the textures of such an arena. */
+export function arenaTextures(recordings: readonly Recording[]): TextureRows {
+  const most = (format: TexelFormat) => {
+    const count = Math.max(0, ...recordings.map(({ textures }) => textures[format].length));
+    return Array.from(
+      { length: count },
+      (_, i) => Math.max(...recordings.map(({ textures }) => textures[format][i] ?? 0)),
+    );
+  };
+  return { rgba32float: most("rgba32float"), rg32uint: most("rg32uint") };
+}
+
+/** Bytes of an arena that serves several recordings, one at a time. */
+export function arenaBytes(recordings: readonly Recording[]): number {
+  const sum = (values: readonly number[]) => values.reduce((total, value) => total + value, 0);
+  const textures = arenaTextures(recordings);
+  const ofTextures = TEXEL_FORMATS.map((format) => textureRowBytes(format) * sum(textures[format]));
+  return sum(arenaChunks(recordings)) + sum(ofTextures);
 }
 
 /** What a recording costs, from shapes alone. */
@@ -127,7 +162,7 @@ export function cost(recording: Recording): Cost {
     launches,
     flops,
     trafficBytes,
-    arenaBytes: recording.memory.chunks.reduce((sum, bytes) => sum + bytes, 0),
+    arenaBytes: arenaBytes([recording]),
     residentBytes: total(recording.residents),
     uniformBytes: Math.max(1, recording.uniforms.length) * UNIFORM_STRIDE,
     hostBytes: total(recording.hosts),

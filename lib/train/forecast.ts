@@ -8,7 +8,7 @@ import { T5_XXL, type T5Config } from "../models/t5_config.ts";
 import type { TransformerConfig } from "../models/transformer_config.ts";
 import { forecastVae } from "../models/vae_chunks.ts";
 import { RELEASED_VAE, type VaeConfig, type VaePart } from "../models/vae_config.ts";
-import { arenaChunks, cost, DISCRETE_LIMITS, type Recording, type RecordingLimits } from "../plan/recording.ts";
+import { arenaBytes, cost, DISCRETE_LIMITS, type Recording, type RecordingLimits } from "../plan/recording.ts";
 import { livePeak } from "../plan/live.ts";
 import { align, type Tensor } from "../plan/tensor.ts";
 import { recordDenoise } from "../sample/denoise.ts";
@@ -115,7 +115,7 @@ function phase(
 /** Memory of the plans themselves: arena buffers shared by all, uniform blocks of each. */
 function planParts(recordings: readonly Recording[]): MemoryPart[] {
   return [
-    { name: "arena", bytes: arenaChunks(recordings).reduce((sum, bytes) => sum + bytes, 0) },
+    { name: "arena", bytes: arenaBytes(recordings) },
     { name: "uniforms", bytes: recordings.reduce((sum, recording) => sum + cost(recording).uniformBytes, 0) },
   ];
 }

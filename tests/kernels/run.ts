@@ -85,7 +85,7 @@ export async function runLaunch(
   const uniform = gpu.createBuffer({ size: words.byteLength, usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST });
   gpu.queue.writeBuffer(uniform, 0, words);
   const group = gpu.createBindGroup({
-    layout: pipelines.layout(buffers.length),
+    layout: pipelines.layout(kernel.buffers),
     entries: [uniform, ...buffers].map((buffer, binding) => ({
       binding,
       resource: { buffer, ...(binding > 0 ? { size: sizes[binding - 1]! } : {}) },

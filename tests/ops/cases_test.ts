@@ -18,7 +18,14 @@ const FORWARD: Readonly<Record<string, number>> = { f32: 1e-6, f16: 5e-4, bf16: 
 /** Of f32 gradients, through two ops and sums of a thousand terms. */
 const GRADIENT = 2e-6;
 
-async function forwardError(description: OpCase, target: Target): Promise<{ error: number; dtype: string }> {
+interface Forward {
+  readonly error: number;
+  readonly dtype: string;
+  readonly bytes: ArrayBuffer;
+}
+
+/** Runs a case with operands of `textureBytes` and more read through textures. */
+async function forward(description: OpCase, target: Target, textureBytes: number): Promise<Forward> {
   const { device } = await testDevice();
   using session = new Session(device);
   const { plan, tensors, output } = recordForward(description, target);
@@ -26,21 +33,23 @@ async function forwardError(description: OpCase, target: Target): Promise<{ erro
   for (const [name, tensor] of tensors) {
     session.write(tensor, encodeF32(values.get(name)!, tensor.dtype as StorageType));
   }
-  using executable = new Executable(session, finish(plan, session.limits));
+  const textures = { ...device.textures, leastBytes: textureBytes };
+  using executable = new Executable(session, finish(plan, { ...session.limits, textures }));
   await executable.run();
   const [bytes] = await executable.read([output]);
   const expected = description.reference(
     Object.fromEntries([...values].map(([name, stored]) => [name, Float64Array.from(stored)])),
   );
   const actual = decodeF32(new Uint8Array(bytes!), output.dtype as StorageType);
-  return { error: relativeL2(actual, expected), dtype: output.dtype };
+  return { error: relativeL2(actual, expected), dtype: output.dtype, bytes: bytes! };
 }
 
 for (const description of opCases) {
   Deno.test(`${description.name}: forward`, async () => {
     for (const target of await targets()) {
-      const { error, dtype } = await forwardError(description, target);
+      const { error, dtype, bytes } = await forward(description, target, Infinity);
       assert.ok(error <= FORWARD[dtype]!, `relative error ${error} in ${dtype} with ${target.subgroups} lanes`);
+      assert.deepEqual((await forward(description, target, 0)).bytes, bytes, "textures change the result");
     }
   });
 }
