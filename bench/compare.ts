@@ -128,11 +128,7 @@ function ours(bench: Bench, { layout, size, a, b, probe }: Problem): Run {
   return async () => {
     const staging = gpu.createBuffer({ size: c.size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
     const encoder = gpu.createCommandEncoder();
-    const pass = encoder.beginComputePass();
-    pass.setPipeline(job.pipeline);
-    pass.setBindGroup(0, job.group);
-    pass.dispatchWorkgroups(...launch.grid);
-    pass.end();
+    bench.encode(encoder, job);
     encoder.copyBufferToBuffer(c, 0, staging, 0, c.size);
     gpu.queue.submit([encoder.finish()]);
     await staging.mapAsync(GPUMapMode.READ);

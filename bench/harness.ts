@@ -1,9 +1,9 @@
-/** Times single launches: GPU time of the pass and CPU time of the whole process, which is the steadier figure on a shared machine. */
+/** Times single launches: GPU time and CPU time of the whole process, which is the steadier figure on a shared machine. */
 import process from "node:process";
-import { type BufferSpec, bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH } from "../kernels/kernel.ts";
+import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH } from "../kernels/kernel.ts";
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
-import { copyToTexture } from "../lib/gpu/textures.ts";
+import { copyToTexture, type TextureCopy } from "../lib/gpu/textures.ts";
 
 /** A launch bound to buffers of its own, ready to run again and again. */
 export interface Job {
@@ -11,6 +11,8 @@ export interface Job {
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
   readonly buffers: readonly GPUBuffer[];
+  /** Made before every dispatch. */
+  readonly copies: readonly TextureCopy[];
 }
 
 /** Milliseconds of one dispatch: on the GPU's clock, and of all threads of this process. */
@@ -65,58 +67,90 @@ export class Bench implements Disposable {
     return new Bench(await openDevice());
   }
 
-  /** Binds a launch to fresh buffers: given bytes, or zeros of a number of elements. */
-  prepare(launch: Launch, contents: readonly (Uint8Array<ArrayBuffer> | number)[]): Job {
+  /**
+   * Binds a launch to fresh buffers: given bytes, or zeros of a number of elements. Large operands are read as plans have them
+   * read, on software adapters through textures, unless `asBuffers` is set.
+   */
+  prepare(plain: Launch, contents: readonly (Uint8Array<ArrayBuffer> | number)[], asBuffers = false): Job {
     const { gpu } = this.device;
-    const { kernel } = launch;
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
     const buffers = contents.map((content, i) => {
-      const size = typeof content === "number" ? content * bytesOf(kernel.buffers[i]!.dtype) : content.byteLength;
+      const size = typeof content === "number" ? content * bytesOf(plain.kernel.buffers[i]!.dtype) : content.byteLength;
       const buffer = gpu.createBuffer({ size, usage });
       if (typeof content !== "number") gpu.queue.writeBuffer(buffer, 0, content);
       return buffer;
     });
-    const words = packParams(kernel, launch.params);
+    const launch = asBuffers ? plain : this.#throughTextures(plain, buffers);
+    const { kernel, params } = launch;
+    const words = packParams(kernel, params);
     const usageUniform = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
     const uniform = gpu.createBuffer({ size: words.byteLength, usage: usageUniform });
     gpu.queue.writeBuffer(uniform, 0, words);
+    const copies = new Map(buffers.flatMap((buffer, i) => {
+      const { dtype, texture } = kernel.buffers[i]!;
+      return texture ? [[i, this.#textureFor(buffer, dtype)]] : [];
+    }));
     const group = gpu.createBindGroup({
       layout: this.#pipelines.layout(kernel.buffers),
-      entries: [{ buffer: uniform }, ...buffers.map((buffer, i) => this.#resource(buffer, kernel.buffers[i]!))].map(
-        (resource, binding) => ({ binding, resource }),
-      ),
+      entries: [
+        { binding: 0, resource: { buffer: uniform } },
+        ...buffers.map((buffer, i) => ({
+          binding: i + 1,
+          resource: copies.get(i)?.texture.createView() ?? { buffer },
+        })),
+      ],
     });
-    return { launch, pipeline: this.#pipelines.get(kernel), group, buffers: [uniform, ...buffers] };
+    const pipeline = this.#pipelines.get(kernel);
+    return { launch, pipeline, group, buffers: [uniform, ...buffers], copies: [...copies.values()] };
   }
 
-  /** A buffer as a kernel reads it: itself, or a texture with a copy. */
-  #resource(buffer: GPUBuffer, { dtype, texture }: BufferSpec): GPUBindingResource {
-    if (!texture) return { buffer };
-    const { gpu } = this.device;
+  /** The launch as plans record it, where what a text stores to is what it writes. */
+  #throughTextures({ kernel, ...rest }: Launch, buffers: readonly GPUBuffer[]): Launch {
+    const isStored = (name: string) => kernel.code.split(`store_${name}(`).length > 2;
+    const read = kernel.buffers.flatMap(({ name, dtype }, i) => dtype !== "u32" && !isStored(name) ? [i] : []);
+    const pays = read.some((i) => buffers[i]!.size >= this.device.textures.leastBytes);
+    return { ...rest, kernel: pays ? kernel.throughTextures(read) : kernel };
+  }
+
+  #textureFor(buffer: GPUBuffer, dtype: DType): TextureCopy {
     const texels = buffer.size / (4 * bytesOf(dtype));
-    const copy = gpu.createTexture({
+    const texture = this.device.gpu.createTexture({
       size: [TEXTURE_WIDTH, Math.ceil(texels / TEXTURE_WIDTH)],
       format: texelFormat(dtype),
       usage: GPUTextureUsage.STORAGE_BINDING | GPUTextureUsage.COPY_DST,
     });
-    const encoder = gpu.createCommandEncoder();
-    copyToTexture(encoder, { from: { buffer, offset: 0 }, texture: copy, texels });
-    gpu.queue.submit([encoder.finish()]);
-    return copy.createView();
+    return { from: { buffer, offset: 0 }, texture, texels };
   }
 
-  /** Runs the job `repeats` times in one pass; the first run of a kernel compiles it, so call this once before counting. */
-  async sample({ launch, pipeline, group }: Job, repeats = 1): Promise<Sample> {
+  /** Encodes one dispatch with the copies it needs. */
+  encode(
+    encoder: GPUCommandEncoder,
+    { launch, pipeline, group, copies }: Job,
+    timestampWrites?: GPUComputePassTimestampWrites,
+  ): void {
+    for (const copy of copies) copyToTexture(encoder, copy);
+    const pass = encoder.beginComputePass(timestampWrites === undefined ? {} : { timestampWrites });
+    pass.setPipeline(pipeline);
+    pass.setBindGroup(0, group);
+    pass.dispatchWorkgroups(...launch.grid);
+    pass.end();
+  }
+
+  /**
+   * Runs the job `repeats` times, copies to textures included; the first run of a kernel compiles it, so call this once before
+   * counting.
+   */
+  async sample(job: Job, repeats = 1): Promise<Sample> {
     const { gpu } = this.device;
     const staging = gpu.createBuffer({ size: 16, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
     const encoder = gpu.createCommandEncoder();
-    const pass = encoder.beginComputePass({
-      timestampWrites: { querySet: this.#query, beginningOfPassWriteIndex: 0, endOfPassWriteIndex: 1 },
-    });
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    for (let i = 0; i < repeats; i++) pass.dispatchWorkgroups(...launch.grid);
-    pass.end();
+    for (let i = 0; i < repeats; i++) {
+      this.encode(encoder, job, {
+        querySet: this.#query,
+        ...(i === 0 ? { beginningOfPassWriteIndex: 0 } : {}),
+        ...(i === repeats - 1 ? { endOfPassWriteIndex: 1 } : {}),
+      });
+    }
     encoder.resolveQuerySet(this.#query, 0, 2, this.#resolved, 0);
     encoder.copyBufferToBuffer(this.#resolved, 0, staging, 0, 16);
     const commands = encoder.finish();
@@ -133,6 +167,7 @@ export class Bench implements Disposable {
   /** Frees the buffers of a job. */
   free(job: Job): void {
     for (const buffer of job.buffers) buffer.destroy();
+    for (const { texture } of job.copies) texture.destroy();
   }
 
   [Symbol.dispose](): void {

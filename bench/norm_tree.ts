@@ -1,6 +1,6 @@
 /**
  * `deno run -A bench/norm_tree.ts [rows] [width] [rounds]`: row operations against the textbook form, one workgroup per row and
- * a tree of sums in workgroup memory; samples in pairs, CPU time of the process.
+ * a tree of sums in workgroup memory; samples in pairs, CPU time of the process, copies to textures included.
  */
 import type { BufferSpec, Launch } from "../kernels/kernel.ts";
 import { foldGrid } from "../kernels/kernel.ts";
@@ -148,28 +148,31 @@ async function compare(rows: number, width: number, rounds: number): Promise<voi
     size,
   ]];
   print(`${bench.device.adapter.description}, f32 ${rows} x ${width}, ${rounds} pairs`);
-  print("| row operation | tree, GB/s per core-second | ours | ours over tree: median (p10-p90) |");
+  print("| row operation | tree, GB/s per core-second | ours from buffers, over tree | ours as run, over tree |");
   print("|---|---|---|---|");
   for (const [i, { name, ours, moved }] of cases.entries()) {
-    const inputs = ours.kernel.buffers.flatMap(({ name }, i) => ["x", "g", "gamma", "beta"].includes(name) ? [i] : []);
-    const textured = { ...ours, kernel: ours.kernel.throughTextures(inputs) };
-    const forms = [treeLaunch(TREES[name]!, rows, width), ours, textured];
-    const jobs = forms.map((launch) => bench.prepare(launch, contents[i]!));
+    const tree = bench.prepare(treeLaunch(TREES[name]!, rows, width), contents[i]!, true);
+    const jobs = [tree, bench.prepare(ours, contents[i]!, true), bench.prepare(ours, contents[i]!)];
     for (const job of jobs) await bench.sample(job);
     const output = ours.kernel.buffers.findIndex((buffer) => buffer.name === "y" || buffer.name === "dx");
-    const [expected, found] = [await results(bench, jobs[0]!, output), await results(bench, jobs[1]!, output)];
-    const worst = found.reduce((most, value, at) => Math.max(most, Math.abs(value - expected[at]!)), 0);
-    if (!(worst < 1e-4)) throw new Error(`${name}: the two forms differ by ${worst}`);
+    const expected = await results(bench, tree, output);
+    for (const job of jobs) {
+      const found = await results(bench, job, output);
+      const worst = found.reduce((most, value, at) => Math.max(most, Math.abs(value - expected[at]!)), 0);
+      if (!(worst < 1e-4)) throw new Error(`${name}: the forms differ by ${worst}`);
+    }
     const times: number[][] = [[], [], []];
     for (let round = 0; round < rounds; round++) {
       for (const [form, job] of jobs.entries()) times[form]!.push((await bench.sample(job, 2)).cpu);
     }
-    const [tree, mine, tex] = times.map((list) => 4 * moved * size / 1e6 / median(list));
-    const r2 = times[0]!.map((ms, round) => ms / times[2]![round]!);
-    print(`textures ${tex!.toFixed(2)} ${median(r2).toFixed(1)}`);
-    const ratios = times[0]!.map((ms, round) => ms / times[1]![round]!);
-    const spread = `${quantile(ratios, 0.1).toFixed(1)}-${quantile(ratios, 0.9).toFixed(1)}`;
-    print(`| ${name} | ${tree!.toFixed(2)} | ${mine!.toFixed(2)} | ${median(ratios).toFixed(1)} (${spread}) |`);
+    const rate = (list: readonly number[]) => (4 * moved * size / 1e6 / median(list)).toFixed(2);
+    const against = (list: readonly number[]) => {
+      const ratios = list.map((ms, round) => times[0]![round]! / ms);
+      return `${rate(list)}: ${median(ratios).toFixed(1)} (${quantile(ratios, 0.1).toFixed(1)}-${
+        quantile(ratios, 0.9).toFixed(1)
+      })`;
+    };
+    print(`| ${name} | ${rate(times[0]!)} | ${against(times[1]!)} | ${against(times[2]!)} |`);
     for (const job of jobs) bench.free(job);
   }
 }

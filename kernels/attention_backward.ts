@@ -37,7 +37,7 @@ const STATISTICS = `let statistics = head * ((params.sequence + 3u) / 4u * 4u);`
 
 function statistic(name: "lse" | "delta", row: string): string {
   const at = `(statistics + min(${row}, last))`;
-  return `${name}[${at} / 4u][${at} % 4u]${name === "lse" ? ` * ${Math.LOG2E}` : ""}`;
+  return `element_${name}(${at})${name === "lse" ? ` * ${Math.LOG2E}` : ""}`;
 }
 
 function octetQuery(octet: Octet): string {

@@ -46,7 +46,7 @@ export function plainForward(headDim: number, bias: boolean): string {
   const vectors = headDim / 4;
   const table =
     `let at = head % params.heads * ((2u * params.sequence + 2u) / 4u * 4u) + (j + params.sequence - 1u - row);
-let s = params.scale * product + bias[at / 4u][at % 4u];`;
+let s = params.scale * product + element_bias(at);`;
   return `${place(headDim)}
 ${ownRow("query", vectors)}
 ${zeroRow("o", vectors)}
@@ -73,8 +73,8 @@ export function plainBackwardQuery(headDim: number): string {
   return `${place(headDim)}
 ${ownRow("query", vectors)}
 ${ownRow("dout", vectors)}
-let row_lse = lse[(statistics + row) / 4u][(statistics + row) % 4u];
-let row_delta = delta[(statistics + row) / 4u][(statistics + row) % 4u];
+let row_lse = element_lse(statistics + row);
+let row_delta = element_delta(statistics + row);
 ${zeroRow("sum", vectors)}
 ${WALK}
 let p = exp(params.scale * (${dotRow("query", "key", vectors)}) - row_lse);
@@ -93,8 +93,8 @@ ${ownRow("value", vectors)}
 ${zeroRow("dk", vectors)}
 ${zeroRow("dv", vectors)}
 ${WALK}
-let p = exp(params.scale * (${dotRow("key", "query", vectors)}) - lse[(statistics + j) / 4u][(statistics + j) % 4u]);
-let ds = p * (${dotRow("value", "dout", vectors)} - delta[(statistics + j) / 4u][(statistics + j) % 4u]);
+let p = exp(params.scale * (${dotRow("key", "query", vectors)}) - element_lse(statistics + j));
+let ds = p * (${dotRow("value", "dout", vectors)} - element_delta(statistics + j));
 ${addRow("dv", "p", "dout", vectors)}
 ${addRow("dk", "ds", "query", vectors)}
 }

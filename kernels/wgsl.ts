@@ -51,7 +51,8 @@ function loader({ name, dtype, texture }: BufferSpec): string {
     case "u32":
       return `fn load_${name}(i: u32) -> u32 { return ${words}; }`;
     case "f32":
-      return `fn load_${name}(i: u32) -> vec4f { return ${words}; }`;
+      return `fn load_${name}(i: u32) -> vec4f { return ${words}; }
+fn element_${name}(at: u32) -> f32 { let i = at / 4u; return ${words}[at % 4u]; }`;
     case "f16":
       return `fn load_${name}(i: u32) -> vec4f { let q = ${words}; return vec4f(unpack2x16float(q.x), unpack2x16float(q.y)); }`;
     case "bf16":
@@ -90,7 +91,10 @@ export const NON_FINITE = `fn non_finite(v: vec4f) -> bool {
   return any((bitcast<vec4u>(v) & vec4u(0x7f800000u)) == vec4u(0x7f800000u));
 }`;
 
-/** Assembles a kernel: `load_NAME(i)` and `store_NAME(i, v)` count in groups of four elements (single words for u32). */
+/**
+ * Assembles a kernel: `load_NAME(i)` and `store_NAME(i, v)` count in groups of four elements (single words for u32);
+ * `element_NAME(at)` reads one element of f32.
+ */
 export function buildKernel(module: Module): Kernel {
   const { name, spec, params, buffers } = module;
   const key = `${name}(${Object.keys(spec).sort().map((field) => `${field}=${spec[field]}`).join(",")})`;

@@ -9,7 +9,7 @@ import type { Tensor } from "./tensor.ts";
 
 /** What a device can do with textures. */
 export interface TextureLimits {
-  /** Bytes from which on a tensor is worth a copy. */
+  /** Bytes of an operand from which on a launch is worth copies. */
   readonly leastBytes: number;
   /** Textures one launch may read. */
   readonly most: number;
@@ -41,19 +41,18 @@ export function textureRowBytes(format: TexelFormat): number {
 
 const rowsOf = (tensor: Tensor): number => Math.ceil(tensor.size / (4 * TEXTURE_WIDTH));
 
-/** The steps with their large operands marked to be read through textures, the largest first where not all fit. */
+/** The steps, those with large operands reading all they can through textures, the largest where not all fit. */
 export function throughTextures(steps: readonly Step[], { leastBytes, most, maxRows }: TextureLimits): Step[] {
   return steps.map((step) => {
     if (step.kind === "transfer") return step;
     const { tensors, writes, launch } = step;
-    const indices = tensors.flatMap((tensor, i) => {
-      const fits = tensor.dtype !== "u32" && tensor.bytes >= leastBytes && rowsOf(tensor) <= maxRows;
-      return fits && !writes.includes(tensor) ? [i] : [];
-    });
-    if (indices.length === 0) return step;
-    const chosen = indices.sort((a, b) => tensors[b]!.bytes - tensors[a]!.bytes || a - b).slice(0, most).sort((a, b) =>
-      a - b
+    const read = tensors.flatMap((tensor, i) =>
+      tensor.dtype !== "u32" && rowsOf(tensor) <= maxRows && !writes.includes(tensor) ? [i] : []
     );
+    // One large operand pays for the break of the pass; small ones then come along.
+    if (!read.some((i) => tensors[i]!.bytes >= leastBytes)) return step;
+    const largest = read.sort((a, b) => tensors[b]!.bytes - tensors[a]!.bytes || a - b).slice(0, most);
+    const chosen = largest.sort((a, b) => a - b);
     return { ...step, launch: { ...launch, kernel: launch.kernel.throughTextures(chosen) } };
   });
 }
