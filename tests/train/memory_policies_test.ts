@@ -67,6 +67,18 @@ for (const training_type of ["lora", "sft"]) {
   });
 }
 
+for (const settings of [lora, sft]) {
+  Deno.test(`operands read through textures: same bits for ${settings.training_type}`, async () => {
+    const config = tinyConfig(settings);
+    const [buffers, textures] = [
+      await runTiny(config, { textureBytes: Infinity }),
+      await runTiny(config, { textureBytes: 0 }),
+    ];
+    assert.deepEqual({ ...textures, gpuBytes: 0 }, { ...buffers, gpuBytes: 0 });
+    assert.ok(textures.gpuBytes > buffers.gpuBytes);
+  });
+}
+
 /** What weights of the blocks are after quantisation, by the definition of each kind. */
 function roundedWeights(kind: QuantisedKind): TinyOptions["weights"] {
   return (name, values, width) => {

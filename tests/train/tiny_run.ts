@@ -24,6 +24,8 @@ export function tinyConfig(settings: Readonly<Record<string, unknown>>): TrainCo
 export interface TinyOptions {
   /** Rows of the feed-forward at once. */
   readonly rows?: number;
+  /** Size from which on operands are read through textures; by default what the device prefers. */
+  readonly textureBytes?: number;
   /** Changes the values of frozen weights before they are stored. */
   readonly weights?: (name: string, values: Float32Array<ArrayBuffer>, width: number) => Float32Array<ArrayBuffer>;
 }
@@ -82,7 +84,7 @@ export interface TinyResult {
 
 /** Trains two optimizer steps. */
 export async function runTiny(config: TrainConfig, options: TinyOptions = {}): Promise<TinyResult> {
-  const { rows } = options;
+  const { rows, textureBytes } = options;
   const { device } = await testDevice();
   using session = new Session(device);
   const model = namedTransformer(config);
@@ -90,7 +92,9 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
   const checkpointing = { ...described.step.checkpointing, ...(rows === undefined ? {} : { rows }) };
   const run = { ...described, step: { ...described.step, checkpointing } };
   const { trainables: { buckets }, updated, shard } = run;
-  const recording = recordStep(device.target, session.limits, stepOf(config, run), run.parameters, updated);
+  const textures = { ...device.textures, ...(textureBytes === undefined ? {} : { leastBytes: textureBytes }) };
+  const limits = { ...session.limits, textures };
+  const recording = recordStep(device.target, limits, stepOf(config, run), run.parameters, updated);
   await fillWeights(session, run, options);
   if (shard !== undefined) {
     for (const { values } of buckets) session.free(values);
