@@ -20,8 +20,10 @@ export interface PlanOptions {
   readonly fitBytes?: number;
   /** Machines with `gpus` GPUs each. */
   readonly hosts?: number;
-  /** Measured rates in place of the usual ones. */
+  /** Known rates; they go before measured and usual ones. */
   readonly links?: Partial<LinkRates>;
+  /** Measure rates on this machine, with as many ranks as a host has. */
+  readonly measure?: boolean;
   /** GPU whose time is forecast: a known name, or its rates as TFLOPS:GBPS. */
   readonly gpu?: string;
 }

@@ -19,7 +19,8 @@ export function parseMemory(text: string): number {
 }
 
 /** Words that are options of this command rather than settings of a run. */
-const OWN = ["fit", "gpu", "hosts", "transfer", "memory", "network"] as const;
+const RATES = ["transfer", "memory", "staged", "network"] as const;
+const OWN = ["fit", "gpu", "hosts", "links", ...RATES] as const;
 
 /** Reads a positive number; `unit` is for the message. */
 function parsePositive(name: string, text: string, unit: string): number {
@@ -34,8 +35,14 @@ export function planOptions(words: readonly string[]): { options: PlanOptions; s
     const word = words.findLast((word) => word.startsWith(`${name}=`));
     return word === undefined ? [] : [[name, word.slice(name.length + 1)] as const];
   }));
-  const [fit, gpu, hosts] = [own.get("fit"), own.get("gpu"), own.get("hosts")];
-  const links = (["transfer", "memory", "network"] as const).flatMap((name) => {
+  const [fit, gpu, hosts, source] = [own.get("fit"), own.get("gpu"), own.get("hosts"), own.get("links")];
+  if (source !== undefined && source !== "measured") {
+    throw new UserError(
+      `--links is "${source}": expected measured`,
+      `rates that you know are given one by one: ${RATES.map((name) => `--${name} GB/s`).join(", ")}`,
+    );
+  }
+  const links = RATES.flatMap((name) => {
     const text = own.get(name);
     return text === undefined ? [] : [[name, 1e9 * parsePositive(name, text, "gigabytes per second")] as const];
   });
@@ -44,6 +51,7 @@ export function planOptions(words: readonly string[]): { options: PlanOptions; s
       ...(fit === undefined ? {} : { fitBytes: parseMemory(fit) }),
       ...(gpu === undefined ? {} : { gpu }),
       ...(hosts === undefined ? {} : { hosts: Math.ceil(parsePositive("hosts", hosts, "a number of machines")) }),
+      ...(source === undefined ? {} : { measure: true }),
       ...(links.length === 0 ? {} : { links: Object.fromEntries(links) }),
     },
     settings: words.filter((word) => !OWN.some((name) => word.startsWith(`${name}=`))),

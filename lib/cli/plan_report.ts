@@ -5,8 +5,8 @@ import { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "..
 import { fitMemory, type FitOptions } from "../train/forecast_fit.ts";
 import { folderShapes } from "../train/forecast_folder.ts";
 import { gpuRates } from "../train/gpu_rates.ts";
-import { forecastScaling, type ScalingForecast, USUAL_LINKS } from "../train/scaling.ts";
 import type { PlanOptions } from "./commands.ts";
+import { scalingLines } from "./plan_scaling.ts";
 import { formatBytes, formatDuration, formatTable } from "./text.ts";
 
 /** GPUs whose times are shown unless one is named. */
@@ -21,40 +21,23 @@ const SMALL_SHARE = 0.01;
  *
  * @throws {UserError} when neither tells the shape, or a GPU is not known.
  */
-export function planLines(config: TrainConfig, options: PlanOptions = {}): Promise<readonly string[]> {
-  const { gpu, fitBytes, hosts = 1, links } = options;
+export async function planLines(config: TrainConfig, options: PlanOptions = {}): Promise<readonly string[]> {
+  const { gpu, fitBytes, hosts = 1 } = options;
   const shapes = folderShapes(config);
-  const result = forecast(config, shapes);
+  const ranks = config.gpus * hosts;
+  const result = forecast({ ...config, gpus: ranks }, shapes);
+  const shownGpus = gpu === undefined ? SHOWN_GPUS : [gpu];
   const rates = gpu === undefined ? {} : { rates: gpuRates(gpu) };
-  return Promise.resolve([
+  return [
     ...phaseTable(result.phases),
     "",
     ...memoryLines(result),
     "",
-    ...timeTable(result.phases, gpu === undefined ? SHOWN_GPUS : [gpu]),
+    ...timeTable(result.phases, shownGpus),
     "",
     verdict(config, result),
-    ...(config.gpus * hosts > 1
-      ? scalingLines(result, forecastScaling(config, hosts, { ...USUAL_LINKS, ...links }, shapes), gpu)
-      : []),
+    ...(ranks > 1 ? await scalingLines(config, result, shownGpus, { ...options, ...shapes }) : []),
     ...(fitBytes === undefined ? [] : fitLines(config, fitBytes, { ...shapes, ...rates })),
-  ]);
-}
-
-/** Share of the time that is left for training beside the exchange, at the peak rates of GPUs: real steps take longer. */
-function scalingLines({ phases }: Forecast, scaling: ScalingForecast, gpu: string | undefined): string[] {
-  const { ranks, bytesPerRank, bytesPerHost, seconds } = scaling;
-  const training = phases.find(({ name }) => name === "training")!;
-  const rows = (gpu === undefined ? SHOWN_GPUS : [gpu]).map((name) => {
-    const rates = gpuRates(name);
-    const step = training.work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0);
-    return [`  ${name}`, `${step.toPrecision(3)} s`, `${(100 * step / (step + seconds)).toFixed(0)} %`];
-  });
-  const network = bytesPerHost === 0 ? "" : `, ${formatBytes(bytesPerHost)} from host to host`;
-  return [
-    "",
-    `${ranks} ranks exchange ${formatBytes(bytesPerRank)} each per step${network}: ${seconds.toPrecision(3)} s`,
-    ...formatTable(["  GPU", "step", "efficiency"], rows),
   ];
 }
 

@@ -99,7 +99,8 @@ const train = configCommand(
 
 const plan = configCommand(
   "Forecast memory, work and time of a run without a GPU",
-  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--fit 12GiB] [--gpu NAME] [--hosts N] [--transfer|memory|network GB/s]",
+  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--fit 12GiB] [--gpu NAME] [--hosts N] " +
+    "[--links measured] [--transfer|memory|staged|network GB/s]",
   planCommand,
 );
 

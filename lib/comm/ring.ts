@@ -34,6 +34,8 @@ export class Ring {
   readonly size: number;
   /** Number of the exchange, for comparing with other ranks. */
   exchange = 0;
+  /** Bytes that this rank has read from other slots and written to them, for exchanges of gradients and weights. */
+  moved = 0;
   readonly #bytes: Uint8Array<ArrayBuffer>;
   readonly #control: Control;
   readonly #adder: Adder;
@@ -124,6 +126,7 @@ export class Ring {
         if (bytes > 0) {
           if (sums) this.#adder.add(sum!, into, into + from, bytes, into + also);
           else this.#bytes.copyWithin(into, into + from, into + from + bytes);
+          this.moved += also === 0 ? bytes : 2 * bytes;
         }
         this.advance();
       }

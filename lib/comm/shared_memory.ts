@@ -71,6 +71,11 @@ export class SharedMemory implements Communicator {
     return this.#ring.waiter.waited;
   }
 
+  /** Bytes that this rank has read from other ranks and written to them so far, broadcasts apart. */
+  get moved(): number {
+    return this.#ring.moved;
+  }
+
   allocate<T extends DataType>(type: T, length: number): DataOf[T] {
     const bytes = length * elementBytes[type];
     const { arena, staging } = this.#region.shape;

@@ -59,6 +59,7 @@ export async function reduceStagedTree(
     for (const sum of sums) {
       adder.add("f32", offsetOf(places[sum.into]!, rank), offsetOf(places[sum.from]!, rank), own.last - own.first);
     }
+    ring.moved += places.filter(({ owner }) => owner !== rank).length * (own.last - own.first);
     ring.advance();
     for (let step = 0; step < size; step++) {
       const shard = (rank + step) % size;
@@ -67,6 +68,7 @@ export async function reduceStagedTree(
       const { first, last } = pieces[shard]!;
       const offset = offsetOf(places[0]!, shard);
       output.set(shared.subarray(offset, offset + last - first), first);
+      if (step > 0) ring.moved += last - first;
     }
     ring.advance();
     await ring.reachAll(3);

@@ -53,6 +53,35 @@ Deno.test("the flags of plan are taken out of the settings", () => {
   assert.throws(() => parseMemory("much"), /expected an amount of GPU memory/);
 });
 
+Deno.test("several hosts: the flags of links, and a report that says where each rate is from", async () => {
+  const words = ["preset=5b-lora", "gpus=8", "hosts=4", "network=2.5", "gpu=h100"];
+  const { options, settings } = planOptions(words);
+  assert.deepEqual(options, { gpu: "h100", hosts: 4, links: { network: 2.5e9 } });
+  assert.deepEqual(settings, ["preset=5b-lora", "gpus=8"]);
+  const text = (await planLines(parseConfig("preset: 5b-lora\ngpus: 8"), options)).join("\n");
+  // LoRA of rank 128: 132,120,576 values, 2 x 31 / 32 of which each rank sends.
+  assert.match(
+    text,
+    /32 ranks exchange 977 MiB each per step, 977 MiB from host to host, 1008 MiB between GPU and host/,
+  );
+  assert.match(
+    text,
+    /transfer 12\.0 \(usual\), memory 13\.0 \(usual\), staged 3\.00 \(usual\), network 2\.50 \(given\)/,
+  );
+  assert.match(text, /^ {2}h100 +\d.* s +\d+ %$/m);
+  assert.deepEqual(planOptions(["links=measured"]).options, { measure: true });
+  assert.throws(() => planOptions(["links=fast"]), /--links is "fast": expected measured/);
+});
+
+Deno.test("links are measured on this machine, and the report says so", async () => {
+  const text = (await planLines(parseConfig("preset: 2b-lora\ngpus: 2"), { measure: true, gpu: "h100" })).join("\n");
+  assert.match(
+    text,
+    /transfer \S+ \(measured\), memory \S+ \(measured\), staged \S+ \(measured\)\n.*measured with 2 processes/,
+  );
+  assert.doesNotMatch(text, /network/);
+});
+
 Deno.test("a fit is reported with what each switch saves and costs", async () => {
   const lines = await planLines(parseConfig("preset: 5b-lora"), { fitBytes: 12 * GIB });
   assert.match(

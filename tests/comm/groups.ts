@@ -1,7 +1,7 @@
 /** Groups of ranks inside one process: the same code as in several, and quick to start. */
 import type { Communicator } from "../../lib/comm/communicator.ts";
 import { createRegion, regionShape } from "../../lib/comm/region.ts";
-import { joinSharedMemory, type SharedMemoryOptions } from "../../lib/comm/shared_memory.ts";
+import { joinSharedMemory, type SharedMemory, type SharedMemoryOptions } from "../../lib/comm/shared_memory.ts";
 import { createSingle } from "../../lib/comm/single.ts";
 
 /** Sizes of a small region: payloads beyond 64 KiB go through the staging area in several pieces. */
@@ -10,7 +10,7 @@ export const smallStaging = 65536;
 /** Runs `body` as each of `size` ranks and returns what they return. */
 export async function withRanks<T>(
   size: number,
-  body: (communicator: Communicator) => Promise<T>,
+  body: (communicator: SharedMemory) => Promise<T>,
   options: Partial<SharedMemoryOptions> = {},
 ): Promise<T[]> {
   const shape = regionShape(size, smallStaging, 2 ** 20);

@@ -1,0 +1,20 @@
+/** The program of one rank of `measureLinks`; the first reports on its standard output. */
+import { withCommunicator } from "../comm/connect.ts";
+import { openDevice } from "../gpu/device.ts";
+import { Session } from "../gpu/session.ts";
+import { LinkProbe } from "./link_probe.ts";
+
+/** Long enough for the median to pass over what else the machine does. */
+const SECONDS = 2;
+
+await withCommunicator(async (communicator) => {
+  using device = communicator.rank < Number(Deno.args[0]) ? await openDevice() : undefined;
+  using session = device === undefined ? undefined : new Session(device);
+  const probe = new LinkProbe(communicator, session);
+  await probe.sample();
+  probe.reset();
+  for (let seconds = 0; seconds < SECONDS;) seconds += await probe.sample();
+  const report = JSON.stringify(probe.rates());
+  if (communicator.rank === 0) Deno.stdout.writeSync(new TextEncoder().encode(`${report}\n`));
+});
+Deno.exit(0);
