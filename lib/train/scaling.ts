@@ -29,11 +29,11 @@ export const USUAL_LINKS: LinkRates = { transfer: 12e9, memory: 13e9, staged: 3e
 /** Seconds that a read from the GPU takes whatever its size: the engine looks every 10 ms whether it is done. */
 export const READ_SECONDS = 0.011;
 
-/** Seconds that an exchange takes whatever its size: median of 4 bytes among two ranks in bench/results. */
+/** Seconds that an exchange takes whatever its size: median for 4 bytes among two ranks. */
 const EXCHANGE_SECONDS = 1e-4;
 
-/** Squares per second that a rank adds up where the norm is the host's, in float64 on one core; see bench/results. */
-const SQUARES_PER_SECOND = 0.7e9;
+/** Squares per second that a rank adds up where the norm is the host's: 1.2e9 at best, 0.4e9 on a core shared with others. */
+const SQUARES_PER_SECOND = 1e9;
 
 /** Communication of one optimizer step. */
 export interface ScalingForecast {
