@@ -41,7 +41,7 @@ export async function scalingLines(
     "",
     `${ranks} ranks exchange ${formatBytes(bytesPerRank)} each per step${network}, ` +
     `${formatBytes(transferBytes)} between GPU and host: ${seconds.toPrecision(3)} s`,
-    `  links in GB/s: ${shown.join(", ")}`,
+    `  links in GB/s per rank: ${shown.join(", ")}`,
     ...(measure ? [`  measured with ${config.gpus} processes on the ${cores} cores of this machine`] : []),
     ...formatTable(["  GPU", "step", "efficiency"], rows),
   ];

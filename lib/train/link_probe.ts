@@ -57,8 +57,8 @@ export class LinkProbe {
   rates(): HostRates {
     const { size } = this.#communicator;
     const { transfer, memory, staged } = this.#seconds;
-    // All ranks together send 2 (N - 1) of the payload.
-    const sent = 2 * (size - 1) * BYTES;
+    // A ring sends (N - 1) / N of the payload twice.
+    const sent = 2 * (size - 1) / size * BYTES;
     return {
       ...(transfer.length === 0 ? {} : { transfer: 2 * BYTES / median(transfer) }),
       ...(size === 1 ? {} : { memory: sent / median(memory), staged: sent / median(staged) }),

@@ -8,23 +8,23 @@ import { readGroups } from "./exchange.ts";
 import type { ForecastOptions } from "./forecast.ts";
 import { describeRun, namedTransformer, type RunDescription } from "./step_config.ts";
 
-/** Rates of the ways that gradients and weights take, bytes per second. */
+/** Rates of the ways that gradients and weights take, bytes per second: of a rank, while all ranks of its host do the same. */
 export interface LinkRates {
-  /** Between a rank's GPU and its arrays on the host, each way, while all ranks of the host do the same. */
+  /** Between its GPU and its arrays on the host, each way. */
   readonly transfer: number;
-  /** What all ranks of a host send each other in all, of arrays in memory that they share. */
+  /** What it sends to others of arrays in memory that they share. */
   readonly memory: number;
   /** The same of arrays elsewhere, which are copied into shared memory and back. */
   readonly staged: number;
-  /** What a host sends to another. */
+  /** What a host, not a rank, sends to another. */
   readonly network: number;
 }
 
 /**
- * PCIe 4.0 x16 at about half its peak; two ranks on two cores as measured in bench/results; a 10 Gbit/s network. Machines differ
+ * PCIe 4.0 x16 at about half its peak; ranks with a core each as measured in bench/results; a 10 Gbit/s network. Machines differ
  * by more than ten times: measured ones belong in their place.
  */
-export const USUAL_LINKS: LinkRates = { transfer: 12e9, memory: 13e9, staged: 3e9, network: 1.2e9 };
+export const USUAL_LINKS: LinkRates = { transfer: 12e9, memory: 6.5e9, staged: 1.5e9, network: 1.2e9 };
 
 /** Seconds that a read from the GPU takes whatever its size: the engine looks every 10 ms whether it is done. */
 export const READ_SECONDS = 0.011;
@@ -69,9 +69,7 @@ export function forecastScaling(
   const bytesPerHost = hosts > 1 ? bytesPerRank : 0;
   const transfers = gpuTransfers(config, run);
   const inPlace = hosts > 1 ? 0 : sharedPart(config, run);
-  const inMemory = config.gpus === 1
-    ? 0
-    : config.gpus * bytesPerRank * (inPlace / links.memory + (1 - inPlace) / links.staged);
+  const inMemory = config.gpus === 1 ? 0 : bytesPerRank * (inPlace / links.memory + (1 - inPlace) / links.staged);
   return {
     ranks,
     bytesPerRank,

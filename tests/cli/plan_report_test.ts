@@ -66,7 +66,7 @@ Deno.test("several hosts: the flags of links, and a report that says where each 
   );
   assert.match(
     text,
-    /transfer 12\.0 \(usual\), memory 13\.0 \(usual\), staged 3\.00 \(usual\), network 2\.50 \(given\)/,
+    /transfer 12\.0 \(usual\), memory 6\.50 \(usual\), staged 1\.50 \(usual\), network 2\.50 \(given\)/,
   );
   assert.match(text, /^ {2}h100 +\d.* s +\d+ %$/m);
   assert.deepEqual(planOptions(["links=measured"]).options, { measure: true });
