@@ -100,8 +100,8 @@ Deno.test("the ranks of a run move the bytes that are forecast", () =>
       const config = configOf(folder, { ...extra, gpus, train_steps: 2, output_dir: join(folder, `${name} ${gpus}`) });
       const measured = await movedInStep(config);
       const forecast = gpus * forecastScaling(config, 1, links, folderShapes(config)).bytesPerRank;
-      // Losses and norms, a few bytes per rank, are not forecast.
-      assert.ok(measured >= forecast && measured - forecast <= 2048 * gpus, `${name}: ${measured}, not ${forecast}`);
+      // Losses and norms, in parts of 128 bytes, are not forecast.
+      assert.ok(measured >= forecast && measured - forecast <= 1024 * gpus, `${name}: ${measured}, not ${forecast}`);
     }
   }));
 
