@@ -7,6 +7,7 @@
  * - bindings 1.. are storage buffers in the order of `buffers`, every one `read_write`. Tensors share one arena buffer, and
  *   WebGPU lets one dispatch see a buffer through several bindings only when all of them are writable;
  * - matrices are row-major and a row is a multiple of four elements, so buffers are read and written four elements at a time;
+ * - what a kernel does not write it reads by `load_NAME` and `element_NAME` alone, so plans may have it read through textures;
  * - arithmetic is f32 whatever the storage type;
  * - no binding overlaps another within one launch.
  */
