@@ -108,7 +108,7 @@ export class Bench implements Disposable {
   #throughTextures({ kernel, ...rest }: Launch, buffers: readonly GPUBuffer[]): Launch {
     const isStored = (name: string) => kernel.code.split(`store_${name}(`).length > 2;
     const read = kernel.buffers.flatMap(({ name, dtype }, i) => dtype !== "u32" && !isStored(name) ? [i] : []);
-    const pays = read.some((i) => buffers[i]!.size >= this.device.textures.leastBytes);
+    const pays = read.some((i) => buffers[i]!.size >= this.device.limits.textures!.leastBytes);
     return { ...rest, kernel: pays ? kernel.throughTextures(read) : kernel };
   }
 

@@ -115,7 +115,7 @@ ${
       `{ var top = m${8 * n}; var sum = l${8 * n};
 ${unroll(7, (i) => `if (ln == ${i + 1}u) { top = m${8 * n + i + 1}; sum = l${8 * n + i + 1}; }`)}
 let row = row0 + ${8 * n}u + ln;
-if (row <= last) { let at = head * ((params.sequence + 3u) / 4u * 4u) + row; lse[at / 4u][at % 4u] = top * ${Math.LN2} + log(sum); } }`)
+if (row <= last) { let at = head * ((params.sequence + 3u) / 4u * 4u) + row; store_element_lse(at, top * ${Math.LN2} + log(sum)); } }`)
   }`;
 }
 

@@ -64,7 +64,7 @@ ${unroll(vectors, (c) => `o_${c} = o_${c} * shrink;`)}
 ${addRow("o", "p", "value", vectors)}
 }
 ${storeRow("o", (c) => `o_${c} / l`, vectors)}
-lse[(statistics + row) / 4u][(statistics + row) % 4u] = m + log(l);`;
+store_element_lse(statistics + row, m + log(l));`;
 }
 
 /** Thread per query: dq = scale * sum over keys of p (dp - delta) k. */
@@ -107,7 +107,7 @@ export function plainDelta(headDim: number): string {
   const vectors = headDim / 4;
   return `${place(headDim)}
 let sum = ${unroll(vectors, (c) => `dot(load_o(mine + ${c}u), load_dout(mine + ${c}u))`, " + ")};
-delta[(statistics + row) / 4u][(statistics + row) % 4u] = sum;`;
+store_element_delta(statistics + row, sum);`;
 }
 
 /** The launch of a plain kernel: one thread per row of each head; `products` counts multiplications of whole matrices. */

@@ -28,6 +28,11 @@ export interface BufferSpec {
   readonly texture?: true;
 }
 
+/** Bytes that one index of a kernel's loads and stores covers: four elements, or a single word of u32. */
+export function stepBytes(dtype: DType): number {
+  return dtype === "u32" ? 4 : 4 * bytesOf(dtype);
+}
+
 /** Texels of a row of such a texture; a texel holds four elements. */
 export const TEXTURE_WIDTH = 2048;
 
@@ -49,6 +54,11 @@ export interface Kernel {
   readonly params: readonly string[];
   /** The same program reading the buffers with these indices, which it must not write, through textures. */
   throughTextures(indices: readonly number[]): Kernel;
+  /**
+   * The same arithmetic on tensors that take several bindings each: `pieces[i]` consecutive ones in place of buffer i. Further
+   * params, by buffer, are the indices at which its pieces but the first begin.
+   */
+  divide(pieces: readonly number[]): Kernel;
 }
 
 /** A kernel with its shapes: what the plan records. Tensors are bound by the recorder in the order of `kernel.buffers`. */

@@ -16,6 +16,8 @@ export interface Module {
   readonly subgroups?: boolean;
   /** Helper functions and workgroup variables. */
   readonly declarations?: Text;
+  /** Bindings of each buffer; default one. */
+  readonly pieces?: readonly number[];
   /** Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), `lane`. */
   readonly body: Text;
 }
@@ -35,6 +37,7 @@ export function unroll(n: number, line: (i: number) => string, separator = "\n")
   return Array.from({ length: n }, (_, i) => line(i)).join(separator);
 }
 
+/** Storage of one index. */
 const words: Record<DType, string> = { f32: "vec4f", u32: "u32", f16: "vec2u", bf16: "vec2u" };
 
 function declaration({ name, dtype, texture }: BufferSpec, i: number): string {
@@ -66,12 +69,57 @@ function storer({ name, dtype, texture }: BufferSpec): string {
     case "u32":
       return `fn store_${name}(i: u32, v: u32) { ${name}[i] = v; }`;
     case "f32":
-      return `fn store_${name}(i: u32, v: vec4f) { ${name}[i] = v; }`;
+      return `fn store_${name}(i: u32, v: vec4f) { ${name}[i] = v; }
+fn store_element_${name}(at: u32, v: f32) { ${name}[at / 4u][at % 4u] = v; }`;
     case "f16":
       return `fn store_${name}(i: u32, v: vec4f) { ${name}[i] = vec2u(pack2x16float(v.xy), pack2x16float(v.zw)); }`;
     case "bf16":
       return `fn store_${name}(i: u32, v: vec4f) { ${name}[i] = to_bf16(v); }`;
   }
+}
+
+function namesOf({ name }: BufferSpec, pieces: number): string[] {
+  return pieces === 1 ? [name] : Array.from({ length: pieces }, (_, piece) => `${name}_${piece}`);
+}
+
+/** Where the pieces of a divided buffer begin, the first apart. */
+function startsOf({ name }: BufferSpec, pieces: number): string[] {
+  return Array.from({ length: pieces - 1 }, (_, piece) => `${name}_start${piece + 1}`);
+}
+
+/** What a kernel binds. */
+function bindingsOf({ buffers, pieces }: Module): readonly BufferSpec[] {
+  if (pieces === undefined) return buffers;
+  return buffers.flatMap((buffer, i) => namesOf(buffer, pieces[i]!).map((name) => ({ ...buffer, name })));
+}
+
+/** Loads and stores of a buffer in several bindings. They have one exit, so that lanes stay together for what follows. */
+function dividedAccessors(buffer: BufferSpec, pieces: number): string {
+  const { name, dtype } = buffer;
+  const starts = startsOf(buffer, pieces).map((start) => `params.${start}`);
+  const choose = (use: (piece: string, index: string) => string) =>
+    namesOf(buffer, pieces).map((piece, p) => {
+      const condition = p < starts.length ? `if (i < ${starts[p]}) ` : "";
+      return `${condition}{ ${use(piece, p === 0 ? "i" : `i - ${starts[p - 1]}`)} }`;
+    }).join(" else ");
+  const type = dtype === "u32" ? "u32" : "vec4f";
+  const texts = [
+    `fn load_${name}(i: u32) -> ${type} {
+  var v: ${type};
+  ${choose((piece, index) => `v = load_${piece}(${index});`)}
+  return v;
+}`,
+    `fn store_${name}(i: u32, v: ${type}) { ${choose((piece, index) => `store_${piece}(${index}, v);`)} }`,
+  ];
+  if (dtype !== "f32") return texts.join("\n");
+  return [
+    ...texts,
+    `fn element_${name}(at: u32) -> f32 { return load_${name}(at / 4u)[at % 4u]; }`,
+    `fn store_element_${name}(at: u32, v: f32) {
+  let i = at / 4u;
+  ${choose((piece, index) => `store_element_${piece}(4u * (${index}) + at % 4u, v);`)}
+}`,
+  ].join("\n");
 }
 
 /** bf16 is the upper half of an f32; writing rounds to nearest even, and NaN keeps a mantissa bit so that it stays NaN. */
@@ -93,7 +141,7 @@ export const NON_FINITE = `fn non_finite(v: vec4f) -> bool {
 
 /**
  * Assembles a kernel: `load_NAME(i)` and `store_NAME(i, v)` count in groups of four elements (single words for u32);
- * `element_NAME(at)` reads one element of f32.
+ * `element_NAME(at)` and `store_element_NAME(at, v)` access one element of f32.
  */
 export function buildKernel(module: Module): Kernel {
   const { name, spec, params, buffers } = module;
@@ -104,17 +152,25 @@ export function buildKernel(module: Module): Kernel {
     get code() {
       return code ??= moduleText(module);
     },
-    buffers,
+    buffers: bindingsOf(module),
     params: params.map(String),
     throughTextures(indices) {
       const textured = buffers.map((buffer, i) => indices.includes(i) ? { ...buffer, texture: true as const } : buffer);
       return buildKernel({ ...module, spec: { ...spec, textures: indices.join("+") }, buffers: textured });
     },
+    divide: (pieces) =>
+      buildKernel({
+        ...module,
+        spec: { ...spec, pieces: pieces.join(" ") },
+        params: [...params, ...buffers.flatMap((buffer, i) => startsOf(buffer, pieces[i]!))],
+        pieces,
+      }),
   };
 }
 
 function moduleText(module: Module): string {
-  const { params, buffers, workgroupSize } = module;
+  const { params, buffers, workgroupSize, pieces = buffers.map(() => 1) } = module;
+  const bound = bindingsOf(module);
   const fields = params.map((param) => {
     const [field, type = "u32"] = param.split(":");
     return `${field}: ${type}`;
@@ -123,10 +179,11 @@ function moduleText(module: Module): string {
   return [
     `struct Params { ${fields.join(", ")} }`,
     `@group(0) @binding(0) var<uniform> params: Params;`,
-    ...buffers.map(declaration),
+    ...bound.map(declaration),
     needsBf16 ? BF16 : "",
-    ...buffers.map(loader),
-    ...buffers.map(storer),
+    ...bound.map(loader),
+    ...bound.map(storer),
+    ...buffers.map((buffer, i) => pieces[i]! > 1 ? dividedAccessors(buffer, pieces[i]!) : ""),
     textOf(module.declarations ?? ""),
     `@compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup_id: vec3u, @builtin(num_workgroups) num_workgroups: vec3u,

@@ -1,7 +1,7 @@
 /** Adapter choice, feature and limit probing: the only place that requests a device. */
 import { UserError } from "../errors.ts";
 import type { Target } from "../../kernels/kernel.ts";
-import type { TextureLimits } from "../plan/textures.ts";
+import { MOST_BINDINGS, type RecordingLimits } from "../plan/recording.ts";
 import { type Dialect, type Engine, openDialect } from "./dialect.ts";
 
 /** What `doctor` prints and what decides the paths of kernels. */
@@ -68,9 +68,10 @@ export class Device implements Disposable {
     readonly dialect: Dialect,
     readonly adapter: AdapterReport,
     readonly target: Target,
+    /** What buffers, bindings and textures plans are made for. */
+    readonly limits: RecordingLimits,
     /** True when passes can be timed on the GPU. */
     readonly timestamps: boolean,
-    readonly textures: TextureLimits,
   ) {
     gpu.addEventListener("uncapturederror", (event) => {
       this.#failure ??= new Error(`The GPU engine reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
@@ -92,6 +93,31 @@ export class Device implements Disposable {
 
 /** Bytes from which a copy to a texture pays on software adapters; 16 KiB and 256 KiB make no step faster (bench/step_bench.ts). */
 const TEXTURE_BYTES = 65536;
+
+/** The heap of {@linkcode recordingLimits}, of which the engine gives out 97 %, and a buffer that stays safely below. */
+const HEAP_BYTES = 256 * 2 ** 20;
+const SMALL_HEAP_BUFFER_BYTES = 240 * 2 ** 20;
+
+/**
+ * Limits for plans. On cards without Resizable BAR the engine holds every buffer against the heap of 256 MiB that the host can see,
+ * however empty the card is, and refuses larger ones; no figure tells, so one buffer is tried.
+ */
+export async function recordingLimits(
+  gpu: Pick<GPUDevice, "limits" | "pushErrorScope" | "popErrorScope" | "createBuffer">,
+): Promise<RecordingLimits> {
+  const { maxBufferSize, maxStorageBufferBindingSize, maxStorageBuffersPerShaderStage } = gpu.limits;
+  let largest = maxBufferSize;
+  if (largest >= HEAP_BYTES) {
+    gpu.pushErrorScope("out-of-memory");
+    gpu.createBuffer({ size: HEAP_BYTES, usage: GPUBufferUsage.STORAGE }).destroy();
+    if (await gpu.popErrorScope() !== null) largest = SMALL_HEAP_BUFFER_BYTES;
+  }
+  return {
+    chunkBytes: Math.floor(largest / 256) * 256,
+    bindingBytes: maxStorageBufferBindingSize,
+    bindings: Math.min(MOST_BINDINGS, maxStorageBuffersPerShaderStage),
+  };
+}
 
 /** Options of {@linkcode openDevice}. */
 export interface DeviceOptions {
@@ -122,10 +148,11 @@ export async function openDevice({ engine = "deno", subgroups = true }: DeviceOp
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMITS) if (!name.startsWith("min")) requiredLimits[name] = facts.limits[name]!;
   const gpu = await adapter.requestDevice({ requiredFeatures: requiredFeatures as GPUFeatureName[], requiredLimits });
+  const target = { subgroups: usable ? facts.subgroups.min : 0 };
   const textures = {
     leastBytes: facts.software ? TEXTURE_BYTES : Infinity,
     most: facts.limits.maxStorageTexturesPerShaderStage!,
     maxRows: facts.limits.maxTextureDimension2D!,
   };
-  return new Device(gpu, dialect, facts, { subgroups: usable ? facts.subgroups.min : 0 }, timestamps, textures);
+  return new Device(gpu, dialect, facts, target, { ...await recordingLimits(gpu), textures }, timestamps);
 }

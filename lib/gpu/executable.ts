@@ -1,7 +1,9 @@
 /** A recording bound to a device: arena buffers, one bind group per step, and a loop that encodes and submits. */
+import { type BufferRange, wholeWords } from "./host_memory.ts";
 import { packParams } from "./pipeline.ts";
 import type { Session } from "./session.ts";
-import type { TexelFormat } from "../../kernels/kernel.ts";
+import type { Launch, TexelFormat } from "../../kernels/kernel.ts";
+import { pieceRanges } from "../plan/pieces.ts";
 import { arenaChunks, arenaTextures, type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
 import type { LaunchStep, TransferStep } from "../plan/plan.ts";
 import { texturedOperands } from "../plan/textures.ts";
@@ -67,40 +69,48 @@ export class Executable implements Disposable {
       "uniforms",
     );
     const words = new Uint32Array(this.#uniforms.size / 4);
-    for (const { step, offset } of recording.uniforms) {
-      words.set(packParams(step.launch.kernel, step.launch.params), offset / 4);
+    for (const { launch, offset } of recording.uniforms) {
+      words.set(packParams(launch.kernel, launch.params), offset / 4);
     }
     gpu.queue.writeBuffer(this.#uniforms, 0, words);
-    this.#bound = recording.steps.map((step, i) => step.kind === "launch" ? this.#bind(step, i) : undefined);
+    this.#bound = recording.launches.map((launch, i) => launch === undefined ? undefined : this.#bind(launch, i));
   }
 
-  #bind(step: LaunchStep, index: number): Bound {
-    const { kernel, params } = step.launch;
+  #bind({ kernel, params }: Launch, index: number): Bound {
     const { pipelines, device } = this.session;
     const uniform = {
       buffer: this.#uniforms,
       offset: this.recording.uniforms[this.recording.uniformOf[index]!]!.offset,
       size: packParams(kernel, params).byteLength,
     };
-    const resources: GPUBindingResource[] = [uniform, ...step.tensors.map((tensor) => this.#range(tensor))];
-    const copies = texturedOperands(step).map(({ index, tensor, format, slot }) => {
-      const texture = this.#arena.textures[format][slot]!;
-      resources[index + 1] = texture.createView();
-      return { from: this.#range(tensor), texture, texels: tensor.size / 4 };
+    const step = this.recording.steps[index] as LaunchStep;
+    const textured = new Map(texturedOperands(step).map((operand) => [operand.index, operand]));
+    const copies: TextureCopy[] = [];
+    const operands = step.tensors.flatMap((tensor, i): GPUBindingResource[] => {
+      const ranges = this.#ranges(tensor);
+      const operand = textured.get(i);
+      if (operand === undefined) {
+        return ranges.map(({ buffer, offset, bytes }) => ({ buffer, offset, size: wholeWords(bytes) }));
+      }
+      const texture = this.#arena.textures[operand.format][operand.slot]!;
+      copies.push({ from: ranges[0]!, texture, texels: tensor.size / 4 });
+      return [texture.createView()];
     });
     const group = device.gpu.createBindGroup({
       layout: pipelines.layout(kernel.buffers),
-      entries: resources.map((resource, binding) => ({ binding, resource })),
+      entries: [uniform, ...operands].map((resource, binding) => ({ binding, resource })),
     });
     return { pipeline: pipelines.get(kernel), group, copies };
   }
 
-  #range(tensor: Tensor): { buffer: GPUBuffer; offset: number; size: number } {
-    const size = Math.ceil(tensor.bytes / 4) * 4;
-    if (tensor.resident) return { buffer: this.session.buffer(tensor), offset: tensor.byteOffset, size };
-    const place = this.recording.memory.places.get(tensor.owner);
-    if (place === undefined) throw new Error(`"${tensor.name}" is not part of this plan`);
-    return { buffer: this.#arena.chunks[place.chunk]!, offset: place.offset + tensor.byteOffset, size };
+  #ranges(tensor: Tensor): BufferRange[] {
+    if (tensor.resident) return this.session.ranges(tensor);
+    const places = this.recording.memory.places.get(tensor.owner);
+    if (places === undefined) throw new Error(`"${tensor.name}" is not part of this plan`);
+    return pieceRanges(tensor, this.session.limits).map(({ piece, offset, bytes }) => {
+      const place = places[piece]!;
+      return { buffer: this.#arena.chunks[place.chunk]!, offset: place.offset + offset, bytes };
+    });
   }
 
   /**
@@ -130,7 +140,7 @@ export class Executable implements Disposable {
 
   #transfer({ tensors: [from, to] }: TransferStep): Promise<void> {
     const { host } = this.session;
-    return from.host ? host.upload(from, this.#range(to)) : host.download(this.#range(from), to);
+    return from.host ? host.upload(from, this.#ranges(to)) : host.download(this.#ranges(from), to);
   }
 
   /** Submits steps `from` to `to` (exclusive), all of them launches, as one command buffer. */
@@ -156,12 +166,12 @@ export class Executable implements Disposable {
     const { pipeline, group } = this.#bound[index]!;
     pass.setPipeline(pipeline);
     pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(...(this.recording.steps[index] as LaunchStep).launch.grid);
+    pass.dispatchWorkgroups(...this.recording.launches[index]!.grid);
   }
 
   /** Downloads tensors of this plan: resident ones, and transients marked as outputs. */
   read(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
-    return this.session.readRanges(tensors.map((tensor) => ({ ...this.#range(tensor), bytes: tensor.bytes })));
+    return this.session.readRanges(tensors.map((tensor) => this.#ranges(tensor)));
   }
 
   /** Runs once with every launch timed on the GPU, summed by kernel; the slowest first. */
@@ -195,10 +205,11 @@ export class Executable implements Disposable {
       }
       encoder.resolveQuerySet(querySet, 0, 2 * count, resolved, 0);
       gpu.queue.submit([encoder.finish()]);
-      const [raw] = await this.session.readRanges([{ buffer: resolved, offset: 0, bytes: 16 * count }]);
+      const [raw] = await this.session.readRanges([[{ buffer: resolved, offset: 0, bytes: 16 * count }]]);
       const nanoseconds = new BigUint64Array(raw!);
       for (let i = 0; i < count; i++) {
-        const { launch, tensors } = steps[from + i] as LaunchStep;
+        const { tensors } = steps[from + i]!;
+        const launch = this.recording.launches[from + i]!;
         const total = totals.get(launch.kernel.key) ?? { launches: 0, milliseconds: 0, flops: 0, bytes: 0 };
         total.launches++;
         total.milliseconds += Number(nanoseconds[2 * i + 1]! - nanoseconds[2 * i]!) / 1e6;

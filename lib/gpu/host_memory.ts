@@ -2,15 +2,17 @@
 import { align, type Tensor } from "../plan/tensor.ts";
 import type { Device } from "./device.ts";
 
-/** A place in a GPU buffer. */
-export interface BufferPlace {
+/** Consecutive bytes of a GPU buffer; a tensor takes several of them where it lies in pieces. */
+export interface BufferRange {
   readonly buffer: GPUBuffer;
   readonly offset: number;
+  readonly bytes: number;
 }
 
 interface Download {
   readonly staging: GPUBuffer;
-  readonly to: Tensor;
+  readonly owner: Tensor;
+  readonly into: Uint8Array<ArrayBuffer>;
 }
 
 /**
@@ -25,8 +27,8 @@ const DOWNLOADS_IN_FLIGHT = 2;
  */
 const UPLOAD_WINDOW_BYTES = 2 ** 29;
 
-/** Copies between a GPU buffer and the host come in words. */
-function wholeWords(bytes: number): number {
+/** Copies between a GPU buffer and the host, and bindings, come in words. */
+export function wholeWords(bytes: number): number {
   return Math.ceil(bytes / 4) * 4;
 }
 
@@ -76,12 +78,15 @@ export class HostMemory implements Disposable {
   }
 
   /** Copies a host tensor to the GPU: work submitted before does not see the copy, work submitted later does. */
-  async upload(from: Tensor, { buffer, offset }: BufferPlace): Promise<void> {
-    await this.#finishDownloads(this.#downloads.findLastIndex(({ to }) => to.owner === from.owner) + 1);
-    const { byteOffset, bytes } = from;
-    const words = this.#array(from).subarray(byteOffset, byteOffset + wholeWords(bytes));
-    this.device.gpu.queue.writeBuffer(buffer, offset, words);
-    this.#uploaded += bytes;
+  async upload(from: Tensor, to: readonly BufferRange[]): Promise<void> {
+    await this.#finishDownloads(this.#downloads.findLastIndex(({ owner }) => owner === from.owner) + 1);
+    const array = this.#array(from);
+    let at = from.byteOffset;
+    for (const { buffer, offset, bytes } of to) {
+      this.device.gpu.queue.writeBuffer(buffer, offset, array.subarray(at, at + wholeWords(bytes)));
+      at += bytes;
+    }
+    this.#uploaded += from.bytes;
     if (this.#uploaded < UPLOAD_WINDOW_BYTES) return;
     this.#uploaded = 0;
     this.device.gpu.queue.submit([]);
@@ -90,17 +95,22 @@ export class HostMemory implements Disposable {
   }
 
   /** Copies from the GPU to a host tensor, which holds the data once {@linkcode settle} or a later copy of it is done. */
-  async download({ buffer, offset }: BufferPlace, to: Tensor): Promise<void> {
+  async download(from: readonly BufferRange[], to: Tensor): Promise<void> {
     const { gpu } = this.device;
-    const size = wholeWords(to.bytes);
-    // Like every readback buffer it lies in host-visible memory, so it does not count as the plan's.
-    const staging = this.#spare.get(size)?.pop() ??
-      gpu.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
-    const encoder = gpu.createCommandEncoder();
-    encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
-    gpu.queue.submit([encoder.finish()]);
-    this.#downloads.push({ staging, to });
-    await this.#finishDownloads(this.#downloads.length - DOWNLOADS_IN_FLIGHT);
+    const { owner } = to;
+    let at = 0;
+    for (const { buffer, offset, bytes } of from) {
+      const size = wholeWords(bytes);
+      // Like every readback buffer it lies in host-visible memory, so it does not count as the plan's.
+      const staging = this.#spare.get(size)?.pop() ??
+        gpu.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
+      const encoder = gpu.createCommandEncoder();
+      encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
+      gpu.queue.submit([encoder.finish()]);
+      this.#downloads.push({ staging, owner, into: this.bytes(to).subarray(at, at + bytes) });
+      at += bytes;
+      await this.#finishDownloads(this.#downloads.length - DOWNLOADS_IN_FLIGHT);
+    }
   }
 
   /** Waits for every download. */
@@ -111,10 +121,10 @@ export class HostMemory implements Disposable {
   /** Finishes the oldest `count` downloads. */
   async #finishDownloads(count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
-      const { staging, to } = this.#downloads.shift()!;
+      const { staging, into } = this.#downloads.shift()!;
       await staging.mapAsync(GPUMapMode.READ);
       this.device.check();
-      this.bytes(to).set(new Uint8Array(staging.getMappedRange()).subarray(0, to.bytes));
+      into.set(new Uint8Array(staging.getMappedRange()).subarray(0, into.byteLength));
       staging.unmap();
       const spare = this.#spare.get(staging.size);
       if (spare === undefined) this.#spare.set(staging.size, [staging]);

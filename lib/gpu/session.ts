@@ -4,11 +4,12 @@
  */
 import { type TexelFormat, TEXTURE_WIDTH } from "../../kernels/kernel.ts";
 import { UserError } from "../errors.ts";
-import { align, type Tensor } from "../plan/tensor.ts";
+import { pieceRanges, storedPieces } from "../plan/pieces.ts";
 import type { RecordingLimits } from "../plan/recording.ts";
+import type { Tensor } from "../plan/tensor.ts";
 import { textureRowBytes } from "../plan/textures.ts";
 import type { Device } from "./device.ts";
-import { HostMemory } from "./host_memory.ts";
+import { type BufferRange, HostMemory, wholeWords } from "./host_memory.ts";
 import { PipelineCache } from "./pipeline.ts";
 
 /** wgpu keeps every staging copy until the queue drains; waiting this often halves the host memory and doubles the rate. */
@@ -23,7 +24,8 @@ export class Session implements Disposable {
   readonly limits: RecordingLimits;
   /** Where host tensors live. */
   readonly host: HostMemory;
-  readonly #buffers = new Map<Tensor, GPUBuffer>();
+  /** By owner, one for each of its pieces. */
+  readonly #buffers = new Map<Tensor, readonly GPUBuffer[]>();
   #allocated = 0;
   #peak = 0;
   #unflushed = 0;
@@ -34,12 +36,7 @@ export class Session implements Disposable {
   constructor(readonly device: Device, readonly capBytes: number = Infinity) {
     this.pipelines = new PipelineCache(device);
     this.host = new HostMemory(device);
-    const { maxBufferSize, maxStorageBufferBindingSize } = device.gpu.limits;
-    this.limits = {
-      chunkBytes: Math.floor(maxBufferSize / 256) * 256,
-      bindingBytes: maxStorageBufferBindingSize,
-      textures: device.textures,
-    };
+    this.limits = device.limits;
   }
 
   /** Bytes of all buffers alive. */
@@ -93,26 +90,28 @@ export class Session implements Disposable {
     texture.destroy();
   }
 
-  /** The buffer behind a resident tensor on the GPU, made (and zeroed by the engine) at first use. */
-  buffer(tensor: Tensor): GPUBuffer {
+  /**
+   * Where `bytes` bytes of a resident tensor on the GPU lie, from byte `from` on, by default all; its buffers are made (and zeroed
+   * by the engine) at first use.
+   */
+  ranges(tensor: Tensor, from?: number, bytes?: number): BufferRange[] {
     const owner = tensor.owner;
     if (owner.host) throw new TypeError(`"${tensor.name}" lives in host memory and has no buffer`);
-    let buffer = this.#buffers.get(owner);
-    if (buffer === undefined) {
+    let buffers = this.#buffers.get(owner);
+    if (buffers === undefined) {
       const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-      buffer = this.createBuffer(align(owner.bytes), usage, owner.name);
-      this.#buffers.set(owner, buffer);
+      buffers = storedPieces(owner, this.limits).map((size) => this.createBuffer(size, usage, owner.name));
+      this.#buffers.set(owner, buffers);
     }
-    return buffer;
+    return pieceRanges(tensor, this.limits, from, bytes)
+      .map(({ piece, offset, bytes }) => ({ buffer: buffers[piece]!, offset, bytes }));
   }
 
   /** Frees the memory of a resident tensor. */
   free(tensor: Tensor): void {
     if (tensor.host) return this.host.free(tensor);
-    const buffer = this.#buffers.get(tensor.owner);
-    if (buffer === undefined) return;
+    for (const buffer of this.#buffers.get(tensor.owner) ?? []) this.destroyBuffer(buffer);
     this.#buffers.delete(tensor.owner);
-    this.destroyBuffer(buffer);
   }
 
   /** Uploads `data` (already in the tensor's storage type) to a resident tensor, starting `byteOffset` bytes into it. */
@@ -122,15 +121,13 @@ export class Session implements Disposable {
         `Cannot write ${data.byteLength} bytes at ${byteOffset} of "${tensor.name}" as it holds ${tensor.bytes} bytes`,
       );
     }
-    if (tensor.host) {
-      const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
-      return this.host.bytes(tensor).set(bytes, byteOffset);
+    const source = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+    if (tensor.host) return this.host.bytes(tensor).set(source, byteOffset);
+    let at = 0;
+    for (const { buffer, offset, bytes } of this.ranges(tensor, byteOffset, data.byteLength)) {
+      this.device.gpu.queue.writeBuffer(buffer, offset, source.subarray(at, at + bytes));
+      at += bytes;
     }
-    this.device.gpu.queue.writeBuffer(
-      this.buffer(tensor),
-      tensor.byteOffset + byteOffset,
-      data as Uint8Array<ArrayBuffer>,
-    );
     this.#unflushed += data.byteLength;
   }
 
@@ -148,7 +145,9 @@ export class Session implements Disposable {
     const encoder = this.device.gpu.createCommandEncoder();
     for (const tensor of tensors) {
       if (tensor.host) this.host.bytes(tensor).fill(0);
-      else encoder.clearBuffer(this.buffer(tensor), tensor.byteOffset, Math.ceil(tensor.bytes / 4) * 4);
+      else {for (const { buffer, offset, bytes } of this.ranges(tensor)) {
+          encoder.clearBuffer(buffer, offset, wholeWords(bytes));
+        }}
     }
     this.device.gpu.queue.submit([encoder.finish()]);
   }
@@ -156,19 +155,24 @@ export class Session implements Disposable {
   /** Copies a resident tensor on the GPU into another, starting `byteOffset` bytes into it. */
   copy(from: Tensor, to: Tensor, byteOffset = 0): void {
     const encoder = this.device.gpu.createCommandEncoder();
-    const [source, target] = [this.buffer(from), this.buffer(to)];
-    encoder.copyBufferToBuffer(source, from.byteOffset, target, to.byteOffset + byteOffset, from.bytes);
+    let at = byteOffset;
+    for (const source of this.ranges(from)) {
+      let { offset } = source;
+      for (const target of this.ranges(to, at, source.bytes)) {
+        encoder.copyBufferToBuffer(source.buffer, offset, target.buffer, target.offset, target.bytes);
+        offset += target.bytes;
+      }
+      at += source.bytes;
+    }
     this.device.gpu.queue.submit([encoder.finish()]);
   }
 
-  /** Downloads several ranges in one wait (a wait costs 11 ms whatever its size). */
-  async readRanges(
-    ranges: readonly { readonly buffer: GPUBuffer; readonly offset: number; readonly bytes: number }[],
-  ): Promise<ArrayBuffer[]> {
+  /** Downloads several tensors, each given by its ranges, in one wait (a wait costs 11 ms whatever its size). */
+  async readRanges(tensors: readonly (readonly BufferRange[])[]): Promise<ArrayBuffer[]> {
     const { gpu } = this.device;
     const encoder = gpu.createCommandEncoder();
-    const stagings = ranges.map(({ buffer, offset, bytes }) => {
-      const size = Math.ceil(bytes / 4) * 4;
+    const stagings = tensors.flat().map(({ buffer, offset, bytes }) => {
+      const size = wholeWords(bytes);
       // Readback buffers lie in host-visible memory and live for one wait, so they do not count as the plan's.
       const staging = gpu.createBuffer({ size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
       encoder.copyBufferToBuffer(buffer, offset, staging, 0, size);
@@ -177,11 +181,17 @@ export class Session implements Disposable {
     gpu.queue.submit([encoder.finish()]);
     await Promise.all(stagings.map((staging) => staging.mapAsync(GPUMapMode.READ)));
     this.device.check();
-    return stagings.map((staging, i) => {
-      const copy = staging.getMappedRange().slice(0, ranges[i]!.bytes);
-      staging.unmap();
-      staging.destroy();
-      return copy;
+    return tensors.map((ranges) => {
+      const copy = new Uint8Array(ranges.reduce((sum, { bytes }) => sum + bytes, 0));
+      let at = 0;
+      for (const { bytes } of ranges) {
+        const staging = stagings.shift()!;
+        copy.set(new Uint8Array(staging.getMappedRange()).subarray(0, bytes), at);
+        staging.unmap();
+        staging.destroy();
+        at += bytes;
+      }
+      return copy.buffer;
     });
   }
 
@@ -189,12 +199,7 @@ export class Session implements Disposable {
   async read(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
     await this.host.settle();
     const onGpu = tensors.filter((tensor) => !tensor.host);
-    const ranges = onGpu.map((tensor) => ({
-      buffer: this.buffer(tensor),
-      offset: tensor.byteOffset,
-      bytes: tensor.bytes,
-    }));
-    const read = ranges.length === 0 ? [] : await this.readRanges(ranges);
+    const read = onGpu.length === 0 ? [] : await this.readRanges(onGpu.map((tensor) => this.ranges(tensor)));
     return tensors.map((tensor) => tensor.host ? this.host.bytes(tensor).slice().buffer : read.shift()!);
   }
 

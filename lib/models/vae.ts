@@ -59,7 +59,7 @@ export class Vae implements Disposable {
   constructor(session: Session, readonly config: VaeConfig, source: TensorSource, options: VaeOptions) {
     const { dtype = "f32", tiling = defaultTiling(config), bindingBytes = BINDING_BYTES } = options;
     const { limits, device: { target } } = session;
-    const record = { target, limits, bindingBytes: Math.min(bindingBytes, limits.bindingBytes) };
+    const record = { target, limits, bindingBytes };
     this.#encoder = new VaeHalf(session, config, "encoder", dtype, record);
     this.#decoder = new VaeHalf(session, config, "decoder", dtype, record);
     this.#source = source;

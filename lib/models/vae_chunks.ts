@@ -125,8 +125,8 @@ export function forecastVae(
       const known = forecasts.get(key);
       if (known !== undefined) known.runs++;
       else {
-        const bindingBytes = Math.min(BINDING_BYTES, limits.bindingBytes);
-        const { recording } = recordChunk(weights, new FrameCaches(), chunk, { target, limits, bindingBytes });
+        const options = { target, limits, bindingBytes: BINDING_BYTES };
+        const { recording } = recordChunk(weights, new FrameCaches(), chunk, options);
         forecasts.set(key, { chunk, recording, runs: 1 });
       }
     }

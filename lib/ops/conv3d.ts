@@ -1,12 +1,12 @@
 /**
  * Convolutions of the video autoencoder, forward only as it is frozen: causal in time, per frame with stride 2, per frame behind a
  * nearest upsampling, and 1x1x1. Launches are cut by output frames, and by the window's frames where a single output frame
- * already reads more than one binding holds. A single frame that exceeds a binding is an error that asks for smaller tiles.
+ * already reads more than one binding holds.
  */
 import { convolution, type ConvShape, type ConvSpec } from "../../kernels/conv.ts";
 import type { DType } from "../../kernels/kernel.ts";
 import type { Tensor } from "../plan/tensor.ts";
-import { entries, frameBytes, tooLarge, type VideoContext } from "./frames.ts";
+import { entries, frameBytes, type VideoContext } from "./frames.ts";
 
 /** Weights as the kernel reads them. */
 export interface ConvWeights {
@@ -90,8 +90,6 @@ function record(
   };
   const parts = { context, x, weight, bias, y, residual, shape };
   const length = framesPerLaunch(parts);
-  const largest = Math.max(frameBytes(x), frameBytes(y));
-  if (largest > context.bindingBytes) throw tooLarge(largest, context.bindingBytes);
   if (length > 0) splitFrames(parts, length);
   else splitWindow(parts);
   return y;

@@ -1,9 +1,12 @@
-/** Video tensors [frames, height, width, channels], cut along frames or positions so that every binding fits any device. */
+/**
+ * Video tensors [frames, height, width, channels]. Launches are cut along frames or positions so that their bindings fit any
+ * device, which is cheaper than a division by pieces; of a frame too large for that, the plan binds the pieces.
+ */
 import { copyFrames } from "../../kernels/resample.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
-/** The binding size every WebGPU device offers: plans cut by it run everywhere. */
+/** The binding size every WebGPU device offers: launches are cut by it, so that they give the same bits everywhere. */
 export const BINDING_BYTES = 2 ** 27;
 
 /** Where video ops are recorded. */
@@ -34,11 +37,7 @@ export function range({ bindingBytes }: VideoContext, x: Tensor, from: number, c
   return x.bytes <= bindingBytes ? { tensor: x, first: from } : { tensor: entries(x, from, count), first: 0 };
 }
 
-/**
- * Calls `record` with consecutive ranges of `total` entries of which a binding holds as many as there are in one range.
- *
- * @throws {RangeError} when not even `step` entries fit a binding.
- */
+/** Calls `record` with consecutive ranges of `total` entries: as many `step`s of them as a binding holds, at least one. */
 export function slices(
   { bindingBytes }: VideoContext,
   total: number,
@@ -47,16 +46,8 @@ export function slices(
   step = 1,
 ): void {
   if (total * entryBytes <= bindingBytes) return record(0, total);
-  const length = Math.floor(bindingBytes / entryBytes / step) * step;
-  if (length === 0) throw tooLarge(step * entryBytes, bindingBytes);
+  const length = Math.max(1, Math.floor(bindingBytes / entryBytes / step)) * step;
   for (let from = 0; from < total; from += length) record(from, Math.min(length, total - from));
-}
-
-/** The error for frames that can't be cut further. */
-export function tooLarge(bytes: number, bindingBytes: number): RangeError {
-  return new RangeError(
-    `Cannot bind a video frame of ${bytes} bytes as a binding holds ${bindingBytes}: use smaller tiles`,
-  );
 }
 
 /** The last frames of a chunk, which precede the next one. */

@@ -1,8 +1,10 @@
 /** Gives every transient of a plan its place: lifetimes are known, so buffers are assigned once and reused for the whole run. */
+import { storedPieces } from "./pieces.ts";
 import { align, type Tensor } from "./tensor.ts";
 import type { Step } from "./plan.ts";
+import type { RecordingLimits } from "./recording.ts";
 
-/** Where an owner tensor lies: which arena buffer, and the byte it starts at. */
+/** Where a piece of an owner tensor lies: which arena buffer, and the byte it starts at. */
 export interface Place {
   readonly chunk: number;
   readonly offset: number;
@@ -10,7 +12,8 @@ export interface Place {
 
 /** The arena of a plan. */
 export interface MemoryMap {
-  readonly places: ReadonlyMap<Tensor, Place>;
+  /** Places of the pieces of each owner, in order. */
+  readonly places: ReadonlyMap<Tensor, readonly Place[]>;
   /** Bytes of each arena buffer. */
   readonly chunks: readonly number[];
 }
@@ -78,20 +81,23 @@ function insertByOffset(placed: Placed[], item: Placed): void {
 
 /**
  * Places the largest tensors first, each in the tightest gap left by those alive at the same time (greedy by size,
- * arXiv:2001.03288). No arena buffer grows beyond `chunkBytes` unless a single tensor is larger.
+ * arXiv:2001.03288). No arena buffer grows beyond `chunkBytes`: of a larger tensor every piece is placed by itself.
  */
 export function assignMemory(
   steps: readonly Step[],
   outputs: ReadonlySet<Tensor>,
-  chunkBytes: number,
+  limits: RecordingLimits,
 ): MemoryMap {
-  const spans = lifetimes(steps, outputs).sort((a, b) => b.bytes - a.bytes || a.first - b.first);
+  const spans = lifetimes(steps, outputs)
+    .flatMap((span) => storedPieces(span.tensor, limits).map((bytes) => ({ ...span, bytes })))
+    // No piece is larger than the one before it and the sort is stable, so the pieces of a tensor stay in order.
+    .sort((a, b) => b.bytes - a.bytes || a.first - b.first);
   const chunks: { size: number; placed: Placed[] }[] = [];
-  const places = new Map<Tensor, Place>();
+  const places = new Map<Tensor, Place[]>();
   for (const span of spans) {
     let choice: { chunk: number; offset: number; gap: number } | undefined;
     chunks.forEach(({ placed, size }, chunk) => {
-      const [offset, gap] = bestGap(placed, span, Math.max(size, chunkBytes));
+      const [offset, gap] = bestGap(placed, span, limits.chunkBytes);
       // Space inside a chunk's present size costs nothing; growing a chunk does.
       const cost = offset + span.bytes <= size ? gap : Number.MAX_VALUE;
       if (offset >= 0 && (choice === undefined || cost < choice.gap)) choice = { chunk, offset, gap: cost };
@@ -103,7 +109,8 @@ export function assignMemory(
     const chunk = chunks[choice.chunk]!;
     insertByOffset(chunk.placed, { ...span, offset: choice.offset });
     chunk.size = Math.max(chunk.size, choice.offset + span.bytes);
-    places.set(span.tensor, { chunk: choice.chunk, offset: choice.offset });
+    const before = places.get(span.tensor) ?? [];
+    places.set(span.tensor, [...before, { chunk: choice.chunk, offset: choice.offset }]);
   }
   return { places, chunks: chunks.map(({ size }) => size) };
 }

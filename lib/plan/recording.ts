@@ -1,7 +1,8 @@
 /** A finished plan: dead launches dropped, memory assigned, cost known. What `lib/gpu` executes and `plan` prints. */
-import type { TexelFormat } from "../../kernels/kernel.ts";
+import type { Launch, TexelFormat } from "../../kernels/kernel.ts";
 import { assignMemory, type MemoryMap } from "./memory.ts";
-import type { LaunchStep, Plan, Step } from "./plan.ts";
+import { divideLaunch } from "./pieces.ts";
+import type { Plan, Step } from "./plan.ts";
 import { align, type Tensor } from "./tensor.ts";
 import {
   TEXEL_FORMATS,
@@ -15,6 +16,8 @@ import {
 /** A plan ready to be executed or priced. */
 export interface Recording {
   readonly steps: readonly Step[];
+  /** What the device runs for each step: its launch, divided where tensors take several bindings. Transfers have none. */
+  readonly launches: readonly (Launch | undefined)[];
   readonly memory: MemoryMap;
   /** Rows of the textures that operands are read through. */
   readonly textures: TextureRows;
@@ -23,60 +26,73 @@ export interface Recording {
   /** Host tensors that the steps copy from or to (owners, each once, in order of first use). */
   readonly hosts: readonly Tensor[];
   /** Distinct uniform blocks: launches with equal parameters share one. `uniformOf[i]` belongs to `steps[i]`; transfers have -1. */
-  readonly uniforms: readonly { readonly step: LaunchStep; readonly offset: number }[];
+  readonly uniforms: readonly { readonly launch: Launch; readonly offset: number }[];
   readonly uniformOf: readonly number[];
 }
 
-/** Limits of the device the recording is made for. */
+/** Limits of the device a recording is made for. */
 export interface RecordingLimits {
-  /** Largest arena buffer in bytes. */
+  /** Largest buffer in bytes. */
   readonly chunkBytes: number;
   /** Largest range one binding may cover in bytes. */
   readonly bindingBytes: number;
   /** Which operands are read through textures; none without. */
   readonly textures?: TextureLimits;
+  /** Most tensors, or pieces of them, that one launch may bind. */
+  readonly bindings: number;
 }
 
+/**
+ * Most bindings that plans use, whatever a device offers: every piece adds a word to the 64 words of a launch's parameters, of which
+ * kernels themselves use up to half.
+ */
+export const MOST_BINDINGS = 32;
+
 /** Limits of a common discrete GPU, for forecasts made without a device. */
-export const DISCRETE_LIMITS: RecordingLimits = { chunkBytes: 2 ** 31 - 256, bindingBytes: 2 ** 31 - 4 };
+export const DISCRETE_LIMITS: RecordingLimits = {
+  chunkBytes: 2 ** 31 - 256,
+  bindingBytes: 2 ** 31 - 4,
+  bindings: MOST_BINDINGS,
+};
 
 /** Bytes between uniform blocks: the alignment every device accepts for uniform offsets. */
 export const UNIFORM_STRIDE = 256;
 
-/** Finishes a plan. */
+/**
+ * Finishes a plan.
+ *
+ * @throws {RangeError} naming a launch that the device can't bind, see {@linkcode divideLaunch}.
+ */
 export function finish(plan: Plan, limits: RecordingLimits): Recording {
   plan.release();
-  const needed = dropDead(plan.steps, plan.outputs);
-  const steps = limits.textures === undefined ? needed : throughTextures(needed, limits.textures);
+  const steps = throughTextures(dropDead(plan.steps, plan.outputs), limits);
   const residents = new Set<Tensor>();
   const hosts = new Set<Tensor>();
   for (const step of steps) {
     for (const tensor of step.tensors) {
       if (tensor.resident) (tensor.host ? hosts : residents).add(tensor.owner);
-      if (step.kind === "launch" && tensor.bytes > limits.bindingBytes) {
-        throw new RangeError(
-          `Cannot bind "${tensor.name}" [${tensor.shape}] to ${step.launch.kernel.key}: ${tensor.bytes} bytes are more than the ` +
-            `${limits.bindingBytes} bytes this device binds at once`,
-        );
-      }
     }
   }
-  const uniforms: { step: LaunchStep; offset: number }[] = [];
+  const launches = steps.map((step) =>
+    step.kind === "launch" ? divideLaunch(step.launch, step.tensors, limits) : undefined
+  );
+  const uniforms: { launch: Launch; offset: number }[] = [];
   const known = new Map<string, number>();
-  const uniformOf = steps.map((step) => {
-    if (step.kind === "transfer") return -1;
-    const key = `${step.launch.kernel.params}|${step.launch.params}`;
+  const uniformOf = launches.map((launch) => {
+    if (launch === undefined) return -1;
+    const key = `${launch.kernel.params}|${launch.params}`;
     let index = known.get(key);
     if (index === undefined) {
       index = uniforms.length;
-      uniforms.push({ step, offset: index * UNIFORM_STRIDE });
+      uniforms.push({ launch, offset: index * UNIFORM_STRIDE });
       known.set(key, index);
     }
     return index;
   });
   return {
     steps,
-    memory: assignMemory(steps, plan.outputs, limits.chunkBytes),
+    launches,
+    memory: assignMemory(steps, plan.outputs, limits),
     textures: textureRows(steps),
     residents: [...residents],
     hosts: [...hosts],

@@ -4,7 +4,9 @@
  * launches there read large tensors through copies in textures, which are made right before. Results are the same bits.
  */
 import { type TexelFormat, texelFormat, TEXTURE_WIDTH } from "../../kernels/kernel.ts";
+import { pieceRanges } from "./pieces.ts";
 import type { LaunchStep, Step } from "./plan.ts";
+import type { RecordingLimits } from "./recording.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** What a device can do with textures. */
@@ -41,14 +43,21 @@ export function textureRowBytes(format: TexelFormat): number {
 
 const rowsOf = (tensor: Tensor): number => Math.ceil(tensor.size / (4 * TEXTURE_WIDTH));
 
-/** The steps, those with large operands reading all they can through textures, the largest where not all fit. */
-export function throughTextures(steps: readonly Step[], { leastBytes, most, maxRows }: TextureLimits): Step[] {
+/**
+ * The steps, those with large operands reading all they can through textures, the largest where not all fit. Operands in pieces are
+ * read from their buffers.
+ */
+export function throughTextures(steps: readonly Step[], limits: RecordingLimits): readonly Step[] {
+  const { textures } = limits;
+  if (textures === undefined) return steps;
+  const { leastBytes, most, maxRows } = textures;
   return steps.map((step) => {
     if (step.kind === "transfer") return step;
     const { tensors, writes, launch } = step;
-    const read = tensors.flatMap((tensor, i) =>
-      tensor.dtype !== "u32" && rowsOf(tensor) <= maxRows && !writes.includes(tensor) ? [i] : []
-    );
+    const read = tensors.flatMap((tensor, i) => {
+      const fits = rowsOf(tensor) <= maxRows && pieceRanges(tensor, limits).length === 1;
+      return fits && tensor.dtype !== "u32" && !writes.includes(tensor) ? [i] : [];
+    });
     // One large operand pays for the break of the pass; small ones then come along.
     if (!read.some((i) => tensors[i]!.bytes >= leastBytes)) return step;
     const largest = read.sort((a, b) => tensors[b]!.bytes - tensors[a]!.bytes || a - b).slice(0, most);

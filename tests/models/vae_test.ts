@@ -239,10 +239,3 @@ Deno.test("released sizes are forecast without a device and stay below a few GiB
     }
   }
 });
-
-Deno.test("a frame too large for one binding asks for smaller tiles", () => {
-  assert.throws(
-    () => forecastVae(RELEASED_VAE, "encoder", [1, 480, 720], { tiling: false }),
-    /Cannot bind a video frame of 176947200 bytes as a binding holds 134217728: use smaller tiles/,
-  );
-});

@@ -1,22 +1,26 @@
 /** Each op of the case table: forward against float64, gradient in the middle of a graph, and its counted work. */
 import assert from "node:assert/strict";
-import { Executable } from "../../lib/gpu/executable.ts";
-import { Session } from "../../lib/gpu/session.ts";
-import { decodeF32, encodeF32, type StorageType } from "../../lib/io/half.ts";
+import type { Device } from "../../lib/gpu/device.ts";
+import type { Session } from "../../lib/gpu/session.ts";
+import { decodeF32, type StorageType } from "../../lib/io/half.ts";
 import type { Target } from "../../kernels/kernel.ts";
-import { finish } from "../../lib/plan/recording.ts";
 import { elements } from "../../lib/plan/tensor.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { targets } from "../kernels/targets.ts";
-import { opCases, trainedCases } from "./cases.ts";
+import { LimitedSession } from "../limited_session.ts";
+import { differentiableCases, opCases } from "./cases.ts";
 import { gradientError, planGradients } from "./gradients.ts";
-import { caseValues, caseWork, type OpCase, recordForward } from "./op_case.ts";
+import { caseValues, caseWork, type OpCase, runForward } from "./op_case.ts";
 
 /** Relative L2 error that storing the result allows: half a unit in the last place, or f32 sums. */
 const FORWARD: Readonly<Record<string, number>> = { f32: 1e-6, f16: 5e-4, bf16: 4e-3 };
 
 /** Of f32 gradients, through two ops and sums of a thousand terms. */
 const GRADIENT = 2e-6;
+
+function texturedSession(device: Device, leastBytes: number): Session {
+  return new LimitedSession(device, { textures: { ...device.limits.textures!, leastBytes } });
+}
 
 interface Forward {
   readonly error: number;
@@ -27,21 +31,12 @@ interface Forward {
 /** Runs a case with operands of `textureBytes` and more read through textures. */
 async function forward(description: OpCase, target: Target, textureBytes: number): Promise<Forward> {
   const { device } = await testDevice();
-  using session = new Session(device);
-  const { plan, tensors, output } = recordForward(description, target);
-  const values = caseValues(description);
-  for (const [name, tensor] of tensors) {
-    session.write(tensor, encodeF32(values.get(name)!, tensor.dtype as StorageType));
-  }
-  const textures = { ...device.textures, leastBytes: textureBytes };
-  using executable = new Executable(session, finish(plan, { ...session.limits, textures }));
-  await executable.run();
-  const [bytes] = await executable.read([output]);
+  using session = texturedSession(device, textureBytes);
+  const { bytes, dtype } = await runForward(session, description, target);
   const expected = description.reference(
-    Object.fromEntries([...values].map(([name, stored]) => [name, Float64Array.from(stored)])),
+    Object.fromEntries([...caseValues(description)].map(([name, stored]) => [name, Float64Array.from(stored)])),
   );
-  const actual = decodeF32(new Uint8Array(bytes!), output.dtype as StorageType);
-  return { error: relativeL2(actual, expected), dtype: output.dtype, bytes: bytes! };
+  return { error: relativeL2(decodeF32(new Uint8Array(bytes), dtype as StorageType), expected), dtype, bytes };
 }
 
 for (const description of opCases) {
@@ -54,26 +49,24 @@ for (const description of opCases) {
   });
 }
 
-/** Cases that are f32 throughout and have something to pass a gradient to. */
-const differentiable = trainedCases.filter((description) => {
-  const operands = Object.values(description.operands);
-  const { output } = recordForward(description, { subgroups: 0 });
-  return [output, ...operands].every(({ dtype = "f32" }) => dtype === "f32") &&
-    operands.some(({ role }) => role === "input");
-});
-
-for (const description of differentiable) {
+for (const description of differentiableCases) {
   Deno.test(`${description.name}: gradient`, async () => {
     const adds = Object.values(description.operands).every(({ role, shared = "both" }) =>
       role !== "input" || shared === "both"
     );
+    const { device } = await testDevice();
     for (const target of await targets()) {
       for (const order of adds ? ["before", "after"] as const : ["before"] as const) {
-        const { error, where } = gradientError(description, await planGradients(description, target, order));
+        using session = texturedSession(device, Infinity);
+        const gradients = await planGradients(session, description, target, order);
+        const { error, where } = gradientError(description, gradients);
         assert.ok(
           error <= GRADIENT,
           `${where}: relative error ${error} with ${target.subgroups} lanes, other ${order}`,
         );
+        using textured = texturedSession(device, 0);
+        const again = await planGradients(textured, description, target, order);
+        assert.deepEqual(again, gradients, "textures change the result");
       }
     }
   });

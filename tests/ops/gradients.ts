@@ -2,12 +2,12 @@
 import type { Target } from "../../kernels/kernel.ts";
 import { addInPlace, scale } from "../../kernels/pointwise.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
-import { Session } from "../../lib/gpu/session.ts";
+import type { Session } from "../../lib/gpu/session.ts";
 import { addTensors } from "../../lib/ops/add.ts";
 import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
 import { elements, Tensor } from "../../lib/plan/tensor.ts";
-import { numbers, testDevice } from "../kernels/run.ts";
+import { numbers } from "../kernels/run.ts";
 import { caseValues, type OpCase } from "./op_case.ts";
 
 /** Factor in front of every input: the op's gradient has to pass through something. */
@@ -62,11 +62,14 @@ export interface Gradients {
   readonly others: ReadonlyMap<string, Numbers>;
 }
 
-/** Records and runs the graph on the device. */
-export async function planGradients(description: OpCase, target: Target, order: Order): Promise<Gradients> {
+/** Records and runs the graph on the device of `session`, in which it leaves what the operands hold. */
+export async function planGradients(
+  session: Session,
+  description: OpCase,
+  target: Target,
+  order: Order,
+): Promise<Gradients> {
   const { operands, record } = description;
-  const { device } = await testDevice();
-  using session = new Session(device);
   const values = caseValues(description);
   const plan = new Plan({ target });
   const leaves = new Map<string, Tensor>();

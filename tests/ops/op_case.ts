@@ -1,7 +1,10 @@
 /** One problem of an op: operands, how it is recorded and what it computes. Tests check it, benchmarks can time it. */
 import type { DType, Target } from "../../kernels/kernel.ts";
+import { Executable } from "../../lib/gpu/executable.ts";
+import type { Session } from "../../lib/gpu/session.ts";
+import { encodeF32, type StorageType } from "../../lib/io/half.ts";
 import { Plan } from "../../lib/plan/plan.ts";
-import { cost, DISCRETE_LIMITS, finish } from "../../lib/plan/recording.ts";
+import { cost, DISCRETE_LIMITS, finish, type Recording } from "../../lib/plan/recording.ts";
 import { elements, Tensor } from "../../lib/plan/tensor.ts";
 import { numbers, rounded } from "../kernels/run.ts";
 
@@ -68,6 +71,24 @@ export function recordForward(
   );
   const output = plan.output(record(plan, tensors));
   return { plan, tensors: new Map(Object.entries(tensors)), output };
+}
+
+/** Runs the forward pass: the bytes of its output, and how that is stored. */
+export async function runForward(
+  session: Session,
+  description: OpCase,
+  target: Target,
+): Promise<{ readonly bytes: ArrayBuffer; readonly dtype: DType; readonly recording: Recording }> {
+  const { plan, tensors, output } = recordForward(description, target);
+  const values = caseValues(description);
+  for (const [name, tensor] of tensors) {
+    session.write(tensor, encodeF32(values.get(name)!, tensor.dtype as StorageType));
+  }
+  const recording = finish(plan, session.limits);
+  using executable = new Executable(session, recording);
+  await executable.run();
+  const [bytes] = await executable.read([output]);
+  return { bytes: bytes!, dtype: output.dtype, recording };
 }
 
 /** Arithmetic and least traffic of the forward pass, for rates. */

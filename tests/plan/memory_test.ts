@@ -9,7 +9,7 @@ import type { Tensor } from "../../lib/plan/tensor.ts";
 import { numbers } from "../kernels/run.ts";
 
 const target = { subgroups: 32 };
-const LIMITS: RecordingLimits = { chunkBytes: 2 ** 20, bindingBytes: 2 ** 20 };
+const LIMITS: RecordingLimits = { chunkBytes: 2 ** 20, bindingBytes: 2 ** 20, bindings: 8 };
 
 /** A plan in which every result is made from one made before, up to twenty steps earlier. */
 function randomPlan(seed: number): Plan {
@@ -33,7 +33,7 @@ for (const seed of [1, 2, 3, 4]) {
   Deno.test(`transients of random plan ${seed} never overlap while both are alive`, () => {
     const plan = randomPlan(seed);
     const { steps, memory } = finish(plan, LIMITS);
-    const spans = lifetimes(steps, plan.outputs).map((span) => ({ ...span, ...memory.places.get(span.tensor)! }));
+    const spans = lifetimes(steps, plan.outputs).map((span) => ({ ...span, ...memory.places.get(span.tensor)![0]! }));
     assert.equal(spans.length, memory.places.size);
     for (const [i, a] of spans.entries()) {
       assert.ok(a.offset % 256 === 0 && a.offset + a.bytes <= memory.chunks[a.chunk]!);
@@ -69,13 +69,6 @@ Deno.test("an arena for several plans has the larger of each buffer", () => {
   const shared = arenaChunks(recordings);
   assert.equal(shared.length, Math.max(a.length, b.length));
   shared.forEach((bytes, i) => assert.equal(bytes, Math.max(a[i] ?? 0, b[i] ?? 0)));
-});
-
-Deno.test("a tensor larger than a binding is refused by name", () => {
-  const plan = new Plan({ target });
-  const x = plan.resident("wide", [2 ** 19], "f32");
-  plan.launch(addInPlace(target, { a: "f32", b: "f32" }, { elements: 4 }), [x, plan.resident("b", [4], "f32")], [x]);
-  assert.throws(() => finish(plan, LIMITS), /"wide" \[524288\].*2097152 bytes are more than the 1048576 bytes/);
 });
 
 Deno.test("equal parameters share a uniform block", () => {

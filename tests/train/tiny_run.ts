@@ -1,17 +1,18 @@
 /** Optimizer steps on a tiny model with made-up weights and data: what memory policies are compared on. */
 import { Executable } from "../../lib/gpu/executable.ts";
-import { Session } from "../../lib/gpu/session.ts";
+import type { Session } from "../../lib/gpu/session.ts";
 import { positionTableShape } from "../../lib/models/transformer_config.ts";
 import { uploadTables } from "../../lib/models/transformer_inputs.ts";
 import { writeValues } from "../../lib/models/weights.ts";
 import { Plan } from "../../lib/plan/plan.ts";
-import { finish } from "../../lib/plan/recording.ts";
+import { finish, type RecordingLimits } from "../../lib/plan/recording.ts";
 import { convert } from "../../kernels/pointwise.ts";
 import { parseConfig, type TrainConfig } from "../../lib/train/config.ts";
 import { stepOf } from "../../lib/train/forecast.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../../lib/train/step_config.ts";
 import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../../lib/train/training_step.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
+import { LimitedSession } from "../limited_session.ts";
 
 /** Text of a config for a tiny model. */
 export function tinyConfig(settings: Readonly<Record<string, unknown>>): TrainConfig {
@@ -24,8 +25,8 @@ export function tinyConfig(settings: Readonly<Record<string, unknown>>): TrainCo
 export interface TinyOptions {
   /** Rows of the feed-forward at once. */
   readonly rows?: number;
-  /** Size from which on operands are read through textures; by default what the device prefers. */
-  readonly textureBytes?: number;
+  /** Limits that differ from the device's own. */
+  readonly limits?: (own: RecordingLimits) => Partial<RecordingLimits>;
   /** Changes the values of frozen weights before they are stored. */
   readonly weights?: (name: string, values: Float32Array<ArrayBuffer>, width: number) => Float32Array<ArrayBuffer>;
 }
@@ -80,21 +81,21 @@ export interface TinyResult {
   /** GPU and host bytes while everything is allocated. */
   readonly gpuBytes: number;
   readonly hostBytes: number;
+  /** Bytes of the largest buffer. */
+  readonly largestBuffer: number;
 }
 
 /** Trains two optimizer steps. */
 export async function runTiny(config: TrainConfig, options: TinyOptions = {}): Promise<TinyResult> {
-  const { rows, textureBytes } = options;
+  const { rows, limits = () => ({}) } = options;
   const { device } = await testDevice();
-  using session = new Session(device);
+  using session = new LimitedSession(device, limits(device.limits));
   const model = namedTransformer(config);
   const described = describeRun(config, model);
   const checkpointing = { ...described.step.checkpointing, ...(rows === undefined ? {} : { rows }) };
   const run = { ...described, step: { ...described.step, checkpointing } };
   const { trainables: { buckets }, updated, shard } = run;
-  const textures = { ...device.textures, ...(textureBytes === undefined ? {} : { leastBytes: textureBytes }) };
-  const limits = { ...session.limits, textures };
-  const recording = recordStep(device.target, limits, stepOf(config, run), run.parameters, updated);
+  const recording = recordStep(device.target, session.limits, stepOf(config, run), run.parameters, updated);
   await fillWeights(session, run, options);
   if (shard !== undefined) {
     for (const { values } of buckets) session.free(values);
@@ -116,5 +117,6 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
     norms.push(result.gradientNorm);
   }
   const masters = (await session.read(updated.map(({ values }) => values))).map((bytes) => new Float32Array(bytes));
-  return { losses, norms, masters, gpuBytes: session.peakBytes, hostBytes: session.host.allocatedBytes };
+  const { peakBytes: gpuBytes, largestBuffer, host: { allocatedBytes: hostBytes } } = session;
+  return { losses, norms, masters, gpuBytes, hostBytes, largestBuffer };
 }
