@@ -59,7 +59,7 @@ export async function* trainOnGpus(config: TrainConfig, { signal }: TrainOptions
   let wake = () => {};
   let ended = false;
   const running = launch({
-    module: new URL("./rank_main.ts", import.meta.url),
+    module: new URL("./rank_start.ts", import.meta.url),
     args: [JSON.stringify(config)],
     size: config.gpus,
     environments,

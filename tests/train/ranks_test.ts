@@ -170,7 +170,7 @@ Deno.test("a rank that is killed is named, and the last checkpoint is whole", ()
   inScratch(async (folder) => {
     const config = ranked(folder, "killed", 2, { train_steps: 500 });
     const kill = () => {
-      const ranks = processesWith("rank_main.ts", folder);
+      const ranks = processesWith("rank_start.ts", folder);
       assert.equal(ranks.length, 2);
       Deno.kill(ranks[1]!, "SIGKILL");
     };
