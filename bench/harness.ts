@@ -106,7 +106,7 @@ export class Bench implements Disposable {
 
   /** The launch as plans record it, where what a text stores to is what it writes. */
   #throughTextures({ kernel, ...rest }: Launch, buffers: readonly GPUBuffer[]): Launch {
-    const isStored = (name: string) => kernel.code.split(`store_${name}(`).length > 2;
+    const isStored = (name: string) => new RegExp(`(?<!fn )store_(element_)?${name}\\(`).test(kernel.code);
     const read = kernel.buffers.flatMap(({ name, dtype }, i) => dtype !== "u32" && !isStored(name) ? [i] : []);
     const pays = read.some((i) => buffers[i]!.size >= this.device.limits.textures!.leastBytes);
     return { ...rest, kernel: pays ? kernel.throughTextures(read) : kernel };
