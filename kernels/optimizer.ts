@@ -72,6 +72,53 @@ export interface AdamShape {
 /** Vectors per thread. */
 const UNROLL = 4;
 
+/** Words of the params that {@linkcode adamText} reads besides `count4`. */
+export const ADAM_WORDS: readonly string[] = [
+  "beta1:f32",
+  "rest1:f32",
+  "beta2:f32",
+  "rest2:f32",
+  "eps:f32",
+  "decay:f32",
+];
+
+/** Values of {@linkcode ADAM_WORDS}. */
+export function adamWords({ beta1, beta2, eps, weightDecay }: AdamShape): number[] {
+  return [beta1, 1 - beta1, beta2, 1 - beta2, eps, weightDecay];
+}
+
+/** Workgroups of {@linkcode adamText}. */
+export function adamGrid(count4: number): Launch["grid"] {
+  return foldGrid(Math.ceil(count4 / (THREADS * UNROLL)));
+}
+
+/** A step with moments in f32; `store` puts `p - change` away at `at`. */
+export function adamText(kind: "adamw" | "adam", store: string): string {
+  const decayed = kind === "adam" ? " + params.decay * p" : "";
+  const decay = kind === "adamw" ? " + state.x * params.decay * p" : "";
+  return `
+  let state = load_state(0u);
+  let control = load_control(0u);
+  if (control.z == 0.0) {
+${
+    unroll(UNROLL, (i) =>
+      `    {
+      let at = wg * ${THREADS * UNROLL}u + ${i * THREADS}u + li;
+      if (at < params.count4) {
+        let p = load_parameters(at);
+        let g = load_gradients(at) * control.y${decayed};
+        let m = params.beta1 * load_moment1(at) + params.rest1 * g;
+        let v = params.beta2 * load_moment2(at) + params.rest2 * g * g;
+        let change = state.y * m / (sqrt(v) * state.z + params.eps)${decay};
+        store_moment1(at, m);
+        store_moment2(at, v);
+        ${store}
+      }
+    }`)
+  }
+  }`;
+}
+
 /**
  * One step: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, p -= lr / (1-b1^k) * m / (sqrt(v / (1-b2^k)) + eps). Weight decay is
  * lr * wd * p taken off p (`adamw`) or wd * p added to g (`adam`). Nothing changes where control asks to skip.
@@ -93,40 +140,22 @@ export function adam(
     { name: "control", dtype: "f32" },
   ];
   if (spec.copy !== "none") buffers.push({ name: "copy", dtype: spec.copy });
-  const decayed = spec.kind === "adam" ? " + params.decay * p" : "";
-  const decay = spec.kind === "adamw" ? " + state.x * params.decay * p" : "";
   return {
     kernel: buildKernel({
       name: "adam",
       spec: { ...spec },
-      params: ["count4", "beta1:f32", "rest1:f32", "beta2:f32", "rest2:f32", "eps:f32", "decay:f32"],
+      params: ["count4", ...ADAM_WORDS],
       buffers,
       workgroupSize: THREADS,
-      body: `
-  let state = load_state(0u);
-  let control = load_control(0u);
-  if (control.z == 0.0) {
-${
-        unroll(UNROLL, (i) =>
-          `    {
-      let at = wg * ${THREADS * UNROLL}u + ${i * THREADS}u + li;
-      if (at < params.count4) {
-        let p = load_parameters(at);
-        let g = load_gradients(at) * control.y${decayed};
-        let m = params.beta1 * load_moment1(at) + params.rest1 * g;
-        let v = params.beta2 * load_moment2(at) + params.rest2 * g * g;
-        let q = p - (state.y * m / (sqrt(v) * state.z + params.eps)${decay});
-        store_moment1(at, m);
-        store_moment2(at, v);
+      body: adamText(
+        spec.kind,
+        `let q = p - change;
         store_parameters(at, q);
-        ${spec.copy === "none" ? "" : "store_copy(at, q);"}
-      }
-    }`)
-      }
-  }`,
+        ${spec.copy === "none" ? "" : "store_copy(at, q);"}`,
+      ),
     }),
-    params: [count, shape.beta1, 1 - shape.beta1, shape.beta2, 1 - shape.beta2, shape.eps, shape.weightDecay],
-    grid: foldGrid(Math.ceil(count / (THREADS * UNROLL))),
+    params: [count, ...adamWords(shape)],
+    grid: adamGrid(count),
     flops: 14 * shape.elements,
   };
 }

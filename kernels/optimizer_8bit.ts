@@ -6,7 +6,7 @@
  */
 import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "./kernel.ts";
 import { fours } from "./fours.ts";
-import type { AdamShape } from "./optimizer.ts";
+import { ADAM_WORDS, type AdamShape, adamWords } from "./optimizer.ts";
 import { hasSubgroups, LANES, THREADS } from "./reduce_lanes.ts";
 import { buildKernel, unroll } from "./wgsl.ts";
 
@@ -80,7 +80,7 @@ export function adamw8bit(
     kernel: buildKernel({
       name: "adamw_8bit",
       spec: { ...spec, subgroups: hasSubgroups(target) },
-      params: ["count4", "blocks", "beta1:f32", "rest1:f32", "beta2:f32", "rest2:f32", "eps:f32", "decay:f32"],
+      params: ["count4", "blocks", ...ADAM_WORDS],
       buffers,
       workgroupSize: THREADS,
       declarations: `${ROUNDING}\n${blockMax(target)}`,
@@ -116,16 +116,7 @@ export function adamw8bit(
     if (li == 0u) { store_scales(block, vec4f(peak, 0, 0)); }
   }`,
     }),
-    params: [
-      count,
-      blocks,
-      shape.beta1,
-      1 - shape.beta1,
-      shape.beta2,
-      1 - shape.beta2,
-      shape.eps,
-      shape.weightDecay,
-    ],
+    params: [count, blocks, ...adamWords(shape)],
     grid: foldGrid(blocks),
     flops: 40 * shape.elements,
   };

@@ -6,11 +6,11 @@
  * A compensation has 8 bits and rounds as well: 1000 equal updates of about a hundredth of the spacing of bf16 numbers were measured
  * to end up to 9% of their way off, by 1.4e-3 of the weights in root mean square.
  */
-import { type BufferSpec, foldGrid, type Launch, type Target } from "./kernel.ts";
+import type { BufferSpec, Launch, Target } from "./kernel.ts";
 import { fours } from "./fours.ts";
-import type { AdamShape } from "./optimizer.ts";
+import { ADAM_WORDS, adamGrid, type AdamShape, adamText, adamWords } from "./optimizer.ts";
 import { THREADS } from "./reduce_lanes.ts";
-import { buildKernel, unroll } from "./wgsl.ts";
+import { buildKernel } from "./wgsl.ts";
 
 /** How the sum of a weight and its update becomes a bf16 number. */
 export type Bf16Rounding = "kahan" | "stochastic";
@@ -19,9 +19,6 @@ export type Bf16Rounding = "kahan" | "stochastic";
 export function drawKey({ seed, step }: { readonly seed: number; readonly step: number }): Uint32Array<ArrayBuffer> {
   return Uint32Array.of(seed, step, 0, 0);
 }
-
-/** Vectors per thread. */
-const UNROLL = 4;
 
 /**
  * The draw is a hash of place, update, seed and bucket (pcg4d: Jarzynski and Olano, Journal of Computer Graphics Techniques 9(3),
@@ -74,50 +71,20 @@ export function adamBf16(
     ...["gradients", "moment1", "moment2", "state", "control"].map((name) => ({ name, dtype: "f32" }) as const),
     kahan ? { name: "compensation", dtype: "bf16" } : { name: "key", dtype: "u32" },
   ];
-  const decayed = spec.kind === "adam" ? " + params.decay * p" : "";
-  const decay = spec.kind === "adamw" ? " + state.x * params.decay * p" : "";
   return {
     kernel: buildKernel({
       name: "adam_bf16",
       spec: { ...spec },
-      params: ["count4", "bucket", "beta1:f32", "rest1:f32", "beta2:f32", "rest2:f32", "eps:f32", "decay:f32"],
+      params: ["count4", "bucket", ...ADAM_WORDS],
       buffers,
       workgroupSize: THREADS,
       declarations: kahan ? "" : STOCHASTIC,
-      body: `
-  let state = load_state(0u);
-  let control = load_control(0u);
-  ${kahan ? "" : "let seed = load_key(0u);\n  let update = load_key(1u);"}
-  if (control.z == 0.0) {
-${
-        unroll(UNROLL, (i) =>
-          `    {
-      let at = wg * ${THREADS * UNROLL}u + ${i * THREADS}u + li;
-      if (at < params.count4) {
-        let p = load_parameters(at);
-        let g = load_gradients(at) * control.y${decayed};
-        let m = params.beta1 * load_moment1(at) + params.rest1 * g;
-        let v = params.beta2 * load_moment2(at) + params.rest2 * g * g;
-        let change = state.y * m / (sqrt(v) * state.z + params.eps)${decay};
-        store_moment1(at, m);
-        store_moment2(at, v);
-        ${stores[spec.rounding]}
-      }
-    }`)
-      }
-  }`,
+      body: `${kahan ? "" : "  let seed = load_key(0u);\n  let update = load_key(1u);"}${
+        adamText(spec.kind, stores[spec.rounding])
+      }`,
     }),
-    params: [
-      count,
-      shape.bucket,
-      shape.beta1,
-      1 - shape.beta1,
-      shape.beta2,
-      1 - shape.beta2,
-      shape.eps,
-      shape.weightDecay,
-    ],
-    grid: foldGrid(Math.ceil(count / (THREADS * UNROLL))),
+    params: [count, shape.bucket, ...adamWords(shape)],
+    grid: adamGrid(count),
     flops: (kahan ? 17 : 14) * shape.elements,
   };
 }
