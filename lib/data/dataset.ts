@@ -91,9 +91,9 @@ async function readLists(root: string, options: DatasetOptions, problems: string
   const useImages = options.images === true && (options.imageColumn !== undefined || existsSync(join(root, image)));
   if (useImages) names.push(image);
   const before = problems.length;
-  const lists = await Promise.all(names.map(async (name) => {
-    return { name, entries: await readTextList(join(root, name), name, problems) };
-  }));
+  const lists: { name: string; entries: ListEntry[] | undefined }[] = [];
+  // One after the other, so that problems come in the order of the lists.
+  for (const name of names) lists.push({ name, entries: await readTextList(join(root, name), name, problems) });
   const read = lists.filter((list): list is { name: string; entries: ListEntry[] } => list.entries !== undefined);
   // With a blank line the counts differ for a reason that has been named already.
   if (problems.length === before) compareCounts(read, problems);
