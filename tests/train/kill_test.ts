@@ -219,22 +219,21 @@ for (const variant of Object.keys(variants)) {
       await run({ folder: whole, points: [], config: configText(whole, variant, { cache, resume: "" }) });
       const expected = outcome(whole);
       assert.deepEqual((expected.steps as { step: number }[]).map(({ step }) => step), [1, 2, 3, 4, 5, 6, 7, 8]);
-      const left = places.filter(({ quick }) => full || quick === variant);
+      const chosen = places.filter(({ quick }) => full || quick === variant);
+      const left = [...chosen.entries()];
+      const ends: (() => string)[] = [];
       const worker = async () => {
-        for (let place = left.shift(); place !== undefined; place = left.shift()) {
-          const { name } = place;
-          const result = interrupted(root, variant, place);
-          await test.step({
-            name,
-            fn: async () => assert.deepEqual(outcome(await result), expected),
-            // Steps run side by side, and the checks for leaks cannot tell one step's child process from another's.
-            sanitizeOps: false,
-            sanitizeResources: false,
-            sanitizeExit: false,
+        for (let next = left.shift(); next !== undefined; next = left.shift()) {
+          const [i, place] = next;
+          ends[i] = await interrupted(root, variant, place).then((folder) => () => folder, (error) => () => {
+            throw error;
           });
         }
       };
       await Promise.all(Array.from({ length: WORKERS }, worker));
+      for (const [i, { name }] of chosen.entries()) {
+        await test.step(name, () => assert.deepEqual(outcome(ends[i]!()), expected));
+      }
       if (variant === "LoRA f32") {
         await test.step("while a checkpoint is replaced", () => replaced(whole, variant, expected));
       }
