@@ -2,31 +2,16 @@
 import { convolution, type ConvShape } from "../kernels/conv.ts";
 import type { DType } from "../kernels/kernel.ts";
 import { randomBytes } from "./harness.ts";
+import { causalShape } from "../tests/kernels/shapes.ts";
 import { benchLaunches, type Entry } from "./suite.ts";
 
 const STORAGE = ["f32", "f16"] as const satisfies readonly DType[];
 
-/** Two frames; a causal window finds two earlier ones in front. */
-const base: ConvShape = {
-  channels: 128,
-  outputs: 128,
-  frames: 2,
-  height: 24,
-  width: 32,
-  inputHeight: 24,
-  inputWidth: 32,
-  window: [3, 3, 3],
-  weightFrame: 0,
-  stride: 1,
-  padding: 1,
-  spaceShift: 0,
-  timeShift: 0,
-  timeOffset: 0,
-};
+const base = causalShape({ channels: 128, outputs: 128, frames: 2, height: 24, width: 32 });
 
 const SHAPES: Readonly<Record<string, ConvShape>> = {
   "3x3x3, 128 to 128": base,
-  "3x3x3, 256 to 256": { ...base, channels: 256, outputs: 256, height: 12, width: 16, inputHeight: 12, inputWidth: 16 },
+  "3x3x3, 256 to 256": causalShape({ channels: 256, outputs: 256, frames: 2, height: 12, width: 16 }),
   "3x3x3, 3 to 128": { ...base, channels: 4 },
   "1x1x1, 128 to 256": { ...base, outputs: 256, window: [1, 1, 1], padding: 0 },
   "3x3 with stride 2, 128 to 128": { ...base, height: 12, width: 16, window: [1, 3, 3], stride: 2, padding: 0 },

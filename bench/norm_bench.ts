@@ -3,6 +3,7 @@ import { groupNormApply, groupNormParts, PART_POSITIONS } from "../kernels/group
 import { headNorm, headNormBackward } from "../kernels/head_norm.ts";
 import { bytesOf, type DType } from "../kernels/kernel.ts";
 import { layerNorm, layerNormBackward, rmsNorm } from "../kernels/norm.ts";
+import { modulatedShape } from "../tests/kernels/shapes.ts";
 import { randomBytes } from "./harness.ts";
 import { benchLaunches, type Entry } from "./suite.ts";
 
@@ -14,18 +15,7 @@ const STORAGE = ["f32", "bf16"] as const satisfies readonly DType[];
 function rowEntries(width: number, dtype: DType): Entry[] {
   const size = ROWS * width;
   const moved = (tensors: number) => tensors * size * bytesOf(dtype);
-  const shape = {
-    rows: ROWS,
-    sequence: ROWS,
-    textRows: 226,
-    width,
-    eps: 1e-5,
-    modulationStride: 6 * width,
-    shiftVideo: 0,
-    scaleVideo: width,
-    shiftText: 3 * width,
-    scaleText: 4 * width,
-  };
+  const shape = modulatedShape({ rows: ROWS, sequence: ROWS, textRows: 226 }, width);
   const rows = () => randomBytes(size, dtype);
   const vector = () => randomBytes(width, "f32");
   const statistics = () =>

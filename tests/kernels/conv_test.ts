@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { convolution, type ConvShape, type ConvSpec, type ConvTile } from "../../kernels/conv.ts";
 import type { DType, Target } from "../../kernels/kernel.ts";
 import { numbers, relativeL2, runLaunch, stored, testDevice } from "./run.ts";
+import { causalShape } from "./shapes.ts";
 
 /** Relative L2 error allowed by the storage of the output: f32 sums, or half a unit in the last place of 11 or 8 bits. */
 const TOLERANCE: Record<DType, number> = { f32: 5e-7, f16: 5e-4, bf16: 4e-3, u32: 0 };
@@ -14,23 +15,7 @@ interface Case {
   readonly shape: ConvShape;
 }
 
-/** A causal convolution: the input holds two earlier frames in front. */
-const causal: ConvShape = {
-  channels: 8,
-  outputs: 36,
-  frames: 3,
-  height: 5,
-  width: 7,
-  inputHeight: 5,
-  inputWidth: 7,
-  window: [3, 3, 3],
-  weightFrame: 0,
-  stride: 1,
-  padding: 1,
-  spaceShift: 0,
-  timeShift: 0,
-  timeOffset: 0,
-};
+const causal = causalShape({ channels: 8, outputs: 36, frames: 3, height: 5, width: 7 });
 
 const perFrame: ConvShape = { ...causal, window: [1, 3, 3] };
 

@@ -3,6 +3,7 @@ import type { DType } from "../../kernels/kernel.ts";
 import { layerNorm, layerNormBackward, type LayerNormShape, rmsNorm } from "../../kernels/norm.ts";
 import { layerNormColumns, layerNormParameters, layerNormPartials, layerNormSums } from "../../kernels/norm_columns.ts";
 import { numbers, relativeL2, runLaunch, stored } from "./run.ts";
+import { modulatedShape } from "./shapes.ts";
 import { targets } from "./targets.ts";
 
 const TOLERANCE: Record<DType, number> = { f32: 3e-6, f16: 1e-3, bf16: 6e-3, u32: 0 };
@@ -18,18 +19,7 @@ interface Case {
 
 function makeCase(dtype: DType, batch: number, sequence: number, textRows: number, width: number): Case {
   const rows = batch * sequence;
-  const shape = {
-    rows,
-    sequence,
-    textRows,
-    width,
-    eps: 1e-5,
-    modulationStride: 6 * width,
-    shiftVideo: 0,
-    scaleVideo: width,
-    shiftText: 3 * width,
-    scaleText: 4 * width,
-  };
+  const shape = modulatedShape({ rows, sequence, textRows }, width);
   return {
     shape,
     x: stored(numbers(rows * width, 1), dtype),
