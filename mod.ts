@@ -34,7 +34,7 @@ export {
   resolveConfig,
   type ResolvedConfig,
   type TrainConfig,
-} from "./lib/train/config.ts";
+} from "./lib/config/config.ts";
 export type {
   CacheEvent,
   DownloadEvent,
@@ -47,14 +47,14 @@ export type {
   StepEvent,
   TrainEvent,
   WarningEvent,
-} from "./lib/train/events.ts";
+} from "./lib/train/report/events.ts";
 export { train, type TrainOptions } from "./lib/train/trainer.ts";
-export { trainAnywhere, trainOnGpus } from "./lib/train/launch.ts";
-export { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "./lib/train/forecast.ts";
+export { trainAnywhere, trainOnGpus } from "./lib/train/launch/launch.ts";
+export { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "./lib/forecast/forecast.ts";
 export { type SampleOptions, sampleVideos, type SamplingEvent } from "./lib/sample/sample.ts";
 export { defaultSettings, type SampleRequest, type SampleSettings } from "./lib/sample/settings.ts";
-export { type ModelFolder, openModelFolder } from "./lib/models/model_folder.ts";
-export { readLora } from "./lib/models/lora_read.ts";
+export { type ModelFolder, openModelFolder } from "./lib/models/folder/model_folder.ts";
+export { readLora } from "./lib/models/lora/read.ts";
 export { type Device, openDevice } from "./lib/gpu/device.ts";
 export { Session } from "./lib/gpu/session.ts";
 

@@ -1,8 +1,8 @@
 /** `deno bench bench/attention_bench.ts`: attention forward and backward, with the matrix product they are held against. */
-import { attentionForward, paddedSequence } from "../kernels/attention.ts";
-import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../kernels/attention_backward.ts";
-import { gemm } from "../kernels/gemm.ts";
-import type { DType } from "../kernels/kernel.ts";
+import { attentionForward, paddedSequence } from "../kernels/attention/forward.ts";
+import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../kernels/attention/backward.ts";
+import { gemm } from "../kernels/matrix/gemm.ts";
+import type { DType } from "../kernels/core/kernel.ts";
 import { randomBytes } from "./harness.ts";
 import { benchLaunches, type Entry } from "./suite.ts";
 

@@ -8,8 +8,8 @@
  * Deno fetches them when named; set DENO_DIR to a temporary folder to keep them out of its cache.
  * OpenBLAS detects the processor when it loads; check the name printed and force one with OPENBLAS_CORETYPE if it is old.
  */
-import { gemm } from "../kernels/gemm.ts";
-import type { Layout } from "../kernels/gemm_text.ts";
+import { gemm } from "../kernels/matrix/gemm.ts";
+import type { Layout } from "../kernels/matrix/gemm_text.ts";
 import { Bench, cpuMilliseconds, median, quantile } from "./harness.ts";
 import { print } from "./suite.ts";
 

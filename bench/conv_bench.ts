@@ -1,6 +1,6 @@
 /** `deno bench -A bench/conv_bench.ts`: convolutions of the video autoencoder at its channel counts, on small pictures. */
-import { convolution, type ConvShape } from "../kernels/conv.ts";
-import type { DType } from "../kernels/kernel.ts";
+import { convolution, type ConvShape } from "../kernels/matrix/conv.ts";
+import type { DType } from "../kernels/core/kernel.ts";
 import { randomBytes } from "./harness.ts";
 import { causalShape } from "../tests/kernels/shapes.ts";
 import { benchLaunches, type Entry } from "./suite.ts";

@@ -1,6 +1,6 @@
 /** `deno bench bench/gemm_bench.ts`: matrix products in every layout and storage. */
-import { gemm } from "../kernels/gemm.ts";
-import type { DType } from "../kernels/kernel.ts";
+import { gemm } from "../kernels/matrix/gemm.ts";
+import type { DType } from "../kernels/core/kernel.ts";
 import { randomBytes } from "./harness.ts";
 import { benchLaunches, type Entry } from "./suite.ts";
 

@@ -1,6 +1,6 @@
 /** Times single launches: GPU time and CPU time of the whole process, which is the steadier figure on a shared machine. */
 import process from "node:process";
-import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH } from "../kernels/kernel.ts";
+import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH } from "../kernels/core/kernel.ts";
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
 import { copyToTexture, type TextureCopy } from "../lib/gpu/textures.ts";

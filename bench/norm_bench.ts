@@ -1,8 +1,8 @@
 /** `deno bench -A bench/norm_bench.ts`: norms over rows and groups, by the bytes they have to read and write. */
-import { groupNormApply, groupNormParts, PART_POSITIONS } from "../kernels/group_norm.ts";
-import { headNorm, headNormBackward } from "../kernels/head_norm.ts";
-import { bytesOf, type DType } from "../kernels/kernel.ts";
-import { layerNorm, layerNormBackward, rmsNorm } from "../kernels/norm.ts";
+import { groupNormApply, groupNormParts, PART_POSITIONS } from "../kernels/norm/group.ts";
+import { headNorm, headNormBackward } from "../kernels/norm/head.ts";
+import { bytesOf, type DType } from "../kernels/core/kernel.ts";
+import { layerNorm, layerNormBackward, rmsNorm } from "../kernels/norm/layer.ts";
 import { modulatedShape } from "../tests/kernels/shapes.ts";
 import { randomBytes } from "./harness.ts";
 import { benchLaunches, type Entry } from "./suite.ts";

@@ -2,10 +2,10 @@
  * `deno run -A bench/norm_tree.ts [rows] [width] [rounds]`: row operations against the textbook form, one workgroup per row and
  * a tree of sums in workgroup memory; samples in pairs, CPU time of the process, copies to textures included.
  */
-import type { BufferSpec, Launch } from "../kernels/kernel.ts";
-import { foldGrid } from "../kernels/kernel.ts";
-import { layerNorm, layerNormBackward, rmsNorm } from "../kernels/norm.ts";
-import { buildKernel, unroll } from "../kernels/wgsl.ts";
+import type { BufferSpec, Launch } from "../kernels/core/kernel.ts";
+import { foldGrid } from "../kernels/core/kernel.ts";
+import { layerNorm, layerNormBackward, rmsNorm } from "../kernels/norm/layer.ts";
+import { buildKernel, unroll } from "../kernels/core/wgsl.ts";
 import { Bench, type Job, median, quantile, randomBytes } from "./harness.ts";
 import { print } from "./suite.ts";
 

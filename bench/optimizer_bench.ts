@@ -1,8 +1,8 @@
 /** `deno bench -A bench/optimizer_bench.ts`: optimizer updates, by the bytes they have to read and write. */
-import { adam, adamState } from "../kernels/optimizer.ts";
-import { adamw8bit, quantisedMoments } from "../kernels/optimizer_8bit.ts";
-import { movingAverage } from "../kernels/optimizer_average.ts";
-import { squareSlots, sumOfSquares } from "../kernels/reduce.ts";
+import { adam, adamState } from "../kernels/optimizer/adam.ts";
+import { adamw8bit, quantisedMoments } from "../kernels/optimizer/adam_8bit.ts";
+import { movingAverage } from "../kernels/optimizer/average.ts";
+import { squareSlots, sumOfSquares } from "../kernels/reduce/sums.ts";
 import { randomBytes } from "./harness.ts";
 import { benchLaunches, type Entry } from "./suite.ts";
 

@@ -1,6 +1,6 @@
 /** What the device can do at best: multiply-adds in registers, and copying memory. Measured beside the kernels, not assumed. */
-import { foldGrid, type Launch } from "../kernels/kernel.ts";
-import { buildKernel, unroll } from "../kernels/wgsl.ts";
+import { foldGrid, type Launch } from "../kernels/core/kernel.ts";
+import { buildKernel, unroll } from "../kernels/core/wgsl.ts";
 import { type Bench, type Job, median, randomBytes } from "./harness.ts";
 
 /** Ceilings of the device, per core-second of process CPU time and by the GPU's clock. */

@@ -2,12 +2,12 @@
  * `deno task wgsl [family] [preset] [subgroup size]`: the kernels that a training step of a preset launches, or the texts of those
  * of one family. Needs no GPU.
  */
-import type { Kernel } from "../kernels/kernel.ts";
+import type { Kernel } from "../kernels/core/kernel.ts";
 import { DISCRETE_LIMITS } from "../lib/plan/recording.ts";
-import { parseConfig } from "../lib/train/config.ts";
-import { describeRun, namedTransformer } from "../lib/train/step_config.ts";
-import { stepOf } from "../lib/train/forecast.ts";
-import { recordStep } from "../lib/train/training_step.ts";
+import { parseConfig } from "../lib/config/config.ts";
+import { describeRun, namedTransformer } from "../lib/step/run_description.ts";
+import { stepOf } from "../lib/forecast/forecast.ts";
+import { recordStep } from "../lib/step/training_step.ts";
 import { print } from "./suite.ts";
 
 const [family, preset = "2b-lora", subgroups = "32"] = Deno.args;

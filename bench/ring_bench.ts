@@ -4,12 +4,12 @@
  *
  * A rate is payload over time, GB/s: the best of several rounds, of the slowest rank.
  */
-import type { Communicator } from "../lib/comm/communicator.ts";
+import type { Communicator } from "../lib/comm/exchange/communicator.ts";
 import { withCommunicator } from "../lib/comm/connect.ts";
 
-import { groupVariable } from "../lib/comm/group.ts";
-import { launch } from "../lib/comm/launcher.ts";
-import { regionShape } from "../lib/comm/region.ts";
+import { groupVariable } from "../lib/comm/launch/membership.ts";
+import { launch } from "../lib/comm/launch/launcher.ts";
+import { regionShape } from "../lib/comm/shared_memory/region.ts";
 
 /** Enough for every case to meet a quiet moment of the machine. */
 const rounds = 30;

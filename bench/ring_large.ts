@@ -5,10 +5,10 @@
  * Run: deno run -A bench/ring_large.ts 20480 [in place]
  */
 import { withCommunicator } from "../lib/comm/connect.ts";
-import { groupVariable } from "../lib/comm/group.ts";
-import { launch } from "../lib/comm/launcher.ts";
-import { cString } from "../lib/comm/libc.ts";
-import { regionShape } from "../lib/comm/region.ts";
+import { groupVariable } from "../lib/comm/launch/membership.ts";
+import { launch } from "../lib/comm/launch/launcher.ts";
+import { cString } from "../lib/comm/native/libc.ts";
+import { regionShape } from "../lib/comm/shared_memory/region.ts";
 
 const MEBIBYTE = 2 ** 20;
 const BLOCK = 256 * MEBIBYTE;

@@ -6,24 +6,24 @@
  * On the software adapter ranks are processes that share the cores: N ranks on C cores compute N / C times as long. That factor
  * belongs to the adapter and not to the model, which is about GPUs that are a rank's own.
  */
-import type { Communicator } from "../lib/comm/communicator.ts";
+import type { Communicator } from "../lib/comm/exchange/communicator.ts";
 import { withCommunicator } from "../lib/comm/connect.ts";
-import { groupVariable } from "../lib/comm/group.ts";
-import { launch } from "../lib/comm/launcher.ts";
+import { groupVariable } from "../lib/comm/launch/membership.ts";
+import { launch } from "../lib/comm/launch/launcher.ts";
 import { openDevice } from "../lib/gpu/device.ts";
 import { Session } from "../lib/gpu/session.ts";
-import { RELEASED, type TransformerConfig } from "../lib/models/transformer_config.ts";
-import { uploadTables } from "../lib/models/transformer_inputs.ts";
-import { writeValues } from "../lib/models/weights.ts";
-import { parseConfig, type TrainConfig } from "../lib/train/config.ts";
-import { createExchange, type GradientExchange } from "../lib/train/exchange.ts";
-import { stepOf } from "../lib/train/forecast.ts";
-import { LinkProbe } from "../lib/train/link_probe.ts";
-import { initialiseOptimizer } from "../lib/train/optimizer.ts";
-import { forecastScaling, type LinkRates, USUAL_LINKS } from "../lib/train/scaling.ts";
-import { describeRun } from "../lib/train/step_config.ts";
-import { refreshCopies, startShard } from "../lib/train/trainee.ts";
-import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../lib/train/training_step.ts";
+import { RELEASED, type TransformerConfig } from "../lib/models/transformer/config.ts";
+import { uploadTables } from "../lib/models/transformer/inputs.ts";
+import { writeValues } from "../lib/models/tensors/weights.ts";
+import { parseConfig, type TrainConfig } from "../lib/config/config.ts";
+import { createExchange, type GradientExchange } from "../lib/step/exchange.ts";
+import { stepOf } from "../lib/forecast/forecast.ts";
+import { LinkProbe } from "../lib/forecast/link_probe.ts";
+import { initialiseOptimizer } from "../lib/optim/update.ts";
+import { forecastScaling, type LinkRates, USUAL_LINKS } from "../lib/forecast/scaling.ts";
+import { describeRun } from "../lib/step/run_description.ts";
+import { refreshCopies, startShard } from "../lib/step/model_state.ts";
+import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../lib/step/training_step.ts";
 import { median, quantile } from "./harness.ts";
 
 const print = (line: string) => void Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));

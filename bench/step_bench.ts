@@ -3,13 +3,13 @@
  * The share of peak counts all time of the process and the arithmetic of the recorded plans, recomputed blocks included.
  */
 import { Session } from "../lib/gpu/session.ts";
-import { encodeF32, type StorageType } from "../lib/io/half.ts";
-import { RELEASED, type TransformerConfig } from "../lib/models/transformer_config.ts";
-import { uploadTables } from "../lib/models/transformer_inputs.ts";
+import { encodeF32, type StorageType } from "../lib/io/safetensors/half.ts";
+import { RELEASED, type TransformerConfig } from "../lib/models/transformer/config.ts";
+import { uploadTables } from "../lib/models/transformer/inputs.ts";
 import { cost } from "../lib/plan/recording.ts";
-import { parseConfig } from "../lib/train/config.ts";
-import { describeRun } from "../lib/train/step_config.ts";
-import { type MicroBatch, recordStep, TrainingStep } from "../lib/train/training_step.ts";
+import { parseConfig } from "../lib/config/config.ts";
+import { describeRun } from "../lib/step/run_description.ts";
+import { type MicroBatch, recordStep, TrainingStep } from "../lib/step/training_step.ts";
 import { Bench, cpuMilliseconds, median, quantile, type Sample } from "./harness.ts";
 import { arithmeticPeak } from "./peaks.ts";
 import { print } from "./suite.ts";

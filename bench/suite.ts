@@ -1,5 +1,5 @@
 /** Registers launches with `deno bench` and prints, when it ends, what its own table cannot: rates and shares of the peaks. */
-import type { Launch, Target } from "../kernels/kernel.ts";
+import type { Launch, Target } from "../kernels/core/kernel.ts";
 import { Bench, type Job, median, quantile, type Sample } from "./harness.ts";
 import { arithmeticPeak, measurePeaks, memoryPeak, type Peaks } from "./peaks.ts";
 

@@ -1,8 +1,8 @@
 /** Writes configs/schema.json, from which editors complete presets and the command line prints its help. */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { presetNames } from "../lib/train/config_presets.ts";
-import { keysWithoutEffect, properties } from "../lib/train/config_schema.ts";
+import { presetNames } from "../lib/config/presets.ts";
+import { keysWithoutEffect, properties } from "../lib/config/schema.ts";
 
 const files = ["model", "data", "run", "optimization", "lora", "memory", "validation"];
 
@@ -18,7 +18,7 @@ interface KeyDoc {
 export function readDocs(): Map<string, KeyDoc> {
   const docs = new Map<string, KeyDoc>();
   for (const file of files) {
-    const source = readFileSync(new URL(`../lib/train/config_${file}.ts`, import.meta.url), "utf8");
+    const source = readFileSync(new URL(`../lib/config/groups/${file}.ts`, import.meta.url), "utf8");
     for (
       const [, title, body] of source.matchAll(/\/\*\* ([^\n*]+)\. \*\/\nexport interface \w+Config \{\n(.*?)\n\}/gs)
     ) {

@@ -4,10 +4,10 @@
  */
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import type { Dtype } from "../lib/io/dtypes.ts";
-import { openSafetensors } from "../lib/io/safetensors.ts";
-import { type TensorToWrite, writeSafetensors } from "../lib/io/safetensors_writer.ts";
-import { openTransformer } from "../lib/models/transformer_file.ts";
+import type { Dtype } from "../lib/io/safetensors/dtypes.ts";
+import { openSafetensors } from "../lib/io/safetensors/safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../lib/io/safetensors/writer.ts";
+import { openTransformer } from "../lib/models/transformer/file.ts";
 import { fromFileUrl } from "./paths.ts";
 import { referenceFolder } from "./reference.ts";
 

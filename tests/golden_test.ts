@@ -2,19 +2,19 @@
 import assert from "node:assert/strict";
 import { ddimSteps } from "../lib/diffusion/ddim.ts";
 import { dpmSteps } from "../lib/diffusion/dpm.ts";
-import { decodeF32 } from "../lib/io/half.ts";
-import { openSafetensors } from "../lib/io/safetensors.ts";
-import { readLora } from "../lib/models/lora_read.ts";
-import { mergeLora } from "../lib/models/merge.ts";
-import { compareTokens } from "./data/tokenizer_case.ts";
+import { decodeF32 } from "../lib/io/safetensors/half.ts";
+import { openSafetensors } from "../lib/io/safetensors/safetensors.ts";
+import { readLora } from "../lib/models/lora/read.ts";
+import { mergeLora } from "../lib/models/lora/merge_into_weights.ts";
+import { compareTokens } from "./data/text/tokenizer_case.ts";
 import { scheduleError, schedulerError } from "./diffusion/scheduler_golden.ts";
 import { relativeL2 } from "./kernels/run.ts";
 import { Golden } from "./models/golden.ts";
-import { runTextEncoder } from "./models/t5_case.ts";
-import { forwardDistances, gradientDistances, runTransformer, worst } from "./models/transformer_case.ts";
-import { runVae } from "./models/vae_case.ts";
+import { runTextEncoder } from "./models/t5/case.ts";
+import { forwardDistances, gradientDistances, runTransformer, worst } from "./models/transformer/case.ts";
+import { runVae } from "./models/vae/case.ts";
 import { fromFileUrl } from "./paths.ts";
-import { repeatTraining } from "./train/training_case.ts";
+import { repeatTraining } from "./step/training_case.ts";
 
 const folder = fromFileUrl("./golden", import.meta.url);
 const tiny2b = fromFileUrl("../examples/tiny-2b", import.meta.url);

@@ -1,6 +1,6 @@
 /** The program: the command line wired to the trainer and the forecast. */
-import { trainAnywhere } from "../train/launch.ts";
-import { planLines } from "./plan_report.ts";
+import { trainAnywhere } from "../train/launch/launch.ts";
+import { planLines } from "./commands/plan_report.ts";
 import { processEnvironment } from "./process_environment.ts";
 import { runCli } from "./run_cli.ts";
 

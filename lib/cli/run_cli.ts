@@ -10,17 +10,17 @@ import {
   text_en,
 } from "@stricli/core";
 import metadata from "../../deno.json" with { type: "json" };
-import { PeerError, peerFailureCode } from "../comm/communicator.ts";
+import { PeerError, peerFailureCode } from "../comm/exchange/communicator.ts";
 import { UserError } from "../errors.ts";
-import { loadConfig } from "../train/config.ts";
-import { configArguments, normalizeArguments } from "./arguments.ts";
-import { diagnose } from "./doctor.ts";
-import type { Environment } from "./environment.ts";
-import { configHelp } from "./help.ts";
-import { loraRoutes } from "./lora_routes.ts";
-import { sample } from "./sample_route.ts";
-import { planCommand } from "./plan_command.ts";
-import { trainCommand } from "./train_command.ts";
+import { loadConfig } from "../config/config.ts";
+import { configArguments, normalizeArguments } from "./settings/arguments.ts";
+import { diagnose } from "./commands/doctor.ts";
+import type { Environment } from "./machine/environment.ts";
+import { configHelp } from "./settings/help.ts";
+import { loraRoutes } from "./commands/lora_routes.ts";
+import { sample } from "./commands/sample_route.ts";
+import { planCommand } from "./commands/plan_command.ts";
+import { trainCommand } from "./commands/train_command.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
 const userErrorCode = 2;

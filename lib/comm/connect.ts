@@ -1,8 +1,8 @@
 /** Joins the group that this process was started in: by the launcher, by mpirun, or alone. */
 import { UserError } from "../errors.ts";
-import { type Communicator, type Deadlines, PeerError } from "./communicator.ts";
-import { groupMember } from "./group.ts";
-import { createSingle } from "./single.ts";
+import { type Communicator, type Deadlines, PeerError } from "./exchange/communicator.ts";
+import { groupMember } from "./launch/membership.ts";
+import { createSingle } from "./exchange/single.ts";
 
 /**
  * The group of this process. A rank on shared memory is killed by the kernel when its launcher ends, and leaves Ctrl-C to
@@ -15,19 +15,19 @@ export async function connect(deadlines?: Deadlines): Promise<Communicator> {
   const member = groupMember();
   // Libraries are loaded where they are needed only: a run with one process needs no permission for native code.
   if (member !== undefined) {
-    const { dieWithParent } = await import("./libc.ts");
-    const { joinSharedMemory } = await import("./shared_memory.ts");
+    const { dieWithParent } = await import("./native/libc.ts");
+    const { joinSharedMemory } = await import("./shared_memory/shared_memory.ts");
     dieWithParent();
     if (Deno.ppid !== member.launcher) throw new PeerError(`rank ${member.rank}: the launcher is gone`);
-    const { checkOwnGpu, gpuVariable } = await import("./gpus.ts");
-    const { vulkanDevices } = await import("./vulkan.ts");
+    const { checkOwnGpu, gpuVariable } = await import("./gpus/gpus.ts");
+    const { vulkanDevices } = await import("./native/vulkan.ts");
     checkOwnGpu(Deno.env.get(gpuVariable), vulkanDevices);
     // A terminal sends Ctrl-C to every process; ranks that ended on their own would not save.
     Deno.addSignalListener("SIGINT", () => {});
     return joinSharedMemory(member);
   }
   if (Deno.env.get("OMPI_COMM_WORLD_SIZE") !== undefined) {
-    const { joinMpi } = await import("./mpi.ts");
+    const { joinMpi } = await import("./mpi/mpi.ts");
     await pinLocalRank();
     return joinMpi(deadlines === undefined ? {} : { deadlines });
   }
@@ -36,7 +36,7 @@ export async function connect(deadlines?: Deadlines): Promise<Communicator> {
 
 /** Gives this process the card of its place among the ranks of its host. Where there is one, the scheduler has chosen it. */
 async function pinLocalRank(): Promise<void> {
-  const { pinCard, probeGpus, trainingCards } = await import("./gpus.ts");
+  const { pinCard, probeGpus, trainingCards } = await import("./gpus/gpus.ts");
   const devices = await probeGpus({});
   const cards = trainingCards(devices);
   if (cards.length < 2) return;

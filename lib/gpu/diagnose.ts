@@ -1,5 +1,5 @@
 /** Finds the first tensor of a plan that holds a NaN or an infinity, by running it once more with a check behind every launch. */
-import { finishSum, squareSlots, sumOfSquares } from "../../kernels/reduce.ts";
+import { finishSum, squareSlots, sumOfSquares } from "../../kernels/reduce/sums.ts";
 import { Plan } from "../plan/plan.ts";
 import { finish, type Recording } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";

@@ -2,7 +2,7 @@
 import { type BufferRange, wholeWords } from "./host_memory.ts";
 import { packParams } from "./pipeline.ts";
 import type { Session } from "./session.ts";
-import type { Launch, TexelFormat } from "../../kernels/kernel.ts";
+import type { Launch, TexelFormat } from "../../kernels/core/kernel.ts";
 import { pieceRanges } from "../plan/pieces.ts";
 import { arenaChunks, arenaTextures, type Recording, UNIFORM_STRIDE } from "../plan/recording.ts";
 import type { LaunchStep, TransferStep } from "../plan/plan.ts";

@@ -1,5 +1,5 @@
 /** Kernel to compiled pipeline: one per key, kept for the life of the device. */
-import { type BufferSpec, type Kernel, texelFormat } from "../../kernels/kernel.ts";
+import { type BufferSpec, type Kernel, texelFormat } from "../../kernels/core/kernel.ts";
 import type { Device } from "./device.ts";
 
 /** Compiles kernels on demand. */

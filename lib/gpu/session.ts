@@ -2,7 +2,7 @@
  * GPU memory and data transfer: resident tensors become buffers, arrays go up, results come down.
  * Every byte is counted, so that a plan's forecast can be compared with what was really allocated.
  */
-import { type TexelFormat, TEXTURE_WIDTH } from "../../kernels/kernel.ts";
+import { type TexelFormat, TEXTURE_WIDTH } from "../../kernels/core/kernel.ts";
 import { UserError } from "../errors.ts";
 import { pieceRanges, storedPieces } from "../plan/pieces.ts";
 import type { RecordingLimits } from "../plan/recording.ts";

@@ -1,5 +1,5 @@
 /** Copies of tensors in textures, as kernels read them on software adapters. */
-import { type TexelFormat, TEXTURE_WIDTH } from "../../kernels/kernel.ts";
+import { type TexelFormat, TEXTURE_WIDTH } from "../../kernels/core/kernel.ts";
 import { textureRowBytes } from "../plan/textures.ts";
 
 /** A copy that is made before a launch. */

@@ -1,5 +1,5 @@
 /** Elementwise activations: gelu (tanh form) and silu. Saved: the input. */
-import { gelu as geluForward, geluBackward, silu as siluForward, siluBackward } from "../../kernels/pointwise.ts";
+import { gelu as geluForward, geluBackward, silu as siluForward, siluBackward } from "../../kernels/rows/flat.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

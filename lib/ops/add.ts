@@ -1,6 +1,6 @@
 /** Sums of tensors. The gradient of a sum is handed on unchanged to every summand that needs one. */
-import { add, addInPlace, convert } from "../../kernels/pointwise.ts";
-import { addTable } from "../../kernels/pointwise_rows.ts";
+import { add, addInPlace, convert } from "../../kernels/rows/flat.ts";
+import { addTable } from "../../kernels/rows/by_row.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

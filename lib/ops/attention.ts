@@ -5,8 +5,8 @@
  * Backward recomputes P = exp(scale Q K^T - L): delta = rowsum(dO * O), dV = P^T dO, dZ = P * (dO V^T - delta),
  * dQ = scale dZ K, dK = scale dZ^T Q.
  */
-import { attentionForward } from "../../kernels/attention.ts";
-import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../../kernels/attention_backward.ts";
+import { attentionForward } from "../../kernels/attention/forward.ts";
+import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../../kernels/attention/backward.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

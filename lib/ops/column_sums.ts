@@ -1,5 +1,5 @@
 /** Bias gradient: sums the rows of a matrix into a vector that is added to. */
-import { columnSums as firstStage, columnSumsPartials, finishColumnSums } from "../../kernels/reduce.ts";
+import { columnSums as firstStage, columnSumsPartials, finishColumnSums } from "../../kernels/reduce/sums.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

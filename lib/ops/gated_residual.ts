@@ -2,8 +2,8 @@
  * Gated residual z = x + gate * y, with the gate of the row's batch element and segment.
  * Backward: dx = g (handed on), dy = gate * g, dGate = sum over rows of g * y. Saved: y, only when the gate needs a gradient.
  */
-import { gatedResidual as forward, gatedResidualBackward } from "../../kernels/pointwise_rows.ts";
-import { finishGateSums, gateSums, gateSumsPartials } from "../../kernels/reduce.ts";
+import { gatedResidual as forward, gatedResidualBackward } from "../../kernels/rows/by_row.ts";
+import { finishGateSums, gateSums, gateSumsPartials } from "../../kernels/reduce/sums.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { addGradient } from "./add.ts";

@@ -8,7 +8,7 @@ import {
   headNormColumns,
   headNormParameters,
   headNormParts,
-} from "../../kernels/head_norm.ts";
+} from "../../kernels/norm/head.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import type { NormWeights, Segments } from "./layer_norm.ts";

@@ -5,8 +5,13 @@
  * Backward, gw = g (1 + scale) gamma:  dx = rs (gw - mean gw - xhat mean(gw xhat)); gamma, beta, shift and scale take column
  * sums of g and g xhat. Saved: x and the row statistics.
  */
-import { layerNorm as forward, layerNormBackward, type LayerNormShape } from "../../kernels/norm.ts";
-import { layerNormColumns, layerNormParameters, layerNormPartials, layerNormSums } from "../../kernels/norm_columns.ts";
+import { layerNorm as forward, layerNormBackward, type LayerNormShape } from "../../kernels/norm/layer.ts";
+import {
+  layerNormColumns,
+  layerNormParameters,
+  layerNormPartials,
+  layerNormSums,
+} from "../../kernels/norm/layer_parameters.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

@@ -4,7 +4,7 @@
  * Backward, g = dL/dy:  dx = g W + t A,  dW += g^T x,  db += sum g,  dB += s g^T h,  dA += t^T x,
  * with h = x A^T kept from the forward and t = s g B.
  */
-import type { DType } from "../../kernels/kernel.ts";
+import type { DType } from "../../kernels/core/kernel.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { columnSums } from "./column_sums.ts";

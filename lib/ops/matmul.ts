@@ -1,5 +1,5 @@
 /** Records a matrix product, split along its depth when there are too few output tiles to fill the device. */
-import { gemm, gemmPartial, type GemmShape, type GemmSpec, splitK, sumPartials } from "../../kernels/gemm.ts";
+import { gemm, gemmPartial, type GemmShape, type GemmSpec, splitK, sumPartials } from "../../kernels/matrix/gemm.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

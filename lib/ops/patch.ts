@@ -1,6 +1,6 @@
 /** Latents to rows of patches and back; both directions are permutations, and each is the gradient of the other. */
-import { patchify as toRows, unpatchify as toLatents } from "../../kernels/patch.ts";
-import type { DType } from "../../kernels/kernel.ts";
+import { patchify as toRows, unpatchify as toLatents } from "../../kernels/rows/patch.ts";
+import type { DType } from "../../kernels/core/kernel.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

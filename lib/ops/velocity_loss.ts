@@ -7,7 +7,7 @@ import {
   finishVelocityLoss,
   velocityLoss as loss,
   velocityLossSlots,
-} from "../../kernels/diffuse.ts";
+} from "../../kernels/diffusion/velocity_loss.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 

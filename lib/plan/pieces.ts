@@ -3,7 +3,7 @@
  * they were: a kernel chooses among the pieces where it loads and stores, so the arithmetic and its order, and with them the bits,
  * are those of the undivided tensor.
  */
-import { type Launch, stepBytes } from "../../kernels/kernel.ts";
+import { type Launch, stepBytes } from "../../kernels/core/kernel.ts";
 import type { RecordingLimits } from "./recording.ts";
 import { align, ALIGNMENT, type Tensor } from "./tensor.ts";
 

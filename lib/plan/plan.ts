@@ -6,8 +6,8 @@
  * - the gradient of a transient is written by its first contributor and added to by the others, in recording order;
  * - an op's `backward` runs exactly once, and its output's gradient may be handed on as the gradient of an input.
  */
-import type { DType, Launch, Target } from "../../kernels/kernel.ts";
-import { dequantise } from "../../kernels/dequantise.ts";
+import type { DType, Launch, Target } from "../../kernels/core/kernel.ts";
+import { dequantise } from "../../kernels/matrix/dequantise.ts";
 import { Copies } from "./copies.ts";
 import { Tensor, type TensorOptions } from "./tensor.ts";
 

@@ -1,5 +1,5 @@
 /** A finished plan: dead launches dropped, memory assigned, cost known. What `lib/gpu` executes and `plan` prints. */
-import type { Launch, TexelFormat } from "../../kernels/kernel.ts";
+import type { Launch, TexelFormat } from "../../kernels/core/kernel.ts";
 import { assignMemory, type MemoryMap } from "./memory.ts";
 import { divideLaunch } from "./pieces.ts";
 import type { Plan, Step } from "./plan.ts";

@@ -1,6 +1,6 @@
 /** A tensor is a shape, a storage type and a place that is decided later; it holds no data. */
-import type { QuantisedKind } from "../../kernels/dequantise.ts";
-import { bytesOf, type DType } from "../../kernels/kernel.ts";
+import type { QuantisedKind } from "../../kernels/matrix/dequantise.ts";
+import { bytesOf, type DType } from "../../kernels/core/kernel.ts";
 
 /** Offsets of bindings are multiples of this on every WebGPU device. */
 export const ALIGNMENT = 256;

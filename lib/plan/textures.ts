@@ -3,7 +3,7 @@
  * whole: llvmpipe takes 28 to 230 ns for eight vectors of a buffer and 8 to 15 of a texture, depending on the processor. So
  * launches there read large tensors through copies in textures, which are made right before. Results are the same bits.
  */
-import { type TexelFormat, texelFormat, TEXTURE_WIDTH } from "../../kernels/kernel.ts";
+import { type TexelFormat, texelFormat, TEXTURE_WIDTH } from "../../kernels/core/kernel.ts";
 import { pieceRanges } from "./pieces.ts";
 import type { LaunchStep, Step } from "./plan.ts";
 import type { RecordingLimits } from "./recording.ts";

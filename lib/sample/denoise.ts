@@ -3,19 +3,19 @@
  *
  * With guidance the default is two runs of batch 1 per step: the activations of a batch of two never exist at once.
  */
-import { convert } from "../../kernels/pointwise.ts";
-import type { DType, Target } from "../../kernels/kernel.ts";
-import { SAMPLER_COEFFICIENTS, samplerStep } from "../../kernels/sampler.ts";
+import { convert } from "../../kernels/rows/flat.ts";
+import type { DType, Target } from "../../kernels/core/kernel.ts";
+import { SAMPLER_COEFFICIENTS, samplerStep } from "../../kernels/diffusion/sampler_step.ts";
 import type { SamplerStep } from "../diffusion/timesteps.ts";
 import { UserError } from "../errors.ts";
 import { Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
-import { encodeF32, type StorageType } from "../io/half.ts";
-import type { Parameters } from "../models/parameters.ts";
-import { cropPositions, slicePositions, tokenGrid } from "../models/positions.ts";
-import { transformer, type TransformerInputs } from "../models/transformer.ts";
-import type { TransformerConfig } from "../models/transformer_config.ts";
-import { type BatchShape, declareInputs, uploadTables, uploadTimesteps } from "../models/transformer_inputs.ts";
+import { encodeF32, type StorageType } from "../io/safetensors/half.ts";
+import type { Parameters } from "../models/transformer/parameters.ts";
+import { cropPositions, slicePositions, tokenGrid } from "../models/transformer/positions.ts";
+import { transformer, type TransformerInputs } from "../models/transformer/graph.ts";
+import type { TransformerConfig } from "../models/transformer/config.ts";
+import { type BatchShape, declareInputs, uploadTables, uploadTimesteps } from "../models/transformer/inputs.ts";
 import { Plan } from "../plan/plan.ts";
 import { finish, type Recording, type RecordingLimits } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";

@@ -2,8 +2,8 @@
 import { createHash } from "node:crypto";
 import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { encodePng } from "../data/png.ts";
-import { encodeVideo, type RgbFrames } from "../data/video.ts";
+import { encodePng } from "../data/video/png.ts";
+import { encodeVideo, type RgbFrames } from "../data/video/video.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
 import { fileError } from "../io/file_operations.ts";
 

@@ -1,16 +1,16 @@
 /** The middle and the end of the pipeline: prepared requests to latents, latents to frames. */
 import { join } from "node:path";
-import type { DType } from "../../kernels/kernel.ts";
-import { toPixels } from "../data/normalise.ts";
-import type { RgbFrames } from "../data/video.ts";
+import type { DType } from "../../kernels/core/kernel.ts";
+import { toPixels } from "../data/video/normalise.ts";
+import type { RgbFrames } from "../data/video/video.ts";
 import { ddimSteps } from "../diffusion/ddim.ts";
 import { dpmSteps } from "../diffusion/dpm.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import { keepStrength, type SamplerStep, spaceTimesteps } from "../diffusion/timesteps.ts";
 import type { Session } from "../gpu/session.ts";
-import type { ModelFolder } from "../models/model_folder.ts";
-import type { Parameters } from "../models/parameters.ts";
-import type { Vae } from "../models/vae.ts";
+import type { ModelFolder } from "../models/folder/model_folder.ts";
+import type { Parameters } from "../models/transformer/parameters.ts";
+import type { Vae } from "../models/vae/vae.ts";
 import { type DenoiseConfig, Denoiser, recordDenoise, requireFinite } from "./denoise.ts";
 import { guidanceScales } from "./guidance.ts";
 import { channelsFirst, frameCounts, LATENT_PIXELS } from "./latents.ts";

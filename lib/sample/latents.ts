@@ -1,12 +1,12 @@
 /** Latents between the autoencoder [channels, frames, h, w] and the transformer [frames, channels, h, w]. */
-import { resizeImage } from "../data/resize.ts";
-import { normalise } from "../data/normalise.ts";
-import type { Size } from "../data/geometry.ts";
-import type { RgbFrames } from "../data/video.ts";
-import { type Posterior, samplePosterior } from "../models/vae.ts";
-import type { VaeConfig } from "../models/vae_config.ts";
-import { emptyVolume, type Volume } from "../models/vae_volume.ts";
-import type { TransformerConfig } from "../models/transformer_config.ts";
+import { resizeImage } from "../data/video/resize.ts";
+import { normalise } from "../data/video/normalise.ts";
+import type { Size } from "../data/video/geometry.ts";
+import type { RgbFrames } from "../data/video/video.ts";
+import { type Posterior, samplePosterior } from "../models/vae/vae.ts";
+import type { VaeConfig } from "../models/vae/config.ts";
+import { emptyVolume, type Volume } from "../models/vae/volume.ts";
+import type { TransformerConfig } from "../models/transformer/config.ts";
 
 /** Pixels of one latent pixel in each direction. */
 export const LATENT_PIXELS = 8;

@@ -1,18 +1,18 @@
 /** The transformer of a model folder on the GPU for sampling: frozen weights, and LoRAs as low-rank terms beside them. */
 import { join } from "node:path";
 import type { Session } from "../gpu/session.ts";
-import type { StorageType } from "../io/half.ts";
-import { openShards } from "../io/shards.ts";
-import { fitLora } from "../models/lora_fit.ts";
-import type { LoraModules } from "../models/lora_module.ts";
-import { readLora } from "../models/lora_read.ts";
-import type { ModelFolder } from "../models/model_folder.ts";
-import { declareTensors, Parameters } from "../models/parameters.ts";
-import { parameterShapes, positionTableShape } from "../models/transformer_config.ts";
-import { checkTensors, uploadTensors } from "../models/weights.ts";
+import type { StorageType } from "../io/safetensors/half.ts";
+import { openShards } from "../io/safetensors/shards.ts";
+import { fitLora } from "../models/lora/fit.ts";
+import type { LoraModules } from "../models/lora/module.ts";
+import { readLora } from "../models/lora/read.ts";
+import type { ModelFolder } from "../models/folder/model_folder.ts";
+import { declareTensors, Parameters } from "../models/transformer/parameters.ts";
+import { parameterShapes, positionTableShape } from "../models/transformer/config.ts";
+import { checkTensors, uploadTensors } from "../models/tensors/weights.ts";
 import type { Adapter } from "../ops/linear.ts";
 import { Tensor } from "../plan/tensor.ts";
-import { type LoraChoice, mergeLoras } from "./lora_merge.ts";
+import { type LoraChoice, mergeLoras } from "../models/lora/stack.ts";
 
 /** Options of {@linkcode loadTransformer}. */
 export interface LoadOptions {

@@ -1,8 +1,8 @@
 /** Pictures and videos that samples start from. */
-import { fitGeometry } from "../data/geometry.ts";
-import { selectFrames } from "../data/frames.ts";
-import { probe } from "../data/probe.ts";
-import { decodeFrames, decodeImage, type RgbFrames } from "../data/video.ts";
+import { fitGeometry } from "../data/video/geometry.ts";
+import { selectFrames } from "../data/video/frames.ts";
+import { probe } from "../data/video/probe.ts";
+import { decodeFrames, decodeImage, type RgbFrames } from "../data/video/video.ts";
 
 /** Reads a picture, or the first frame of a clip, at its own size. Throws UserError when it cannot be decoded. */
 export async function readPicture(path: string): Promise<RgbFrames> {

@@ -1,11 +1,11 @@
 /** What the encoders contribute to a video, computed before the transformer is loaded and kept on the host. */
 import { join } from "node:path";
-import { RandomStream } from "../data/random.ts";
-import { loadTokenizer } from "../data/tokenizer.ts";
+import { RandomStream } from "../data/random/random.ts";
+import { loadTokenizer } from "../data/text/tokenizer.ts";
 import type { Session } from "../gpu/session.ts";
-import type { ModelFolder } from "../models/model_folder.ts";
-import { openTextEncoder } from "../models/t5.ts";
-import { openVae, samplePosterior, type Vae } from "../models/vae.ts";
+import type { ModelFolder } from "../models/folder/model_folder.ts";
+import { openTextEncoder } from "../models/t5/encoder.ts";
+import { openVae, samplePosterior, type Vae } from "../models/vae/vae.ts";
 import type { SampleRequest, SampleSettings } from "./settings.ts";
 import { frameCounts, framesFirst, imageCondition, pixelVolume } from "./latents.ts";
 

@@ -2,13 +2,13 @@
  * Prompts, pictures and videos to videos, in phases of which each has the device to itself: text encoder, VAE encoder,
  * transformer, VAE decoder.
  */
-import type { RgbFrames } from "../data/video.ts";
+import type { RgbFrames } from "../data/video/video.ts";
 import type { Session } from "../gpu/session.ts";
-import type { StorageType } from "../io/half.ts";
-import type { ModelFolder } from "../models/model_folder.ts";
+import type { StorageType } from "../io/safetensors/half.ts";
+import type { ModelFolder } from "../models/folder/model_folder.ts";
 import { loadTransformer } from "./load_transformer.ts";
 import { decodeLatents, denoise, denoiseConfig, openDenoiser } from "./generate.ts";
-import type { LoraChoice } from "./lora_merge.ts";
+import type { LoraChoice } from "../models/lora/stack.ts";
 import { openAutoencoder, type PreparedRequest, prepareRequests } from "./prepare.ts";
 import { checkRequests, type SampleRequest, type SampleSettings, settingNotes } from "./settings.ts";
 

@@ -1,8 +1,8 @@
 /** What a video is sampled with, checked against the model before anything is loaded. */
 import { UserErrors } from "../errors.ts";
-import type { StorageType } from "../io/half.ts";
-import type { TransformerConfig } from "../models/transformer_config.ts";
-import type { RgbFrames } from "../data/video.ts";
+import type { StorageType } from "../io/safetensors/half.ts";
+import type { TransformerConfig } from "../models/transformer/config.ts";
+import type { RgbFrames } from "../data/video/video.ts";
 import { decodedFrames, frameCounts, LATENT_PIXELS } from "./latents.ts";
 
 /** Settings that all videos of a run share. */

@@ -7,10 +7,10 @@
  * batch 1 without anything kept for backward, which is less than a training step of the same resolution frees; it is freed before
  * the VAE decoder, whose tiles bound its need, is loaded. Afterwards the arenas can be made again from the same recording.
  */
-import type { StorageType } from "../io/half.ts";
+import type { StorageType } from "../io/safetensors/half.ts";
 import type { Session } from "../gpu/session.ts";
-import type { ModelFolder } from "../models/model_folder.ts";
-import type { Parameters } from "../models/parameters.ts";
+import type { ModelFolder } from "../models/folder/model_folder.ts";
+import type { Parameters } from "../models/transformer/parameters.ts";
 import { validationName, writePicture, writeSample } from "./files.ts";
 import { decodeLatents, denoise, denoiseConfig, openDenoiser } from "./generate.ts";
 import { openAutoencoder, type PreparedRequest } from "./prepare.ts";

@@ -1,39 +1,46 @@
 /** The training loop: data in, optimizer steps, checkpoints and events out. */
 import { join } from "node:path";
-import { createSampler, type MicroStep, type Sampler } from "../data/sampler.ts";
+import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import { UserError } from "../errors.ts";
 import { type Device, openDevice } from "../gpu/device.ts";
 import { firstNonFinite } from "../gpu/diagnose.ts";
 import { Session } from "../gpu/session.ts";
-import { type Communicator, longPhase } from "../comm/communicator.ts";
-import { checkPlacement } from "../comm/placement.ts";
-import { createSingle } from "../comm/single.ts";
-import { gatherValues } from "../comm/values.ts";
+import { type Communicator, longPhase } from "../comm/exchange/communicator.ts";
+import { checkPlacement } from "../comm/gpus/placement.ts";
+import { createSingle } from "../comm/exchange/single.ts";
+import { gatherValues } from "../comm/exchange/gather.ts";
 import { checkpointName } from "../io/checkpoints.ts";
-import { localModelPath, resolveModelPath } from "../models/hub.ts";
-import { type ModelFolder, openModelFolder } from "../models/model_folder.ts";
-import { type BatchSource, makeBatch } from "./batches.ts";
-import { checkEncoders, requireMatchingModel } from "./check_model.ts";
-import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint.ts";
-import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "./config.ts";
-import { requireResumable } from "./config_compare.ts";
-import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./events.ts";
-import { learningRateMultiplier } from "./learning_rate.ts";
-import { createExchange, type GradientExchange } from "./exchange.ts";
-import { HeldOut } from "./held_out.ts";
-import { LossScale } from "./loss_scale.ts";
-import { checkpointOf, openOutputFolder } from "./output_folder.ts";
-import { requireMemory } from "./require_memory.ts";
-import { RunRecords } from "./run_records.ts";
-import { gatherFigures } from "./step_figures.ts";
-import { stateEntries, type StateEntry } from "./run_state.ts";
-import { initialiseOptimizer } from "./optimizer.ts";
-import { capOf, fillCache, prepareData, type PreparedData } from "./prepare_data.ts";
-import { describeRun, type RunDescription } from "./step_config.ts";
-import { checkTransformer, refreshCopies, startShard, storedType, uploadModel, writeModel } from "./trainee.ts";
-import { Validation } from "./validation.ts";
-import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "./training_step.ts";
+import { localModelPath, resolveModelPath } from "../models/folder/hub.ts";
+import { type ModelFolder, openModelFolder } from "../models/folder/model_folder.ts";
+import { type BatchSource, makeBatch } from "./data/batches.ts";
+import { checkEncoders, requireMatchingModel } from "./checks/check_model.ts";
+import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint/checkpoint.ts";
+import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../config/config.ts";
+import { requireResumable } from "../config/compare.ts";
+import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
+import { learningRateMultiplier } from "../optim/learning_rate.ts";
+import { createExchange, type GradientExchange } from "../step/exchange.ts";
+import { HeldOut } from "./checks/held_out.ts";
+import { LossScale } from "../optim/loss_scale.ts";
+import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
+import { requireMemory } from "../forecast/require_memory.ts";
+import { RunRecords } from "./report/run_records.ts";
+import { gatherFigures } from "./report/gather_figures.ts";
+import { stateEntries, type StateEntry } from "./checkpoint/state_entries.ts";
+import { initialiseOptimizer } from "../optim/update.ts";
+import { capOf, fillCache, prepareData, type PreparedData } from "./data/prepare_data.ts";
+import { describeRun, type RunDescription } from "../step/run_description.ts";
+import {
+  checkTransformer,
+  refreshCopies,
+  startShard,
+  storedType,
+  uploadModel,
+  writeModel,
+} from "../step/model_state.ts";
+import { Validation } from "./checks/validation.ts";
+import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "../step/training_step.ts";
 
 /** Skipped steps in a row after which a run is considered broken. */
 const MOST_SKIPPED = 20;

@@ -1,10 +1,10 @@
 /** Model folders that cannot be used: found before anything is encoded, whatever part of the model it is. */
 import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { Dtype } from "../../lib/io/dtypes.ts";
-import { openSafetensors } from "../../lib/io/safetensors.ts";
-import { type TensorToWrite, writeSafetensors } from "../../lib/io/safetensors_writer.ts";
-import { fileBytes } from "../io/safetensors_fixture.ts";
+import type { Dtype } from "../../lib/io/safetensors/dtypes.ts";
+import { openSafetensors } from "../../lib/io/safetensors/safetensors.ts";
+import { type TensorToWrite, writeSafetensors } from "../../lib/io/safetensors/writer.ts";
+import { fileBytes } from "../io/safetensors/fixture.ts";
 import { assertRefused, command, trainWords, withCopies } from "./command.ts";
 
 const TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors";

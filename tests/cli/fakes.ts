@@ -1,13 +1,13 @@
 /**
  * A command line without a machine: output is collected, signals are sent by the test, the trainer is a list of events.
  */
-import type { Commands } from "../../lib/cli/commands.ts";
-import type { Environment } from "../../lib/cli/environment.ts";
+import type { Commands } from "../../lib/cli/machine/commands.ts";
+import type { Environment } from "../../lib/cli/machine/environment.ts";
 import { runCli } from "../../lib/cli/run_cli.ts";
-import type { HandledSignal, SignalSource } from "../../lib/cli/signals.ts";
-import type { ProgramResult, System } from "../../lib/cli/system.ts";
-import type { TrainConfig } from "../../lib/train/config.ts";
-import type { StepEvent, TrainEvent } from "../../lib/train/events.ts";
+import type { HandledSignal, SignalSource } from "../../lib/cli/machine/signals.ts";
+import type { ProgramResult, System } from "../../lib/cli/machine/system.ts";
+import type { TrainConfig } from "../../lib/config/config.ts";
+import type { StepEvent, TrainEvent } from "../../lib/train/report/events.ts";
 
 /** Signals that a test sends. */
 export class FakeSignals implements SignalSource {

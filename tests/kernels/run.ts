@@ -1,5 +1,5 @@
 /** Runs single launches on host arrays, with sentinels behind every buffer that show out-of-bounds writes. */
-import { bytesOf, type DType, type Launch } from "../../kernels/kernel.ts";
+import { bytesOf, type DType, type Launch } from "../../kernels/core/kernel.ts";
 import { type Device, openDevice } from "../../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../../lib/gpu/pipeline.ts";
 

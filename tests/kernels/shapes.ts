@@ -1,7 +1,7 @@
 /** Shapes that tests and benchmarks share. */
-import type { ConvShape } from "../../kernels/conv.ts";
-import type { LayerNormShape } from "../../kernels/norm.ts";
-import type { SegmentRows } from "../../kernels/norm_rows.ts";
+import type { ConvShape } from "../../kernels/matrix/conv.ts";
+import type { LayerNormShape } from "../../kernels/norm/layer.ts";
+import type { SegmentRows } from "../../kernels/norm/rows.ts";
 
 /** A layer norm with the modulation of a transformer block: six chunks a sample, of which it reads four. */
 export function modulatedShape(segments: SegmentRows, width: number): LayerNormShape {

@@ -1,4 +1,4 @@
-import type { Target } from "../../kernels/kernel.ts";
+import type { Target } from "../../kernels/core/kernel.ts";
 import { testDevice } from "./run.ts";
 
 /** The device's own target, then the one without subgroup operations: every case runs with both. */

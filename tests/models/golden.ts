@@ -1,9 +1,9 @@
 /** Reads golden files and tiny pipelines for the model tests. */
 import { readFileSync } from "node:fs";
-import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors.ts";
-import { openShards } from "../../lib/io/shards.ts";
-import type { TensorSource } from "../../lib/io/safetensors.ts";
-import { parseTransformerConfig, type TransformerConfig } from "../../lib/models/transformer_config.ts";
+import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors/safetensors.ts";
+import { openShards } from "../../lib/io/safetensors/shards.ts";
+import type { TensorSource } from "../../lib/io/safetensors/safetensors.ts";
+import { parseTransformerConfig, type TransformerConfig } from "../../lib/models/transformer/config.ts";
 
 /** Tensors of a golden file by name, widened to f32, with their shapes. */
 export class Golden implements Disposable {

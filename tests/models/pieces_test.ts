@@ -2,17 +2,17 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Session } from "../../lib/gpu/session.ts";
-import { openTextEncoder } from "../../lib/models/t5.ts";
-import { openVae } from "../../lib/models/vae.ts";
-import { forecastVae } from "../../lib/models/vae_chunks.ts";
-import { RELEASED_VAE } from "../../lib/models/vae_config.ts";
+import { openTextEncoder } from "../../lib/models/t5/encoder.ts";
+import { openVae } from "../../lib/models/vae/vae.ts";
+import { forecastVae } from "../../lib/models/vae/chunks.ts";
+import { RELEASED_VAE } from "../../lib/models/vae/config.ts";
 import { DISCRETE_LIMITS } from "../../lib/plan/recording.ts";
 import { testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
 import { LimitedSession, piecesOf } from "../limited_session.ts";
 import { Golden } from "./golden.ts";
-import { goldenPrompts } from "./t5_case.ts";
-import { goldenVolume } from "./vae_case.ts";
+import { goldenPrompts } from "./t5/case.ts";
+import { goldenVolume } from "./vae/case.ts";
 
 /** Both results, the second with buffers and bindings of `bytes` bytes, all of which the largest buffer has. */
 async function bothWays<T>(bytes: number, run: (session: Session) => Promise<T>): Promise<[whole: T, pieces: T]> {

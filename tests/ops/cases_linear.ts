@@ -1,5 +1,5 @@
 /** Linear layers, with bias, adapter and shapes whose depth is divided. */
-import type { DType } from "../../kernels/kernel.ts";
+import type { DType } from "../../kernels/core/kernel.ts";
 import { linear } from "../../lib/ops/linear.ts";
 import { type OpCase, opCase, type Operand } from "./op_case.ts";
 import { linearReference } from "./reference.ts";

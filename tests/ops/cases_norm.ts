@@ -1,5 +1,5 @@
 /** Norms, gated residuals and elementwise ops. */
-import type { DType } from "../../kernels/kernel.ts";
+import type { DType } from "../../kernels/core/kernel.ts";
 import { gelu, silu } from "../../lib/ops/activation.ts";
 import { addPositions, addTensors } from "../../lib/ops/add.ts";
 import { gatedResidual } from "../../lib/ops/gated_residual.ts";

@@ -1,5 +1,5 @@
 /** Attention, and the ops that move rows: patches, joint sequences. */
-import type { DType } from "../../kernels/kernel.ts";
+import type { DType } from "../../kernels/core/kernel.ts";
 import { attention } from "../../lib/ops/attention.ts";
 import { joinRows, videoRows } from "../../lib/ops/join_rows.ts";
 import { patchify, unpatchify } from "../../lib/ops/patch.ts";

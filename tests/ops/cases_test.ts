@@ -2,8 +2,8 @@
 import assert from "node:assert/strict";
 import type { Device } from "../../lib/gpu/device.ts";
 import type { Session } from "../../lib/gpu/session.ts";
-import { decodeF32, type StorageType } from "../../lib/io/half.ts";
-import type { Target } from "../../kernels/kernel.ts";
+import { decodeF32, type StorageType } from "../../lib/io/safetensors/half.ts";
+import type { Target } from "../../kernels/core/kernel.ts";
 import { elements } from "../../lib/plan/tensor.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { targets } from "../kernels/targets.ts";

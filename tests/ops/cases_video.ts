@@ -1,9 +1,9 @@
 /** Ops of the video autoencoder, forward only; tensors are [frames, height, width, channels]. */
-import type { DType } from "../../kernels/kernel.ts";
-import { causalConv, downsampleConv, upsampleConv } from "../../lib/ops/conv3d.ts";
-import { BINDING_BYTES, carryFrames, type VideoContext } from "../../lib/ops/frames.ts";
-import { groupNorm } from "../../lib/ops/group_norm.ts";
-import { halveFrames } from "../../lib/ops/resample.ts";
+import type { DType } from "../../kernels/core/kernel.ts";
+import { causalConv, downsampleConv, upsampleConv } from "../../lib/ops/video/conv3d.ts";
+import { BINDING_BYTES, carryFrames, type VideoContext } from "../../lib/ops/video/frames.ts";
+import { groupNorm } from "../../lib/ops/video/group_norm.ts";
+import { halveFrames } from "../../lib/ops/video/resample.ts";
 import type { Plan } from "../../lib/plan/plan.ts";
 import { type OpCase, opCase, type Operand } from "./op_case.ts";
 import { siluReference } from "./reference.ts";

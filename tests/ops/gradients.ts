@@ -1,6 +1,6 @@
 /** The gradient of an op in the middle of a graph, by the plan and by float64 differences of the op's definition. */
-import type { Target } from "../../kernels/kernel.ts";
-import { addInPlace, scale } from "../../kernels/pointwise.ts";
+import type { Target } from "../../kernels/core/kernel.ts";
+import { addInPlace, scale } from "../../kernels/rows/flat.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import type { Session } from "../../lib/gpu/session.ts";
 import { addTensors } from "../../lib/ops/add.ts";

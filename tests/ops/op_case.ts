@@ -1,8 +1,8 @@
 /** One problem of an op: operands, how it is recorded and what it computes. Tests check it, benchmarks can time it. */
-import type { DType, Target } from "../../kernels/kernel.ts";
+import type { DType, Target } from "../../kernels/core/kernel.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import type { Session } from "../../lib/gpu/session.ts";
-import { encodeF32, type StorageType } from "../../lib/io/half.ts";
+import { encodeF32, type StorageType } from "../../lib/io/safetensors/half.ts";
 import { Plan } from "../../lib/plan/plan.ts";
 import { cost, DISCRETE_LIMITS, finish, type Recording } from "../../lib/plan/recording.ts";
 import { elements, Tensor } from "../../lib/plan/tensor.ts";

@@ -1,7 +1,7 @@
 /** Tensors in host memory and in few bits: what a plan copies and widens for the launches that use them, and when. */
 import assert from "node:assert/strict";
-import { addInPlace } from "../../kernels/pointwise.ts";
-import { quantisedTensor } from "../../lib/models/quantise.ts";
+import { addInPlace } from "../../kernels/rows/flat.ts";
+import { quantisedTensor } from "../../lib/models/tensors/quantise.ts";
 import { Plan } from "../../lib/plan/plan.ts";
 import { cost, DISCRETE_LIMITS, finish, type Recording } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";

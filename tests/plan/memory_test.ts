@@ -1,6 +1,6 @@
 /** Placement of transients: nothing alive at the same time overlaps, buffers keep their limit, and little is wasted. */
 import assert from "node:assert/strict";
-import { addInPlace, convert } from "../../kernels/pointwise.ts";
+import { addInPlace, convert } from "../../kernels/rows/flat.ts";
 import { livePeak } from "../../lib/plan/live.ts";
 import { lifetimes } from "../../lib/plan/memory.ts";
 import { Plan } from "../../lib/plan/plan.ts";

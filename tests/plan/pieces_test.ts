@@ -1,6 +1,6 @@
 /** Tensors in pieces: what is cut where, what kernels are told, and how pieces are placed. */
 import assert from "node:assert/strict";
-import { addInPlace, convert } from "../../kernels/pointwise.ts";
+import { addInPlace, convert } from "../../kernels/rows/flat.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { pieceRanges, storedPieces } from "../../lib/plan/pieces.ts";
 import { Plan } from "../../lib/plan/plan.ts";

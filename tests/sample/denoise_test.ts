@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { spaceTimesteps } from "../../lib/diffusion/timesteps.ts";
 import { Session } from "../../lib/gpu/session.ts";
-import { openModelFolder } from "../../lib/models/model_folder.ts";
+import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
 import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { guidanceScales } from "../../lib/sample/guidance.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";

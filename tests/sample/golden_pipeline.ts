@@ -1,7 +1,7 @@
 /** The stored pipeline runs of diffusers. */
 import { readFileSync } from "node:fs";
-import type { RgbFrames } from "../../lib/data/video.ts";
-import { openSafetensors } from "../../lib/io/safetensors.ts";
+import type { RgbFrames } from "../../lib/data/video/video.ts";
+import { openSafetensors } from "../../lib/io/safetensors/safetensors.ts";
 
 export const VARIANTS = ["2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"];
 

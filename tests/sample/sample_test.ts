@@ -1,9 +1,9 @@
 /** The whole pipeline: prompts and pictures to frames. */
 import assert from "node:assert/strict";
-import { RandomStream } from "../../lib/data/random.ts";
-import type { RgbFrames } from "../../lib/data/video.ts";
+import { RandomStream } from "../../lib/data/random/random.ts";
+import type { RgbFrames } from "../../lib/data/video/video.ts";
 import { Session } from "../../lib/gpu/session.ts";
-import { openModelFolder } from "../../lib/models/model_folder.ts";
+import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
 import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { decodeLatents, startLatents } from "../../lib/sample/generate.ts";
 import { encodePrompts, openAutoencoder } from "../../lib/sample/prepare.ts";

@@ -1,15 +1,15 @@
 /** Sampling beside training state: it uses the weights it is given and needs less memory than the step it interrupts. */
 import assert from "node:assert/strict";
 import { Session } from "../../lib/gpu/session.ts";
-import { openModelFolder } from "../../lib/models/model_folder.ts";
-import { declareLora, type Lora } from "../../lib/models/lora.ts";
-import { Parameters } from "../../lib/models/parameters.ts";
-import { parameterShapes, type TransformerConfig } from "../../lib/models/transformer_config.ts";
-import type { BatchShape } from "../../lib/models/transformer_inputs.ts";
+import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
+import { declareLora, type Lora } from "../../lib/models/lora/adapters.ts";
+import { Parameters } from "../../lib/models/transformer/parameters.ts";
+import { parameterShapes, type TransformerConfig } from "../../lib/models/transformer/config.ts";
+import type { BatchShape } from "../../lib/models/transformer/inputs.ts";
 import { cost } from "../../lib/plan/recording.ts";
 import { denoiseConfig } from "../../lib/sample/generate.ts";
-import { recordStep, type StepConfig } from "../../lib/train/training_step.ts";
-import { probe } from "../../lib/data/probe.ts";
+import { recordStep, type StepConfig } from "../../lib/step/training_step.ts";
+import { probe } from "../../lib/data/video/probe.ts";
 import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { sampleVideos } from "../../lib/sample/sample.ts";
 import { defaultSettings, type SampleSettings } from "../../lib/sample/settings.ts";
@@ -17,7 +17,7 @@ import { prepareRequests } from "../../lib/sample/prepare.ts";
 import { sampleValidation, validationNames, type ValidationOptions } from "../../lib/sample/validate.ts";
 import { testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
-import { RECIPE } from "../train/optimizer_fixture.ts";
+import { RECIPE } from "../optim/fixture.ts";
 
 /** Bytes that a checkpointed training step of the same shape frees with its arena. */
 function trainingArena(

@@ -1,7 +1,7 @@
 /** Small runs on the clips and the tiny model that the repository carries. */
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { resolveConfig, type TrainConfig } from "../../lib/train/config.ts";
+import { resolveConfig, type TrainConfig } from "../../lib/config/config.ts";
 import { fromFileUrl } from "../paths.ts";
 
 /** Folder of the example clips and model. */

@@ -3,9 +3,9 @@ import assert from "node:assert/strict";
 import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError, UserErrors } from "../../lib/errors.ts";
-import { openSafetensors } from "../../lib/io/safetensors.ts";
-import type { TrainConfig } from "../../lib/train/config.ts";
-import type { StepEvent, TrainEvent } from "../../lib/train/events.ts";
+import { openSafetensors } from "../../lib/io/safetensors/safetensors.ts";
+import type { TrainConfig } from "../../lib/config/config.ts";
+import type { StepEvent, TrainEvent } from "../../lib/train/report/events.ts";
 import { train } from "../../lib/train/trainer.ts";
 import { configOf, inScratch } from "./runs.ts";
 

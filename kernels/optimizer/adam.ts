@@ -1,0 +1,161 @@
+/** Adam and AdamW over flat f32 buffers, and the norm clipping and overflow check that precede them. */
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { fours } from "../core/fours.ts";
+import { hasSubgroups, laneSums, THREADS } from "../reduce/lanes.ts";
+import { sumSlots } from "../reduce/sums.ts";
+import { buildKernel, NON_FINITE, unroll } from "../core/wgsl.ts";
+
+/**
+ * The scalars that change from step to step, as uploaded: learning rate, learning rate / (1 - beta1^step),
+ * 1 / sqrt(1 - beta2^step), 1 / loss scale. Computed in float64. `step` counts from 1.
+ */
+export function adamState(
+  { learningRate, beta1, beta2, step, lossScale }: {
+    readonly learningRate: number;
+    readonly beta1: number;
+    readonly beta2: number;
+    readonly step: number;
+    readonly lossScale: number;
+  },
+): Float32Array<ArrayBuffer> {
+  return Float32Array.of(
+    learningRate,
+    learningRate / (1 - beta1 ** step),
+    1 / Math.sqrt(1 - beta2 ** step),
+    1 / lossScale,
+  );
+}
+
+/**
+ * control = [norm, coefficient, skip, squared norm]: norm of the unscaled gradient, min(1, maxNorm / (norm + 1e-6)) times the
+ * inverse loss scale (what gradients are multiplied by), and 1 where loss or norm is NaN or infinite, else 0. `maxNorm` 0
+ * switches clipping off. Buffers: partials (f32 [slots, 4], of sumOfSquares), loss (f32 [4]), state (f32 [4], the last is the
+ * inverse loss scale), control (f32 [4]).
+ */
+export function clipControl(
+  target: Target,
+  shape: { readonly slots: number; readonly maxNorm: number },
+): Launch {
+  return {
+    kernel: buildKernel({
+      name: "clip_control",
+      spec: { subgroups: hasSubgroups(target) },
+      params: ["slots", "max_norm:f32"],
+      buffers: ["partials", "loss", "state", "control"].map((name) => ({ name, dtype: "f32" })),
+      workgroupSize: THREADS,
+      declarations: `${NON_FINITE}\n${laneSums(target)}`,
+      body: `${sumSlots()}
+  if (li == 0u) {
+    let inverse_scale = load_state(0u).w;
+    let squares = dot(total, vec4f(1));
+    let norm = sqrt(squares) * inverse_scale;
+    let clip = select(1.0, min(1.0, params.max_norm / (norm + 1e-6)), params.max_norm > 0.0);
+    let skip = select(0.0, 1.0, non_finite(vec4f(squares, load_loss(0u).x, 0, 0)));
+    store_control(0u, vec4f(norm, clip * inverse_scale, skip, squares));
+  }`,
+    }),
+    params: [shape.slots, shape.maxNorm],
+    grid: [1, 1, 1],
+    flops: 4 * shape.slots,
+  };
+}
+
+/** Constants of one run and the length of the buffers. */
+export interface AdamShape {
+  readonly elements: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly weightDecay: number;
+}
+
+/** Vectors per thread. */
+const UNROLL = 4;
+
+/** Words of the params that {@linkcode adamText} reads besides `count4`. */
+export const ADAM_WORDS: readonly string[] = [
+  "beta1:f32",
+  "rest1:f32",
+  "beta2:f32",
+  "rest2:f32",
+  "eps:f32",
+  "decay:f32",
+];
+
+/** Values of {@linkcode ADAM_WORDS}. */
+export function adamWords({ beta1, beta2, eps, weightDecay }: AdamShape): number[] {
+  return [beta1, 1 - beta1, beta2, 1 - beta2, eps, weightDecay];
+}
+
+/** Workgroups of {@linkcode adamText}. */
+export function adamGrid(count4: number): Launch["grid"] {
+  return foldGrid(Math.ceil(count4 / (THREADS * UNROLL)));
+}
+
+/** A step with moments in f32; `store` puts `p - change` away at `at`. */
+export function adamText(kind: "adamw" | "adam", store: string): string {
+  const decayed = kind === "adam" ? " + params.decay * p" : "";
+  const decay = kind === "adamw" ? " + state.x * params.decay * p" : "";
+  return `
+  let state = load_state(0u);
+  let control = load_control(0u);
+  if (control.z == 0.0) {
+${
+    unroll(UNROLL, (i) =>
+      `    {
+      let at = wg * ${THREADS * UNROLL}u + ${i * THREADS}u + li;
+      if (at < params.count4) {
+        let p = load_parameters(at);
+        let g = load_gradients(at) * control.y${decayed};
+        let m = params.beta1 * load_moment1(at) + params.rest1 * g;
+        let v = params.beta2 * load_moment2(at) + params.rest2 * g * g;
+        let change = state.y * m / (sqrt(v) * state.z + params.eps)${decay};
+        store_moment1(at, m);
+        store_moment2(at, v);
+        ${store}
+      }
+    }`)
+  }
+  }`;
+}
+
+/**
+ * One step: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, p -= lr / (1-b1^k) * m / (sqrt(v / (1-b2^k)) + eps). Weight decay is
+ * lr * wd * p taken off p (`adamw`) or wd * p added to g (`adam`). Nothing changes where control asks to skip.
+ * Buffers: parameters, gradients, m, v (f32), state (see {@linkcode adamState}), control (see {@linkcode clipControl}) and,
+ * with `copy`, working copy of the parameters in that type.
+ */
+export function adam(
+  _target: Target,
+  spec: { readonly kind: "adamw" | "adam"; readonly gradients: DType; readonly copy: DType | "none" },
+  shape: AdamShape,
+): Launch {
+  const count = fours("parameters", shape.elements);
+  const buffers: BufferSpec[] = [
+    { name: "parameters", dtype: "f32" },
+    { name: "gradients", dtype: spec.gradients },
+    { name: "moment1", dtype: "f32" },
+    { name: "moment2", dtype: "f32" },
+    { name: "state", dtype: "f32" },
+    { name: "control", dtype: "f32" },
+  ];
+  if (spec.copy !== "none") buffers.push({ name: "copy", dtype: spec.copy });
+  return {
+    kernel: buildKernel({
+      name: "adam",
+      spec: { ...spec },
+      params: ["count4", ...ADAM_WORDS],
+      buffers,
+      workgroupSize: THREADS,
+      body: adamText(
+        spec.kind,
+        `let q = p - change;
+        store_parameters(at, q);
+        ${spec.copy === "none" ? "" : "store_copy(at, q);"}`,
+      ),
+    }),
+    params: [count, ...adamWords(shape)],
+    grid: adamGrid(count),
+    flops: 14 * shape.elements,
+  };
+}

@@ -1,0 +1,183 @@
+/** Elementwise kernels that know rows: gated residual, positional table, embedding lookup. */
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { fours } from "../core/fours.ts";
+import { GROUP_ROWS, locateRows, ROW_PARAMS, rowGroups, type SegmentRows } from "../norm/rows.ts";
+import { buildKernel, unroll } from "../core/wgsl.ts";
+
+const THREADS = 64;
+
+/** A joint sequence with the place of its gates: element offsets inside one row of f32 [batch, stride]. */
+export interface GatedShape extends SegmentRows {
+  readonly width: number;
+  readonly stride: number;
+  readonly gateText: number;
+  readonly gateVideo: number;
+}
+
+interface Gated {
+  readonly name: string;
+  readonly spec: Readonly<Record<string, string | number | boolean>>;
+  readonly buffers: readonly BufferSpec[];
+  /** Statement for the vector at `at`, with `gate` at hand. */
+  readonly perVector: string;
+  readonly flopsPerElement: number;
+}
+
+/** One thread takes one column of a few rows of the same segment, so the gate is loaded once for them. */
+function gated(kernel: Gated, shape: GatedShape): Launch {
+  const { params, groups } = rowGroups(shape);
+  const width4 = fours("width", shape.width);
+  const threads = groups * width4;
+  return {
+    kernel: buildKernel({
+      name: kernel.name,
+      spec: kernel.spec,
+      params: [...ROW_PARAMS, "width4", "stride4", "gate_text4", "gate_video4"],
+      buffers: kernel.buffers,
+      workgroupSize: THREADS,
+      body: `${locateRows("gid / params.width4")}
+  let c = gid % params.width4;
+  let gate = load_gate(b * params.stride4 + select(params.gate_video4, params.gate_text4, text) + c);
+${unroll(GROUP_ROWS, (i) => `  if (live${i}) { let at = row${i} * params.width4 + c; ${kernel.perVector} }`)}`,
+    }),
+    params: [
+      ...params,
+      width4,
+      fours("stride", shape.stride),
+      fours("gate chunk", shape.gateText),
+      fours("gate chunk", shape.gateVideo),
+    ],
+    grid: foldGrid(Math.ceil(threads / THREADS)),
+    flops: kernel.flopsPerElement * shape.rows * shape.width,
+  };
+}
+
+/**
+ * out = x + gate * y with the gate of the row's batch element and segment. Buffers: x, gate (f32 [batch, stride]), y, out.
+ */
+export function gatedResidual(
+  _target: Target,
+  spec: { readonly x: DType; readonly y: DType; readonly out: DType },
+  shape: GatedShape,
+): Launch {
+  return gated({
+    name: "gated_residual",
+    spec: { x: spec.x, y: spec.y, out: spec.out },
+    buffers: [
+      { name: "x", dtype: spec.x },
+      { name: "gate", dtype: "f32" },
+      { name: "y", dtype: spec.y },
+      { name: "out", dtype: spec.out },
+    ],
+    perVector: "store_out(at, load_x(at) + gate * load_y(at));",
+    flopsPerElement: 2,
+  }, shape);
+}
+
+/** x += gate * y. Buffers: x, gate (f32 [batch, stride]), y. */
+export function gatedResidualInPlace(
+  _target: Target,
+  spec: { readonly x: DType; readonly y: DType },
+  shape: GatedShape,
+): Launch {
+  return gated({
+    name: "gated_residual_in_place",
+    spec: { x: spec.x, y: spec.y },
+    buffers: [{ name: "x", dtype: spec.x }, { name: "gate", dtype: "f32" }, { name: "y", dtype: spec.y }],
+    perVector: "store_x(at, load_x(at) + gate * load_y(at));",
+    flopsPerElement: 2,
+  }, shape);
+}
+
+/** dy = gate * g. Buffers: gate (f32 [batch, stride]), g, dy. */
+export function gatedResidualBackward(
+  _target: Target,
+  spec: { readonly g: DType; readonly dy: DType },
+  shape: GatedShape,
+): Launch {
+  return gated({
+    name: "gated_residual_backward",
+    spec: { g: spec.g, dy: spec.dy },
+    buffers: [{ name: "gate", dtype: "f32" }, { name: "g", dtype: spec.g }, { name: "dy", dtype: spec.dy }],
+    perVector: "store_dy(at, gate * load_g(at));",
+    flopsPerElement: 1,
+  }, shape);
+}
+
+/** One thread per vector of a matrix; `row`, `c` and `at` are given. */
+function perRow(
+  kernel: Gated & { readonly params?: Readonly<Record<string, number>> },
+  rows: number,
+  width: number,
+): Launch {
+  const width4 = fours("width", width);
+  const extra = kernel.params ?? {};
+  return {
+    kernel: buildKernel({
+      name: kernel.name,
+      spec: kernel.spec,
+      params: ["count4", "width4", ...Object.keys(extra)],
+      buffers: kernel.buffers,
+      workgroupSize: THREADS,
+      body: `
+  if (gid < params.count4) {
+    let at = gid;
+    let row = gid / params.width4;
+    let c = gid % params.width4;
+    ${kernel.perVector}
+  }`,
+    }),
+    params: [rows * width4, width4, ...Object.values(extra)],
+    grid: foldGrid(Math.ceil(rows * width4 / THREADS)),
+    flops: kernel.flopsPerElement * rows * width,
+  };
+}
+
+/** Rows [rows, width] of which every `sequence` share one table [sequence, width]. */
+export interface TableShape {
+  readonly rows: number;
+  readonly sequence: number;
+  readonly width: number;
+}
+
+/** x[b, n] += table[n] for every batch element. Buffers: x, table. */
+export function addTable(
+  _target: Target,
+  spec: { readonly x: DType; readonly table: DType },
+  shape: TableShape,
+): Launch {
+  return perRow(
+    {
+      name: "add_table",
+      spec: { x: spec.x, table: spec.table },
+      buffers: [{ name: "x", dtype: spec.x }, { name: "table", dtype: spec.table }],
+      params: { sequence: shape.sequence },
+      perVector: "store_x(at, load_x(at) + load_table((row % params.sequence) * params.width4 + c));",
+      flopsPerElement: 1,
+    },
+    shape.rows,
+    shape.width,
+  );
+}
+
+/**
+ * y[i] = table[ids[i]]; an id past the vocabulary reads its last row. Buffers: ids (u32 [rows]), table [vocabulary, width], y.
+ */
+export function embedding(
+  _target: Target,
+  spec: { readonly table: DType; readonly y: DType },
+  shape: { readonly rows: number; readonly width: number; readonly vocabulary: number },
+): Launch {
+  return perRow(
+    {
+      name: "embedding",
+      spec: { table: spec.table, y: spec.y },
+      buffers: [{ name: "ids", dtype: "u32" }, { name: "table", dtype: spec.table }, { name: "y", dtype: spec.y }],
+      params: { vocabulary: shape.vocabulary },
+      perVector: "store_y(at, load_table(min(load_ids(row), params.vocabulary - 1u) * params.width4 + c));",
+      flopsPerElement: 0,
+    },
+    shape.rows,
+    shape.width,
+  );
+}

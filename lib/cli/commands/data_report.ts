@@ -1,0 +1,42 @@
+/** Checks the dataset of a config and puts what was found into lines. */
+import { checkDataset, type DatasetReport } from "../../data/samples/dataset_check.ts";
+import { UserError } from "../../errors.ts";
+import type { TrainConfig } from "../../config/config.ts";
+import type { DataReport } from "../machine/commands.ts";
+import { formatDuration } from "../show/text.ts";
+
+/** Reads every clip and prompt as training would. Throws UserError when the config names no dataset. */
+export async function checkData(config: TrainConfig): Promise<DataReport> {
+  if (config.data_root === undefined) throw new UserError("No dataset given", "Add --data_root FOLDER");
+  const [frames, height, width] = config.train_resolution;
+  const report = await checkDataset(config.data_root, {
+    captionColumn: config.caption_column,
+    videoColumn: config.video_column,
+    ...(config.image_column === undefined ? {} : { imageColumn: config.image_column }),
+    images: config.model_type === "i2v",
+    ...(config.id_token === undefined ? {} : { idToken: config.id_token }),
+    frames,
+    fps: config.fps,
+    size: { height, width },
+    fit: config.crop === "fill" ? "crop" : config.crop,
+    frameRule: config.frame_selection,
+  });
+  return {
+    lines: statisticLines(report, `${frames}x${height}x${width}`),
+    notes: report.warnings,
+    problems: report.problems,
+  };
+}
+
+function statisticLines({ statistics }: DatasetReport, resolution: string): string[] {
+  const { samples, resolutions, frameRates, frameCounts, seconds, tooShort, nearStill } = statistics;
+  const list = (counts: Readonly<Record<string, number>>) =>
+    Object.entries(counts).map(([value, count]) => `${value} (${count})`).join(", ") || "none";
+  return [
+    `Clips:        ${samples}, ${formatDuration(seconds)} in all`,
+    `Sizes:        ${list(resolutions)}`,
+    `Frame rates:  ${list(frameRates)}`,
+    `Frames:       ${list(frameCounts)}`,
+    `For training at ${resolution}: ${tooShort} too short (their last frame is repeated), ${nearStill} nearly still`,
+  ];
+}

@@ -1,0 +1,131 @@
+/** Checks the machine part by part and says what to do about each fault. */
+import type { AdapterReport } from "../../gpu/device.ts";
+import { findVulkanDrivers, findVulkanLoader, installCommand } from "../machine/setup.ts";
+import type { System } from "../machine/system.ts";
+import { formatBytes } from "../show/text.ts";
+
+/** One part of the machine. */
+export interface Check {
+  readonly name: string;
+  /** ok; a note that costs speed or comfort; a problem that stops training. */
+  readonly status: "ok" | "note" | "problem";
+  readonly found: string;
+  /** What to do, with the command to run. */
+  readonly remedy?: string;
+}
+
+/** The oldest Deno whose WebGPU runs every kernel. */
+const minimumDeno = [2, 9] as const;
+/** Space that a first run needs: clips, their cache, a few checkpoints of a small model. */
+const lowDisk = 5 * 2 ** 30;
+/** Weights of CogVideoX-2b in half precision, with room to work. */
+const lowMemory = 6 * 2 ** 30;
+
+/** Runs all checks. */
+export async function diagnose(
+  system: System,
+  describeAdapter: () => Promise<AdapterReport | undefined>,
+): Promise<Check[]> {
+  const tools = await Promise.all([checkTool(system, "ffmpeg"), checkTool(system, "ffprobe")]);
+  const vulkan = system.os === "linux" ? checkVulkan(system) : [];
+  const adapter = await checkAdapter(system, describeAdapter);
+  return [checkDeno(Deno.version.deno), ...tools, ...vulkan, ...adapter, checkMemory(system), checkDisk(system)];
+}
+
+/** Whether this version of Deno is new enough. */
+export function checkDeno(version: string): Check {
+  const [major = 0, minor = 0] = version.split(".").map(Number);
+  const old = major < minimumDeno[0] || (major === minimumDeno[0] && minor < minimumDeno[1]);
+  if (!old) return { name: "Deno", status: "ok", found: version };
+  const remedy = "Run: deno upgrade";
+  return { name: "Deno", status: "problem", found: `${version}, expected ${minimumDeno.join(".")} or later`, remedy };
+}
+
+async function checkTool(system: System, tool: string): Promise<Check> {
+  const result = await system.run(tool, ["-version"]);
+  const remedy = `Run: ${installCommand(system, ["ffmpeg"])}`;
+  if (result === undefined) return { name: tool, status: "problem", found: "not on the PATH", remedy };
+  const version = /version (\S+)/.exec(result.text)?.[1] ?? "unknown version";
+  if (!result.success) return { name: tool, status: "problem", found: `${version} ends with an error`, remedy };
+  return { name: tool, status: "ok", found: version };
+}
+
+function checkVulkan(system: System): Check[] {
+  const remedy = `Run: ${installCommand(system, ["mesa-vulkan-drivers", "libvulkan1"])}`;
+  const loader = findVulkanLoader(system);
+  const drivers = findVulkanDrivers(system);
+  const checks: Check[] = [
+    loader === undefined
+      ? { name: "Vulkan loader", status: "problem", found: "libvulkan.so.1 not found", remedy }
+      : { name: "Vulkan loader", status: "ok", found: loader },
+    drivers.length === 0
+      ? { name: "Vulkan drivers", status: "problem", found: "none", remedy }
+      : { name: "Vulkan drivers", status: "ok", found: drivers.map((path) => path.replace(/.*\//, "")).join(", ") },
+  ];
+  // A container gets the card, but not the graphics half of its driver, unless it asks for it.
+  if (system.exists("/dev/nvidia0") && !drivers.some((path) => /nvidia/i.test(path))) {
+    checks.push({
+      name: "NVIDIA driver",
+      status: "problem",
+      found: "there is an NVIDIA card, but no Vulkan driver for it",
+      remedy:
+        "In a container: start it with -e NVIDIA_DRIVER_CAPABILITIES=all; otherwise: sudo apt-get install nvidia-driver",
+    });
+  }
+  return checks;
+}
+
+async function checkAdapter(
+  system: System,
+  describeAdapter: () => Promise<AdapterReport | undefined>,
+): Promise<Check[]> {
+  const name = "GPU";
+  let report: AdapterReport | undefined;
+  try {
+    report = await describeAdapter();
+  } catch (error) {
+    return [{ name, status: "problem", found: error instanceof Error ? error.message : String(error) }];
+  }
+  if (report === undefined) {
+    const remedy = system.os === "linux"
+      ? `Install the driver of your GPU, or the software driver: ${
+        installCommand(system, ["mesa-vulkan-drivers", "libvulkan1"])
+      }`
+      : "Install the driver of your GPU";
+    return [{ name, status: "problem", found: "WebGPU finds no adapter", remedy }];
+  }
+  const { description, vendor, engine, software, subgroups, features, limits } = report;
+  // Some drivers give a bare PCI number for the vendor, which says nothing beside the name of the card.
+  const label = `${description}${/^\d*$/.test(vendor) ? "" : ` (${vendor})`}, engine ${engine}`;
+  const groups = subgroups.max > 0 ? `${subgroups.min} to ${subgroups.max} lanes` : "none";
+  const figures = Object.entries(limits).map(([key, value]) =>
+    `${key} ${/Size$/.test(key) ? formatBytes(value) : value}`
+  );
+  return [
+    software
+      ? {
+        name,
+        status: "note",
+        found: label,
+        remedy: "This driver runs on the CPU: fine for tests and tiny models only",
+      }
+      : { name, status: "ok", found: label },
+    { name: "Subgroups", status: "ok", found: groups },
+    { name: "Features", status: "ok", found: features.length === 0 ? "none" : features.join(", ") },
+    { name: "Limits", status: "ok", found: figures.join(", ") },
+  ];
+}
+
+function checkMemory(system: System): Check {
+  const { free, total } = system.memory();
+  const found = `${formatBytes(free)} free of ${formatBytes(total)}`;
+  if (free >= lowMemory) return { name: "Memory", status: "ok", found };
+  return { name: "Memory", status: "note", found, remedy: "Close other programs before loading a released model" };
+}
+
+function checkDisk(system: System): Check {
+  const free = system.freeDisk(".");
+  const found = `${formatBytes(free)} free in the current folder`;
+  if (free >= lowDisk) return { name: "Disk", status: "ok", found };
+  return { name: "Disk", status: "note", found, remedy: "Set output_dir and cache_dir to a disk with more space" };
+}

@@ -1,0 +1,120 @@
+/** `cogtune plan`: the forecast of a run as lines. */
+import { roofline } from "../../plan/recording.ts";
+import type { TrainConfig } from "../../config/config.ts";
+import { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "../../forecast/forecast.ts";
+import { fitMemory, type FitOptions } from "../../forecast/fit.ts";
+import { folderShapes } from "../../forecast/folder_shapes.ts";
+import { gpuRates } from "../../forecast/gpu_rates.ts";
+import type { PlanOptions } from "../machine/commands.ts";
+import { scalingLines } from "./plan_scaling.ts";
+import { formatBytes, formatDuration, formatTable } from "../show/text.ts";
+
+/** GPUs whose times are shown unless one is named. */
+const SHOWN_GPUS = ["rtx-3060", "rtx-4090", "a100", "h100"];
+
+/** Shares of less than a hundredth of the memory are summed up. */
+const SMALL_SHARE = 0.01;
+
+/**
+ * Forecasts a run and tells what it needs. Shapes come from the checkpoint where `model_path` is a folder, else from the name of
+ * the model.
+ *
+ * @throws {UserError} when neither tells the shape, or a GPU is not known.
+ */
+export async function planLines(config: TrainConfig, options: PlanOptions = {}): Promise<readonly string[]> {
+  const { gpu, fitBytes, hosts = 1 } = options;
+  const shapes = folderShapes(config);
+  const ranks = config.gpus * hosts;
+  const result = forecast({ ...config, gpus: ranks }, shapes);
+  const shownGpus = gpu === undefined ? SHOWN_GPUS : [gpu];
+  const rates = gpu === undefined ? {} : { rates: gpuRates(gpu) };
+  return [
+    ...phaseTable(result.phases),
+    "",
+    ...memoryLines(result),
+    "",
+    ...timeTable(result.phases, shownGpus),
+    "",
+    verdict(config, result),
+    ...(ranks > 1 ? await scalingLines(config, result, shownGpus, { ...options, ...shapes }) : []),
+    ...(fitBytes === undefined ? [] : fitLines(config, fitBytes, { ...shapes, ...rates })),
+  ];
+}
+
+function fitLines(config: TrainConfig, bytes: number, options: FitOptions): string[] {
+  const fit = fitMemory(config, bytes, options);
+  if (fit === undefined) {
+    return [`nothing fits ${formatBytes(bytes)}: lower train_resolution or batch_size, or use a larger GPU`];
+  }
+  const seconds = (value: number) => `${Math.abs(value).toPrecision(3)} s ${value < 0 ? "faster" : "slower"}`;
+  const memory = (value: number) => `${formatBytes(Math.abs(value))} ${value < 0 ? "more" : "less"}`;
+  const rows = fit.costs.map(({ setting, savedBytes, extraSeconds }) => [
+    `  ${setting}`,
+    memory(savedBytes),
+    seconds(extraSeconds),
+  ]);
+  return [
+    `fastest settings within ${formatBytes(bytes)}: ${formatBytes(fit.gpuBytes)} of GPU memory, ` +
+    `${formatBytes(fit.hostBytes)} of host memory, ${fit.seconds.toPrecision(3)} s a step`,
+    ...(rows.length === 0 ? ["  these already"] : formatTable(["  setting", "GPU memory", "a step"], rows)),
+  ];
+}
+
+function phaseTable(phases: readonly PhaseForecast[]): string[] {
+  const rows = phases.map((phase) => [
+    phase.name,
+    formatBytes(phase.gpuBytes),
+    formatBytes(phase.hostBytes),
+    phase.unit,
+    phase.launches,
+    formatWork(phase.flops),
+    formatBytes(phase.uploadBytes),
+    formatBytes(phase.downloadBytes),
+  ]);
+  return formatTable(["phase", "GPU memory", "host memory", "per", "launches", "work", "up", "down"], rows);
+}
+
+function formatWork(flops: number): string {
+  return flops >= 1e15 ? `${(flops / 1e15).toPrecision(3)} PFLOP` : `${(flops / 1e12).toPrecision(3)} TFLOP`;
+}
+
+function partLines(parts: readonly MemoryPart[], total: number): string[] {
+  const large = parts.filter(({ bytes }) => bytes >= SMALL_SHARE * total).sort((a, b) => b.bytes - a.bytes);
+  const rest = total - large.reduce((sum, { bytes }) => sum + bytes, 0);
+  const shown = rest > 0 ? [...large, { name: "everything else", bytes: rest }] : large;
+  return shown.map(({ name, bytes }) => `  ${formatBytes(bytes).padStart(9)}  ${name}`);
+}
+
+function memoryLines({ phases, peakPhase, live }: Forecast): string[] {
+  const peak = phases.find(({ name }) => name === peakPhase)!;
+  const alive = live.reduce((sum, { bytes }) => sum + bytes, 0);
+  return [
+    `${peak.name} needs the most GPU memory:`,
+    ...partLines(peak.parts, peak.gpuBytes),
+    `the arena of training at its fullest (d is a gradient):`,
+    ...partLines(live, alive),
+  ];
+}
+
+/** Seconds of a unit of each phase if every launch ran at the rate its arithmetic or its memory traffic allows. */
+function timeTable(phases: readonly PhaseForecast[], gpus: readonly string[]): string[] {
+  const rows = phases.map(({ name, unit, work }) => [
+    name,
+    unit,
+    ...gpus.map((gpu) => {
+      const rates = gpuRates(gpu);
+      const seconds = work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0);
+      return seconds < 100 ? `${seconds.toPrecision(3)} s` : formatDuration(seconds);
+    }),
+  ]);
+  return ["time at the peak rates of a GPU; real runs take longer:", ...formatTable(["phase", "per", ...gpus], rows)];
+}
+
+function verdict({ gpu_memory }: TrainConfig, { peakBytes, peakPhase }: Forecast): string {
+  const needs = `${peakPhase} needs ${formatBytes(peakBytes)} of GPU memory`;
+  if (gpu_memory === undefined) return needs;
+  const allowed = gpu_memory * 2 ** 30;
+  return peakBytes <= allowed
+    ? `${needs}: it fits the ${gpu_memory} GiB of gpu_memory`
+    : `${needs}: that is ${formatBytes(peakBytes - allowed)} more than the ${gpu_memory} GiB of gpu_memory`;
+}

@@ -1,0 +1,54 @@
+/** `cogtune train`: checks the config, prepares the machine, runs the trainer and shows its events. */
+import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../../config/config.ts";
+import { countGpus } from "../../comm/gpus/gpus.ts";
+import { properties } from "../../config/schema.ts";
+import { configArguments } from "../settings/arguments.ts";
+import type { Environment } from "../machine/environment.ts";
+import { nextSteps } from "../show/next_steps.ts";
+import { Progress } from "../show/progress.ts";
+import { withSignals } from "../machine/signals.ts";
+
+/** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
+export async function trainCommand(environment: Environment, words: readonly string[]): Promise<number> {
+  const { commands, terminal } = environment;
+  const { config, notes } = await loadConfig(configArguments(await countedGpus(words)));
+  for (const note of notes) terminal.writeError(`note: ${note}\n`);
+  requireTrainable(config);
+  if (config.dry_run) {
+    const table = await commands.plan(config);
+    terminal.write(`${printConfig(config)}\n${table.join("\n")}\n`);
+    return 0;
+  }
+  await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
+  terminal.write(`${changedSettings(config)}\n`);
+  const progress = new Progress(terminal);
+  return await withSignals(
+    environment.signals,
+    async (signal) => {
+      try {
+        for await (const event of commands.train(config, { signal })) {
+          progress.show(event);
+          if (event.type === "finished") { for (const line of nextSteps(config, event)) progress.line(line); }
+        }
+      } finally {
+        progress.finish();
+      }
+    },
+    (name) => progress.line(`${name}: finishing this step and saving; once more ends at once, without saving`),
+  );
+}
+
+/** `gpus=all` with the number of cards in place of `all`. */
+async function countedGpus(words: readonly string[]): Promise<string[]> {
+  const count = words.includes("gpus=all") ? await countGpus() : 0;
+  return words.map((word) => word === "gpus=all" ? `gpus=${count}` : word);
+}
+
+/** The settings that differ from their defaults, as `key: value` lines. */
+export function changedSettings(config: TrainConfig): string {
+  const isDefault = (key: string, value: unknown) => JSON.stringify(properties[key]?.default) === JSON.stringify(value);
+  const changed = Object.entries(config).filter(([key, value]) => value !== undefined && !isDefault(key, value));
+  const show = (key: string, value: unknown) =>
+    Array.isArray(value) ? value.join(key === "train_resolution" ? "x" : " ") : String(value);
+  return changed.map(([key, value]) => `${key}: ${show(key, value)}`).join("\n");
+}

@@ -1,0 +1,38 @@
+/** What the command line needs from the rest of the program, so that it can be tested without a GPU. */
+import type { AdapterReport } from "../../gpu/device.ts";
+import type { TrainConfig } from "../../config/config.ts";
+import type { TrainEvent } from "../../train/report/events.ts";
+import type { LinkRates } from "../../forecast/scaling.ts";
+
+/** Findings about a dataset, ready to print. */
+export interface DataReport {
+  /** What was found: counts, sizes, frame rates. */
+  readonly lines: readonly string[];
+  /** What is likely a mistake. */
+  readonly notes: readonly string[];
+  /** What stops training. */
+  readonly problems: readonly string[];
+}
+
+/** What `plan` is asked besides the config. */
+export interface PlanOptions {
+  /** Also find the switches with which the run fits this many bytes of GPU memory. */
+  readonly fitBytes?: number;
+  /** Machines with `gpus` GPUs each. */
+  readonly hosts?: number;
+  /** Known rates; they go before measured and usual ones. */
+  readonly links?: Partial<LinkRates>;
+  /** Measure rates on this machine, with as many ranks as a host has. */
+  readonly measure?: boolean;
+  /** GPU whose time is forecast: a known name, or its rates as TFLOPS:GBPS. */
+  readonly gpu?: string;
+}
+
+/** The program behind the command line. */
+export interface Commands {
+  train(config: TrainConfig, options: { readonly signal: AbortSignal }): AsyncIterable<TrainEvent>;
+  /** The forecast of a run as lines of a table. */
+  plan(config: TrainConfig, options?: PlanOptions): Promise<readonly string[]>;
+  checkData(config: TrainConfig): Promise<DataReport>;
+  describeAdapter(): Promise<AdapterReport | undefined>;
+}

@@ -1,0 +1,129 @@
+/** Shows a run: one line that is drawn again and again for a person, plain lines for a file. */
+import type { CacheEvent, DownloadEvent, RankUsage, StepEvent, TrainEvent } from "../../train/report/events.ts";
+import type { Terminal } from "../machine/terminal.ts";
+import { formatBytes, formatDuration } from "./text.ts";
+
+const barWidth = 20;
+/**
+ * Share of the newest step in the mean time per step: slow enough for a steady forecast, fast enough to follow a change.
+ */
+const newestShare = 0.1;
+
+/** Prints events as they come. */
+export class Progress {
+  readonly #terminal: Terminal;
+  #secondsPerStep: number | undefined;
+  /** True while the cursor stands in a line that the next one replaces. */
+  #drawn = false;
+  /** File that is being downloaded. */
+  #file: string | undefined;
+
+  constructor(terminal: Terminal) {
+    this.#terminal = terminal;
+  }
+
+  show(event: TrainEvent): void {
+    switch (event.type) {
+      case "download":
+        return this.#showDownload(event);
+      case "cache":
+        return this.#showCache(event);
+      case "step":
+        return this.#draw(this.#stepLine(event), `${bar(event.step, event.totalSteps)} `);
+      default:
+        return this.line(describeEvent(event));
+    }
+  }
+
+  /** Prints a line that stays. */
+  line(text: string): void {
+    this.finish();
+    this.#terminal.write(`${text}\n`);
+  }
+
+  /** Ends the line that is being redrawn, so that what follows starts on its own. */
+  finish(): void {
+    if (this.#drawn) this.#terminal.write("\n");
+    this.#drawn = false;
+  }
+
+  #showDownload({ model, file, done, total }: DownloadEvent): void {
+    const text = `${model}: ${formatBytes(done)} of ${formatBytes(total)}`;
+    if (this.#terminal.columns !== undefined) this.#draw(`${text}  ${file}`, `${bar(done, total)} `);
+    // A log gets a line per file.
+    else if (file !== this.#file) this.line(`downloading ${text}  ${file}`);
+    this.#file = file;
+  }
+
+  #showCache({ kind, done, total, reused }: CacheEvent): void {
+    const text = `encoded ${done}/${total} ${kind}s, ${reused} of them reused from the cache`;
+    if (this.#terminal.columns !== undefined) this.#draw(text, `${bar(done, total)} `);
+    else if (done === total) this.line(text);
+  }
+
+  #stepLine(event: StepEvent): string {
+    const { step, totalSteps, loss, gradNorm, learningRate, secondsPerStep, gpuBytes, ranks } = event;
+    const mean = this.#secondsPerStep ?? secondsPerStep;
+    this.#secondsPerStep = mean + newestShare * (secondsPerStep - mean);
+    return [
+      `step ${step}/${totalSteps}`,
+      `loss ${loss.toFixed(4)}`,
+      `grad norm ${gradNorm.toPrecision(3)}`,
+      `lr ${learningRate.toExponential(2)}`,
+      `${secondsPerStep.toPrecision(3)} s/step`,
+      `${formatDuration(this.#secondsPerStep * (totalSteps - step))} left`,
+      ranks === undefined ? formatBytes(gpuBytes) : describeRanks(ranks),
+    ].join("  ");
+  }
+
+  #draw(text: string, prefix: string): void {
+    const { columns } = this.#terminal;
+    if (columns === undefined) return this.line(text);
+    // The last column stays free: some terminals wrap when it is filled. \x1b[K clears what a longer line left behind.
+    this.#terminal.write(`\r${(prefix + text).slice(0, columns - 1)}\x1b[K`);
+    this.#drawn = true;
+  }
+}
+
+/** As "slowest rank 3: 1.20 s, memory 12.1-12.4 GiB". */
+function describeRanks(ranks: readonly RankUsage[]): string {
+  const seconds = ranks.map((rank) => rank.seconds);
+  const most = Math.max(...seconds);
+  const bytes = ranks.map(({ gpuBytes }) => gpuBytes);
+  const [from, unit] = formatBytes(Math.min(...bytes)).split(" ");
+  const to = formatBytes(Math.max(...bytes));
+  const range = to === `${from} ${unit}` ? to : `${to.endsWith(` ${unit}`) ? from : `${from} ${unit}`}-${to}`;
+  return `slowest rank ${seconds.indexOf(most)}: ${most.toPrecision(3)} s, memory ${range}`;
+}
+
+function bar(done: number, total: number): string {
+  const filled = total === 0 ? barWidth : Math.min(barWidth, Math.floor(barWidth * done / total));
+  return "█".repeat(filled) + "░".repeat(barWidth - filled);
+}
+
+function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | StepEvent>): string {
+  switch (event.type) {
+    case "started": {
+      const { step, totalSteps, clips, parameters, device, outputDir } = event;
+      const from = step === 0 ? `${totalSteps} steps` : `steps ${step + 1} to ${totalSteps}`;
+      const count = parameters.toLocaleString("en-US");
+      return `Training ${count} parameters on ${clips} clips, ${from}, on ${device}\nOutput: ${outputDir}`;
+    }
+    case "skipped":
+      return `step ${event.step} skipped: ${event.reason} in ${event.tensor} (clip ${event.clip}, timestep ${event.timestep})`;
+    case "saved":
+      return `saved ${event.path} (${formatBytes(event.bytes)}, ${formatDuration(event.seconds)})`;
+    case "warning":
+      return `warning: ${event.message}`;
+    case "sample":
+      return `sampled ${event.path} (${formatDuration(event.seconds)})`;
+    case "heldout": {
+      const bands = event.bands.map(({ from, to, loss }) => `${from}-${to} ${loss.toFixed(4)}`).join(", ");
+      return `held-out loss ${event.loss.toFixed(4)} after step ${event.step} (timesteps ${bands})`;
+    }
+    case "finished": {
+      const verb = event.interrupted ? "Stopped" : "Finished";
+      return `${verb} after step ${event.step}, ${formatDuration(event.seconds)}; last checkpoint: ${event.path}`;
+    }
+  }
+}

@@ -1,0 +1,182 @@
+/**
+ * The one record that says what a run does, and the strict reading of it.
+ *
+ * Values come from four places, the later ones first in rank: defaults, a preset from configs/, the user's YAML file, the
+ * command line. Every problem of all of them is reported at once with its place.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { dirname } from "node:path";
+import { stringify } from "yaml";
+import { UserError, UserErrors } from "../errors.ts";
+import type { ModelConfig } from "./groups/model.ts";
+import type { DataConfig } from "./groups/data.ts";
+import type { RunConfig } from "./groups/run.ts";
+import type { OptimizationConfig } from "./groups/optimization.ts";
+import type { ImageConfig, LoraConfig } from "./groups/lora.ts";
+import type { MemoryConfig, ParallelConfig } from "./groups/memory.ts";
+import type { ValidationConfig } from "./groups/validation.ts";
+import { checkValues, mergeSources } from "./check.ts";
+import {
+  isVersion15,
+  modelNameOf,
+  nativeResolution,
+  resolvePaths,
+  timestampedFolder,
+  variantFromPath,
+} from "./derive.ts";
+import { type ConfigText, fetchPreset, readPreset } from "./presets.ts";
+import { applyRules } from "./rules.ts";
+import type { ConfigInput } from "./schema.ts";
+import { placeOf, readOverrides, readYaml, type Source } from "./sources.ts";
+
+/** Everything a training run depends on. Keys are the names of the original trainer's command line. */
+export interface TrainConfig
+  extends
+    ModelConfig,
+    DataConfig,
+    RunConfig,
+    OptimizationConfig,
+    LoraConfig,
+    ImageConfig,
+    MemoryConfig,
+    ParallelConfig,
+    ValidationConfig {}
+
+/** How a config text is read. */
+export interface ParseOptions {
+  /** Name for messages; relative paths in the text start at its folder. Default "config". */
+  readonly fileName?: string;
+  /** Values that win over the text, by key: text as typed on a command line, or values of the key's type. */
+  readonly overrides?: Readonly<Record<string, unknown>>;
+  /** Text of the preset, when it has been fetched already. Presets are read from configs/ otherwise. */
+  readonly preset?: ConfigText;
+  /** Start time, which names the output folder of a run that names none. */
+  readonly now?: Date;
+}
+
+/** A config with what the reader wants the user to know. */
+export interface ResolvedConfig {
+  readonly config: TrainConfig;
+  /** Settings that are legal but have no effect or are likely a mistake. */
+  readonly notes: readonly string[];
+}
+
+/**
+ * Reads a config from YAML text. Throws UserErrors with the place of every unknown key, wrong value and broken rule.
+ *
+ * @example
+ * ```ts
+ * import { parseConfig } from "@cogtune/cogtune";
+ *
+ * const config = parseConfig("preset: 5b-lora\ndata_root: clips", { overrides: { train_steps: 1000 } });
+ * ```
+ */
+export function parseConfig(text: string, options: ParseOptions = {}): TrainConfig {
+  return resolveConfig(text, options).config;
+}
+
+/** As `parseConfig`, with the notes that the command line prints. */
+export function resolveConfig(text: string, options: ParseOptions = {}): ResolvedConfig {
+  const file = readYaml(text, options.fileName ?? "config");
+  const overrides = readOverrides(options.overrides ?? {});
+  const preset = options.preset ?? presetOf(file, overrides);
+  const sources = [...(preset === undefined ? [] : [readYaml(preset.text, preset.fileName)]), file, overrides];
+  const { entries, problems, notes } = mergeSources(sources);
+  const checked = checkValues(entries);
+  problems.push(...checked.problems);
+
+  const input = resolvePaths(checked.input, (key) => entries.get(key)?.folder ?? ".");
+  const config = complete(input, options.now ?? new Date());
+  if (config === undefined) {
+    problems.push(missingModel(input));
+  } else {
+    for (const { severity, key, message } of applyRules(config, (key) => entries.has(key))) {
+      if (checked.wrong.has(key)) continue;
+      (severity === "error" ? problems : notes).push(`${placeOf(key, entries.get(key)?.where)}: ${message}`);
+    }
+  }
+  if (config === undefined || problems.length > 0) {
+    throw new UserErrors("Cannot use this config", problems, "cogtune train --help lists every key and its default");
+  }
+  return { config, notes };
+}
+
+/**
+ * Reads a config from a file, a preset and overrides, whichever are given. Presets are fetched when the program is not
+ * in files.
+ */
+export async function loadConfig(
+  options: {
+    readonly fileName?: string;
+    readonly preset?: string;
+    readonly overrides?: Readonly<Record<string, unknown>>;
+  } = {},
+): Promise<ResolvedConfig> {
+  const { fileName, overrides = {} } = options;
+  if (fileName !== undefined && !existsSync(fileName)) {
+    throw new UserError(`Config file "${fileName}" does not exist`, "Give the path of a YAML file, or --preset NAME");
+  }
+  const text = fileName === undefined ? "" : readFileSync(fileName, "utf8");
+  const name = fileName ?? "config";
+  const preset = options.preset ?? presetName(readYaml(text, name), readOverrides(overrides));
+  const fetched = preset === undefined ? {} : { preset: await fetchPreset(preset) };
+  return resolveConfig(text, { fileName: name, overrides, ...fetched });
+}
+
+/** The config as YAML, in the order of the groups; read back it gives the same config. */
+export function printConfig(config: TrainConfig): string {
+  const { train_resolution: [frames, height, width], ...rest } = config;
+  return stringify({ ...rest, train_resolution: `${frames}x${height}x${width}` }, { lineWidth: 0 });
+}
+
+/** Throws UserErrors unless the config names what training (rather than forecasting) needs: weights and data. */
+export function requireTrainable(config: TrainConfig): void {
+  const problems: string[] = [];
+  if (config.data_root === undefined) problems.push("data_root: not set; expected the folder of the dataset");
+  else if (!existsSync(config.data_root)) problems.push(`data_root: "${config.data_root}" does not exist`);
+  if (config.model_path === undefined && !config.random_weights) {
+    problems.push("model_path: not set; expected a diffusers folder or a hub id such as THUDM/CogVideoX-2b");
+  }
+  if (problems.length > 0) {
+    throw new UserErrors(
+      "Cannot train with this config",
+      problems,
+      "give the folders of your clips and of the model: --data_root FOLDER --model_path FOLDER",
+    );
+  }
+}
+
+function presetName(...sources: readonly Source[]): string | undefined {
+  const value = sources.map((source) => source.entries.get("preset")?.value).findLast((value) => value !== undefined);
+  return typeof value === "string" ? value : undefined;
+}
+
+function presetOf(...sources: readonly Source[]): ConfigText | undefined {
+  const name = presetName(...sources);
+  return name === undefined ? undefined : readPreset(name);
+}
+
+/** Fills the keys that follow from others; undefined when nothing tells which model is meant. */
+function complete(input: ConfigInput, now: Date): TrainConfig | undefined {
+  const model = input.model ?? (input.model_path === undefined ? undefined : variantFromPath(input.model_path));
+  const model_name = input.model_name ?? (model === undefined ? undefined : modelNameOf(model));
+  if (model_name === undefined) return undefined;
+  // A run that continues from a checkpoint goes on in the folder where that checkpoint lies.
+  const resumed = input.resume_from_checkpoint;
+  return {
+    ...input,
+    ...(model === undefined ? {} : { model }),
+    model_name,
+    model_type: input.model_type ?? (model_name.endsWith("i2v") ? "i2v" : "t2v"),
+    output_dir: input.output_dir ?? (resumed === undefined ? timestampedFolder(now) : dirname(resumed)),
+    train_resolution: input.train_resolution ?? nativeResolution(model, model_name),
+    fps: input.fps ?? (isVersion15(model_name) ? 16 : 8),
+    lora_alpha: input.lora_alpha ?? input.rank,
+  };
+}
+
+function missingModel(input: ConfigInput): string {
+  return input.model_path === undefined
+    ? "model: nothing names a model; set preset, model_path or model"
+    : `model_name: "${input.model_path}" does not tell which model it is; set model (as 2b or 1.5-5b-i2v) or model_name`;
+}

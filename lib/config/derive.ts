@@ -1,0 +1,74 @@
+/** Fills in the keys that follow from others: the trainer name, the shape of a clip, the frame rate, alpha, folders. */
+import { existsSync } from "node:fs";
+import { homedir } from "node:os";
+import { basename, resolve } from "node:path";
+import { parseHubId } from "../models/folder/hub.ts";
+import type { Resolution } from "./groups/data.ts";
+import { type ModelName, type ModelVariant, modelVariants } from "./groups/model.ts";
+import type { ConfigInput } from "./schema.ts";
+
+/** Whether the shape belongs to CogVideoX 1.5, which packs two latent frames into a token. */
+export function isVersion15(model: ModelName | ModelVariant): boolean {
+  return model.includes("1.5");
+}
+
+/** The variant that a folder or hub id is named after, as CogVideoX1.5-5B-I2V. */
+export function variantFromPath(path: string): ModelVariant | undefined {
+  const name = basename(path).toLowerCase();
+  const exact = modelVariants.find((variant) => variant === name);
+  if (exact !== undefined) return exact;
+  const size = /1\.5[-_]5b/.test(name)
+    ? "1.5-5b"
+    : /(^|[-_])5b/.test(name)
+    ? "5b"
+    : /(^|[-_])2b/.test(name)
+    ? "2b"
+    : undefined;
+  if (size === undefined || size === "2b") return size;
+  return name.includes("i2v") ? `${size}-i2v` : size;
+}
+
+/** Trainer name of a variant. */
+export function modelNameOf(variant: ModelVariant): ModelName {
+  const version = isVersion15(variant) ? "cogvideox1.5" : "cogvideox";
+  return `${version}-${variant.endsWith("i2v") ? "i2v" : "t2v"}`;
+}
+
+/**
+ * Frames, height and width that the model was trained at; for the tiny shapes, the smallest clip that has every kind of
+ * token.
+ */
+export function nativeResolution(model: ModelVariant | undefined, name: ModelName): Resolution {
+  if (model?.startsWith("tiny-")) return [9, 48, 80];
+  return isVersion15(name) ? [81, 768, 1360] : [49, 480, 720];
+}
+
+/** Keys whose value is a path in its own right; lists below `data_root` and `validation_dir` are relative to those. */
+const pathKeys = [
+  "output_dir",
+  "data_root",
+  "cache_dir",
+  "validation_dir",
+  "heldout_root",
+  "resume_from_checkpoint",
+] as const;
+
+/** Makes paths absolute: those in a file start at its folder, those on the command line at the current folder. */
+export function resolvePaths(input: ConfigInput, folderOf: (key: string) => string): ConfigInput {
+  const absolute = (key: string, path: string): string =>
+    path.startsWith("~/") ? resolve(homedir(), path.slice(2)) : resolve(folderOf(key), path);
+  const paths = pathKeys.filter((key) => input[key] !== undefined && input[key] !== "latest")
+    .map((key) => [key, absolute(key, input[key]!)]);
+  const result: ConfigInput = { ...input, ...Object.fromEntries(paths) };
+  if (input.model_path === undefined) return result;
+  const folder = absolute("model_path", input.model_path);
+  // `owner/name` is a hub id unless such a folder exists.
+  const isHubId = parseHubId(input.model_path) !== undefined && !existsSync(folder);
+  return { ...result, model_path: isHubId ? input.model_path : folder };
+}
+
+/** Folder of a run that names none: the start time, so that two runs never share one. */
+export function timestampedFolder(now: Date): string {
+  const [date, time] = now.toISOString().slice(0, 19).split("T");
+  return resolve("runs", `${date}_${time!.replaceAll(":", "-")}`);
+}

@@ -1,0 +1,70 @@
+/** The recipes in configs/, and how their text is read. */
+import { readFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { dirname } from "node:path";
+import { UserError } from "../errors.ts";
+import { didYouMean } from "./nearest.ts";
+
+/** Text of a config and the name to show in messages. */
+export interface ConfigText {
+  readonly text: string;
+  /** File the text came from; paths inside are relative to its folder. */
+  readonly fileName: string;
+}
+
+/** Names of the recipes in configs/; a test compares them with the folder. */
+export const presetNames: readonly string[] = [
+  "default",
+  "2b-lora",
+  "5b-lora",
+  "5b-i2v-lora",
+  "1.5-5b-lora",
+  "1.5-5b-i2v-lora",
+  "2b-sft",
+  "2b-sft-offload",
+  "2b-sft-zero2",
+  "2b-sft-zero3",
+  "2b-sft-zero3-offload",
+  ...["5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"].flatMap((model) =>
+    ["offload", "zero2", "zero3", "zero3-offload"].map((way) => `${model}-sft-${way}`)
+  ),
+];
+
+function presetUrl(name: string): URL {
+  if (!presetNames.includes(name)) {
+    throw new UserError(
+      `Unknown preset "${name}"${didYouMean(name, presetNames)}`,
+      `Presets: ${presetNames.join(", ")}`,
+    );
+  }
+  return new URL(`../../configs/${name}.yaml`, import.meta.url);
+}
+
+/**
+ * Reads a preset from the file system. Throws UserError for an unknown name, or when the program itself is not in files.
+ */
+export function readPreset(name: string): ConfigText {
+  const url = presetUrl(name);
+  if (url.protocol !== "file:") {
+    throw new UserError(
+      `Preset "${name}" is at ${url}, not in a file`,
+      "Load the config with loadConfig, which fetches it",
+    );
+  }
+  const fileName = fileURLToPath(url);
+  return { text: readFileSync(fileName, "utf8"), fileName };
+}
+
+/** Reads a preset from wherever the program was loaded: a folder, or the registry it is published on. */
+export async function fetchPreset(name: string): Promise<ConfigText> {
+  const url = presetUrl(name);
+  if (url.protocol === "file:") return readPreset(name);
+  const response = await fetch(url);
+  if (!response.ok) throw new UserError(`Cannot load preset "${name}" from ${url}: ${response.status}`);
+  return { text: await response.text(), fileName: `${name}.yaml` };
+}
+
+/** Folder of the presets when the program is in files; JSON-schema and README links point there. */
+export function presetFolder(): string {
+  return dirname(fileURLToPath(presetUrl("default")));
+}

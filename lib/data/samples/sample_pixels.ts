@@ -1,0 +1,111 @@
+/** The pixels one sample is trained on: which frames, which part of the picture, and what a cache entry of them is called. */
+import type { CacheFields, CacheRequest } from "../cache/key.ts";
+import { pixelFields } from "../cache/key.ts";
+import type { DatasetItem } from "../dataset/dataset.ts";
+import type { FileHashes } from "../cache/file_hashes.ts";
+import { type FrameRule, selectFrames } from "../video/frames.ts";
+import { fitGeometry, type FitMode, type Geometry, type ResizeFilter, type Size } from "../video/geometry.ts";
+import { probe } from "../video/probe.ts";
+import { resizeImage } from "../video/resize.ts";
+import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
+
+/** How samples are made of clips, and what encodes them. */
+export interface SampleSettings {
+  /** Frames F per sample. */
+  frames: number;
+  /** Frame rate of the model: 8 for CogVideoX 1.0, 16 for 1.5. */
+  fps: number;
+  size: Size;
+  /** How frames are chosen ("time"). */
+  frameRule?: FrameRule;
+  /** How clips of another shape are fitted ("crop"). */
+  fit?: FitMode;
+  /** Resize filter ("bilinear"). */
+  filter?: ResizeFilter;
+  /** Whether samples have a condition picture (false). */
+  images?: boolean;
+  /** What the VAE's output depends on: hash of its weights, tiling, compute type. */
+  vae: CacheFields;
+  /** What a prompt's embedding depends on: hash of text encoder and tokenizer, token limit, compute type. */
+  textEncoder: CacheFields;
+  /** Version of ffmpeg, from `ffmpegVersion()`. */
+  ffmpeg: string;
+}
+
+/** Where the pixels of a clip or picture come from. */
+export interface PixelRecipe {
+  path: string;
+  label: string;
+  indices: number[];
+  geometry: Geometry;
+  filter: ResizeFilter;
+  /** Size to reach with OpenCV's arithmetic after decoding, as the original trainer treats pictures. */
+  resizeTo?: Size;
+}
+
+/** One sample with the cache entries it consists of. */
+export interface Sample {
+  item: DatasetItem;
+  prompt: CacheRequest;
+  latent: CacheRequest;
+  clip: PixelRecipe;
+  /** Present if the settings ask for condition pictures. */
+  image?: { request: CacheRequest; picture: PixelRecipe };
+  /** What the user should know about the choice of frames. */
+  warning: string | undefined;
+}
+
+/**
+ * A picture is fitted as its clip is. Fit `stretch` repeats the original trainer, which resizes pictures with OpenCV:
+ * bilinear, half-pixel centres, no antialiasing.
+ */
+async function pictureRecipe(item: DatasetItem, clip: PixelRecipe, settings: SampleSettings): Promise<PixelRecipe> {
+  const { size, fit = "crop" } = settings;
+  const path = item.imagePath ?? item.videoPath, label = item.imagePath ?? item.name;
+  if (item.imagePath === undefined && fit !== "stretch") return { ...clip, indices: [0] };
+  const info = await probe(path, label);
+  if (fit !== "stretch") return { ...clip, path, label, indices: [0], geometry: fitGeometry(info, size, fit) };
+  return { ...clip, path, label, indices: [0], geometry: fitGeometry(info, info, "stretch"), resizeTo: size };
+}
+
+async function pixelRequest(recipe: PixelRecipe, hashes: FileHashes, settings: SampleSettings): Promise<CacheFields> {
+  const fileHash = await hashes.file(recipe.path);
+  const { resizeTo } = recipe;
+  return {
+    ...pixelFields({ ...recipe, fileHash, ffmpeg: settings.ffmpeg }),
+    ...(resizeTo && { resize: `opencv ${resizeTo.width}x${resizeTo.height}` }),
+    ...settings.vae,
+  };
+}
+
+/**
+ * Works out what a dataset item consists of. Reads and hashes its files, decodes nothing.
+ *
+ * @throws {UserError} if the clip or picture cannot be read.
+ */
+export async function prepareSample(item: DatasetItem, settings: SampleSettings, hashes: FileHashes): Promise<Sample> {
+  const { frames, fps, frameRule: rule = "time", size, fit = "crop", filter = "bilinear" } = settings;
+  const { name, prompt } = item;
+  const info = await probe(item.videoPath, name);
+  const { indices, warning } = selectFrames(info, { frames, fps, rule });
+  const clip = { path: item.videoPath, label: name, indices, geometry: fitGeometry(info, size, fit), filter };
+  const sample: Sample = {
+    item,
+    prompt: { kind: "prompt", name, fields: { prompt, ...settings.textEncoder } },
+    latent: { kind: "latent", name, fields: await pixelRequest(clip, hashes, settings) },
+    clip,
+    warning,
+  };
+  if (settings.images !== true) return sample;
+  const picture = await pictureRecipe(item, clip, settings);
+  const fields = await pixelRequest(picture, hashes, settings);
+  return { ...sample, image: { request: { kind: "image", name, fields }, picture } };
+}
+
+/** Decodes a clip or picture as its recipe says. */
+export async function decodePixels(recipe: PixelRecipe, signal?: AbortSignal): Promise<RgbFrames> {
+  const { path, indices, geometry, filter, label, resizeTo } = recipe;
+  const options = { geometry, filter, label, ...(signal && { signal }) };
+  if (resizeTo === undefined) return await decodeFrames(path, indices, options);
+  return resizeImage(await decodeImage(path, options), resizeTo, "opencv");
+}

@@ -1,0 +1,137 @@
+/** What a clip or picture contains, without decoding it. */
+import { UserError } from "../../errors.ts";
+import { runTool } from "./ffmpeg.ts";
+import { inputArguments, openMedia } from "./media_file.ts";
+
+/** Limits that a training clip never reaches; beyond them a file is damaged or hostile. */
+const MAX_PIXELS = 8192 * 8192;
+const MAX_FRAMES = 500_000;
+const MAX_PROBE_BYTES = 64 * 1024 * 1024;
+
+/** Facts about the first real video stream of a file. */
+export interface Probe {
+  /** Size in pixels after the rotation metadata has been applied. */
+  width: number;
+  height: number;
+  /** Width of a pixel divided by its height; 1 for nearly every file. */
+  pixelAspect: number;
+  /** Clockwise turn in degrees that the container asks for and the decoder applies: 0, 90, 180 or 270. */
+  rotation: number;
+  /** Mean frames per second. */
+  fps: number;
+  /** Number of frames, counted and not read from the header. */
+  frames: number;
+  /** Length in seconds, the last frame's own duration included. */
+  duration: number;
+  /** Seconds at which each frame is shown, ascending from 0. */
+  timestamps: Float64Array;
+  codec: string;
+  pixelFormat: string;
+  /** Whether the format holds one still picture. */
+  still: boolean;
+}
+
+interface ProbeJson {
+  packets?: { pts_time?: string; flags: string }[];
+  streams?: {
+    codec_name?: string;
+    width?: number;
+    height?: number;
+    avg_frame_rate?: string;
+    nb_frames?: string;
+    sample_aspect_ratio?: string;
+    pix_fmt?: string;
+    tags?: { rotate?: string };
+    side_data_list?: { rotation?: number }[];
+  }[];
+}
+
+function ratio(text: string | undefined, otherwise: number): number {
+  const [over, under] = (text ?? "").split(/[/:]/).map(Number);
+  const value = over / under;
+  return Number.isFinite(value) && value > 0 ? value : otherwise;
+}
+
+async function runProbe(path: string, label: string): Promise<{ json: ProbeJson; error: string; still: boolean }> {
+  const media = await openMedia(path, label);
+  const chunks: Uint8Array<ArrayBuffer>[] = [];
+  let bytes = 0;
+  const { code, error } = await runTool(
+    "ffprobe",
+    [
+      "-v",
+      "error",
+      "-select_streams",
+      "V:0",
+      "-show_entries",
+      "packet=pts_time,flags:stream=codec_name,width,height,avg_frame_rate,nb_frames,sample_aspect_ratio,pix_fmt:" +
+      "stream_side_data=rotation:stream_tags=rotate",
+      "-of",
+      "json=compact=1",
+      ...inputArguments(media),
+    ],
+    label,
+    { onOutput: (chunk) => (chunks.push(chunk), (bytes += chunk.length) <= MAX_PROBE_BYTES), seconds: 120 },
+  );
+  if (code !== 0) throw new UserError(`${label}: cannot be read: ${error || `ffprobe ended with code ${code}`}`);
+  return { json: JSON.parse(await new Blob(chunks).text()), error, still: media.still };
+}
+
+/** Timestamps from 0, or an even grid where the container has none. */
+function frameTimes(packets: { pts_time?: string }[], fps: number): Float64Array {
+  const times = Float64Array.from(packets, (packet) => Number(packet.pts_time)).sort();
+  const complete = times.every(Number.isFinite) && (times.length < 2 || times.at(-1)! > times[0]);
+  return complete ? times.map((time) => time - times[0]) : Float64Array.from(packets, (_, i) => i / fps);
+}
+
+/**
+ * Reads size, rotation, frame rate and the time of every frame. Reads the whole file but decodes nothing.
+ *
+ * @param label Name used in errors; the path when not given.
+ * @throws {UserError} in one line, if the file is missing, empty, mislabelled, has no video stream or is cut short.
+ */
+export async function probe(path: string, label: string = path): Promise<Probe> {
+  const { json, error, still } = await runProbe(path, label);
+  const stream = json.streams?.[0];
+  if (stream === undefined) throw new UserError(`${label}: has no video stream (only sound or data)`);
+  const packets = json.packets ?? [];
+  const promised = Number(stream.nb_frames);
+  if (promised > packets.length) {
+    const found = `promises ${promised} frames but holds ${packets.length}`;
+    throw new UserError(`${label}: is cut short: ${found}${error && ` (${error})`}`, "copy or export the file again");
+  }
+  // Packets that an edit list discards are decoded but never shown.
+  const shown = packets.filter((packet) => !packet.flags.includes("D"));
+  if (shown.length === 0) throw new UserError(`${label}: has a video stream with 0 frames`);
+  if (shown.length > MAX_FRAMES) {
+    throw new UserError(
+      `${label}: has ${shown.length} frames, more than the limit of ${MAX_FRAMES}`,
+      "cut it into clips",
+    );
+  }
+  const { width: codedWidth = 0, height: codedHeight = 0 } = stream;
+  if (codedWidth < 1 || codedHeight < 1 || codedWidth * codedHeight > MAX_PIXELS) {
+    throw new UserError(`${label}: has frames of ${codedWidth}x${codedHeight}, expected 1 to ${MAX_PIXELS} pixels`);
+  }
+  // The display matrix counts anticlockwise; older files carry a clockwise tag instead.
+  const turn = stream.side_data_list?.find((data) => data.rotation !== undefined)?.rotation;
+  const clockwise = turn === undefined ? Number(stream.tags?.rotate ?? 0) : -turn;
+  const rotation = (((Math.round(clockwise / 90) * 90) % 360) + 360) % 360;
+  const sideways = rotation % 180 === 90;
+  const aspect = ratio(stream.sample_aspect_ratio, 1);
+  const fps = ratio(stream.avg_frame_rate, 25);
+  const timestamps = frameTimes(shown, fps);
+  return {
+    width: sideways ? codedHeight : codedWidth,
+    height: sideways ? codedWidth : codedHeight,
+    pixelAspect: sideways ? 1 / aspect : aspect,
+    rotation,
+    fps,
+    frames: shown.length,
+    duration: timestamps[timestamps.length - 1] + 1 / fps,
+    timestamps,
+    codec: stream.codec_name ?? "unknown",
+    pixelFormat: stream.pix_fmt ?? "unknown",
+    still,
+  };
+}

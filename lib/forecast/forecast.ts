@@ -1,0 +1,326 @@
+/**
+ * What a run needs, phase by phase, from shapes alone: the plans that the run executes are recorded and priced, so a forecast
+ * can't differ from the run.
+ */
+import type { DType, Target } from "../../kernels/core/kernel.ts";
+import { promptsAtOnce, recordT5 } from "../models/t5/graph.ts";
+import { T5_XXL, type T5Config } from "../models/t5/config.ts";
+import type { TransformerConfig } from "../models/transformer/config.ts";
+import { forecastVae } from "../models/vae/chunks.ts";
+import { RELEASED_VAE, type VaeConfig, type VaePart } from "../models/vae/config.ts";
+import { arenaBytes, cost, DISCRETE_LIMITS, type Recording, type RecordingLimits } from "../plan/recording.ts";
+import { livePeak } from "../plan/live.ts";
+import { align, type Tensor } from "../plan/tensor.ts";
+import { recordDenoise } from "../sample/denoise.ts";
+import type { TrainConfig } from "../config/config.ts";
+import { describeRun, namedTransformer, type RunDescription } from "../step/run_description.ts";
+import { recordStep, type StepConfig, type StepRecording } from "../step/training_step.ts";
+
+/** A named share of a phase's memory. */
+export interface MemoryPart {
+  readonly name: string;
+  readonly bytes: number;
+}
+
+/** Recordings that make up the work of a phase, with how often each runs. */
+export interface Work {
+  readonly recording: Recording;
+  readonly runs: number;
+}
+
+/** One phase of a run. */
+export interface PhaseForecast {
+  readonly name: string;
+  /** What one unit of work is: a step, a clip, a prompt, a video. */
+  readonly unit: string;
+  /** Largest sum of all GPU buffers, every byte of which is in one of the parts. */
+  readonly gpuBytes: number;
+  readonly parts: readonly MemoryPart[];
+  /** Host memory of tensors that live there. */
+  readonly hostBytes: number;
+  /** Launches, arithmetic and copies of one unit. */
+  readonly launches: number;
+  readonly flops: number;
+  readonly uploadBytes: number;
+  readonly downloadBytes: number;
+  readonly work: readonly Work[];
+}
+
+/** A forecast of all phases. */
+export interface Forecast {
+  readonly phases: readonly PhaseForecast[];
+  /** GPU memory of the phase that needs most, in bytes. */
+  readonly peakBytes: number;
+  readonly peakPhase: string;
+  /** What the arena of the training step holds at its fullest, by tensor name. */
+  readonly live: readonly MemoryPart[];
+}
+
+/** What a forecast assumes. */
+export interface ForecastOptions {
+  /** Shape of the transformer; by default the one that the config names. */
+  readonly model?: TransformerConfig;
+  /** Shapes of the encoders; by default those of all released models. Tiny models are forecast without encoders otherwise. */
+  readonly encoders?: { readonly t5: T5Config; readonly vae: VaeConfig };
+  /** The phases before training, when an earlier forecast with the same encoders and clips has recorded them. */
+  readonly encoding?: readonly PhaseForecast[];
+  /** Storage of the checkpoint's matrices, which frozen weights keep without mixed precision. Default f32. */
+  readonly stored?: DType;
+  /** Kernels of this target; by default those of GPUs with subgroups of 32. */
+  readonly target?: Target;
+  readonly limits?: RecordingLimits;
+}
+
+/** What plans are recorded for. */
+interface Device {
+  readonly target: Target;
+  readonly limits: RecordingLimits;
+}
+
+/** The tensors whose memory holds a tensor. */
+function storageOf({ owner }: Tensor): Tensor[] {
+  return owner.quantised === undefined ? [owner] : [owner.quantised.codes, owner.quantised.scales];
+}
+
+/** Sum of the GPU memory of tensors. */
+export function gpuBytes(tensors: Iterable<Tensor>): number {
+  const owners = new Set([...tensors].flatMap(storageOf));
+  return [...owners].reduce((sum, owner) => owner.host ? sum : sum + align(owner.bytes), 0);
+}
+
+function phase(
+  name: string,
+  unit: string,
+  parts: readonly MemoryPart[],
+  work: readonly Work[],
+  hosts: Iterable<Tensor> = [],
+): PhaseForecast {
+  const costs = work.map(({ recording, runs }) => ({ cost: cost(recording), runs }));
+  const total = (key: "launches" | "flops" | "uploadBytes" | "downloadBytes") =>
+    costs.reduce((sum, { cost, runs }) => sum + cost[key] * runs, 0);
+  return {
+    name,
+    unit,
+    parts: parts.filter(({ bytes }) => bytes > 0),
+    gpuBytes: parts.reduce((sum, { bytes }) => sum + bytes, 0),
+    hostBytes: [...new Set(hosts)].reduce((sum, tensor) => sum + align(tensor.bytes), 0),
+    launches: total("launches"),
+    flops: total("flops"),
+    uploadBytes: total("uploadBytes"),
+    downloadBytes: total("downloadBytes"),
+    work,
+  };
+}
+
+/** Memory of the plans themselves: arena buffers shared by all, uniform blocks of each. */
+function planParts(recordings: readonly Recording[]): MemoryPart[] {
+  return [
+    { name: "arena", bytes: arenaBytes(recordings) },
+    { name: "uniforms", bytes: recordings.reduce((sum, recording) => sum + cost(recording).uniformBytes, 0) },
+  ];
+}
+
+/** What stays on the GPU from the first step to the last, the plans' own memory apart. */
+export function residentParts(run: RunDescription, recording: StepRecording): MemoryPart[] {
+  const { trainables: { buckets }, updated } = run;
+  const counted = new Set<Tensor>();
+  const part = (name: string, tensors: Iterable<Tensor>) => {
+    const fresh = [...new Set([...tensors].flatMap(storageOf))].filter((owner) => !counted.has(owner));
+    for (const owner of fresh) counted.add(owner);
+    return { name, bytes: gpuBytes(fresh) };
+  };
+  const trained = run.lora === undefined ? "master weights" : "adapters";
+  return [
+    part(trained, updated.map(({ values }) => values)),
+    part("working weights", buckets.flatMap(({ copy }) => copy === undefined ? [] : [copy])),
+    part("gradients", buckets.map(({ gradients }) => gradients)),
+    part("optimizer state", recording.optimizer.states.values()),
+    part("frozen weights", run.parameters.tensors.values()),
+    part("inputs", [recording.losses, ...recording.micro.residents, ...recording.update.residents]),
+  ];
+}
+
+/** Host tensors with memory of their own. */
+function hostTensors({ shard }: RunDescription, used: readonly Tensor[]): Tensor[] {
+  const aliases = new Set(shard?.aliases.map(({ tensor }) => tensor));
+  return [...used, ...shard?.gathered ?? []].filter((tensor) => !aliases.has(tensor));
+}
+
+/** The training step: everything resident and the arena of its two plans. */
+export function trainPhase(run: RunDescription, recording: StepRecording): PhaseForecast {
+  const { micro, update } = recording;
+  return phase(
+    "training",
+    "step",
+    [...residentParts(run, recording), ...planParts([micro, update])],
+    [{ recording: micro, runs: run.step.accumulation }, { recording: update, runs: 1 }],
+    hostTensors(run, [...micro.hosts, ...update.hosts]),
+  );
+}
+
+/** Prompts through the text encoder, as many as are encoded together, a layer at a time. */
+function textPhase(t5: T5Config, tokens: number, device: Device): PhaseForecast {
+  const prompts = promptsAtOnce(t5, tokens);
+  const { block, final, weights, ...tensors } = recordT5(t5, { prompts, tokens, dtype: "bf16", ...device });
+  const parts = [
+    { name: "one layer", bytes: gpuBytes(weights.values()) },
+    { name: "inputs", bytes: gpuBytes(Object.values(tensors)) },
+    // Both plans are bound at once, each with memory of its own.
+    ...[block, final].flatMap((recording) => planParts([recording])),
+  ];
+  return phase("text encoding", `${prompts} prompts`, parts, [{ recording: block, runs: t5.num_layers }, {
+    recording: final,
+    runs: 1,
+  }]);
+}
+
+/** Writing a checkpoint: everything stays where it is, and one tensor after another comes down. */
+function savePhase(run: RunDescription, { optimizer }: StepRecording, training: PhaseForecast): PhaseForecast {
+  const masters = run.updated.map(({ values }) => values);
+  // Masters come down twice: for the files that other programs load, and for the exact continuation.
+  const down = [...masters, ...masters, ...optimizer.states.values()].filter(({ host }) => !host);
+  return {
+    ...training,
+    name: "saving",
+    unit: "checkpoint",
+    launches: 0,
+    flops: 0,
+    uploadBytes: 0,
+    downloadBytes: down.reduce((sum, tensor) => sum + tensor.bytes, 0),
+    work: [],
+  };
+}
+
+/** One video through half of the autoencoder, tile by tile and chunk by chunk; `beside` stays on the GPU meanwhile. */
+function vaePhase(
+  name: string,
+  part: VaePart,
+  size: readonly [number, number, number],
+  { vae, tiled, device, beside, dtype = "f32" }: {
+    readonly vae: VaeConfig;
+    readonly tiled: boolean;
+    readonly device: Device;
+    readonly beside: readonly MemoryPart[];
+    readonly dtype?: DType;
+  },
+): PhaseForecast {
+  const chunks = forecastVae(vae, part, size, { dtype, ...device, ...(tiled ? {} : { tiling: false as const }) });
+  const memory = chunks.map(({ recording }) => [
+    { name: part, bytes: gpuBytes(recording.residents) },
+    ...planParts([recording]),
+  ]);
+  const sum = (parts: readonly MemoryPart[]) => parts.reduce((total, { bytes }) => total + bytes, 0);
+  const largest = memory.reduce((best, parts) => sum(parts) > sum(best) ? parts : best);
+  return phase(name, "video", [...beside, ...largest], chunks);
+}
+
+/** Sampling with the trained weights in place, the arena of training gone. */
+function samplePhase(
+  config: TrainConfig,
+  run: RunDescription,
+  { target, limits }: Device,
+  beside: readonly MemoryPart[],
+): PhaseForecast {
+  const { model, shape, activation } = run.step;
+  const recording = recordDenoise(target, limits, {
+    model,
+    shape,
+    activation,
+    guidance: config.guidance_scale > 1 ? "sequential" : "off",
+    stochastic: config.sampler === "dpm",
+  }, run.parameters);
+  const { model: predict, step } = recording;
+  const known = new Set([
+    ...run.parameters.tensors.values(),
+    ...run.trainables.buckets.flatMap((bucket) => [
+      bucket.values,
+      ...(bucket.copy === undefined ? [] : [bucket.copy]),
+    ]),
+  ].flatMap(storageOf));
+  const own = [recording.sequential?.velocity, recording.sequential?.positive, recording.sequential?.negative]
+    .filter((tensor) => tensor !== undefined);
+  const inputs = [...predict.residents, ...step.residents, ...own].filter((tensor) => !known.has(tensor));
+  const parts = [
+    ...beside,
+    { name: "sampler inputs", bytes: gpuBytes(inputs) },
+    ...planParts([predict]),
+    ...planParts([step]),
+  ];
+  const steps = config.num_inference_steps;
+  const passes = config.guidance_scale > 1 ? 2 : 1;
+  return phase("validation sampling", "video", parts, [{ recording: predict, runs: steps * passes }, {
+    recording: step,
+    runs: steps,
+  }], predict.hosts);
+}
+
+/**
+ * Forecasts every phase of a run.
+ *
+ * @throws {UserError} when the config names no known model and `model` is not given.
+ */
+export function forecast(config: TrainConfig, options: ForecastOptions = {}): Forecast {
+  const { model = namedTransformer(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS } = options;
+  const device = { target, limits };
+  const run = describeRun(config, model, { stored: options.stored ?? "f32" });
+  const recording = recordStep(target, limits, stepOf(config, run), run.parameters, run.updated);
+  const training = trainPhase(run, recording);
+  const encoding = options.encoding ?? encoderPhases(config, model, device, options);
+  const phases = [...encoding, training, savePhase(run, recording, training)];
+  if (config.do_validation) phases.push(...validationPhases(config, run, recording, device, options));
+  const peak = phases.reduce((best, phase) => phase.gpuBytes > best.gpuBytes ? phase : best);
+  return { phases, peakBytes: peak.gpuBytes, peakPhase: peak.name, live: liveParts(recording.micro) };
+}
+
+/** The step as several ranks record it: they collect the losses of all, and the host computes the norm of sharded gradients. */
+export function stepOf({ gpus, reduction }: TrainConfig, { step, shard }: RunDescription): StepConfig {
+  const hostNorm = shard !== undefined || reduction === "canonical";
+  return { ...step, accumulation: step.accumulation * gpus, optimizer: { ...step.optimizer, hostNorm } };
+}
+
+function encodersOf({ model }: TrainConfig, { encoders }: ForecastOptions): ForecastOptions["encoders"] {
+  return encoders ?? (model?.startsWith("tiny-") ? undefined : { t5: T5_XXL, vae: RELEASED_VAE });
+}
+
+function encoderPhases(
+  config: TrainConfig,
+  { max_text_seq_length }: TransformerConfig,
+  device: Device,
+  options: ForecastOptions,
+): PhaseForecast[] {
+  const encoders = encodersOf(config, options);
+  if (encoders === undefined) return [];
+  const { t5, vae } = encoders;
+  const encoding = { vae, tiled: config.enable_tiling, device, beside: [] };
+  return [
+    textPhase(t5, max_text_seq_length, device),
+    vaePhase("video encoding", "encoder", config.train_resolution, encoding),
+  ];
+}
+
+function validationPhases(
+  config: TrainConfig,
+  run: RunDescription,
+  recording: StepRecording,
+  device: Device,
+  options: ForecastOptions,
+): PhaseForecast[] {
+  const beside = residentParts(run, recording);
+  const sampling = samplePhase(config, run, device, beside);
+  const vae = encodersOf(config, options)?.vae;
+  if (vae === undefined) return [sampling];
+  const [frames, height, width] = config.train_resolution;
+  const latents = [Math.floor((frames - 1) / 4) + 1, height / 8, width / 8] as const;
+  const decoding = { vae, tiled: config.enable_tiling, device, beside, dtype: run.step.activation };
+  return [sampling, vaePhase("validation decoding", "decoder", latents, decoding)];
+}
+
+/** Largest shares of the arena at its fullest, tensors of one name together. */
+function liveParts({ steps }: Recording): MemoryPart[] {
+  const byName = new Map<string, number>();
+  for (const { tensor, bytes } of livePeak(steps).tensors) {
+    const name = tensor.name.replace(/^(d )?transformer_blocks\.\d+\./, "$1block ");
+    byName.set(name, (byName.get(name) ?? 0) + bytes);
+  }
+  return [...byName].map(([name, bytes]) => ({ name, bytes })).sort((a, b) => b.bytes - a.bytes);
+}

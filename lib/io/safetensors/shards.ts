@@ -1,0 +1,164 @@
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { UserError, UserErrors } from "../../errors.ts";
+import { fileError } from "../file_operations.ts";
+import { JsonScanner } from "../json_scanner.ts";
+import { openSafetensors } from "./safetensors.ts";
+import type { SafetensorsFile, TensorSource } from "./safetensors.ts";
+import { quoteName } from "./header.ts";
+import type { TensorInfo } from "./header.ts";
+
+/** Lists this many missing tensors by name; a wrong folder can lack thousands. */
+const maxNames = 20;
+
+/**
+ * Opens the weights of a diffusers folder: `<baseName>.safetensors`, or `<baseName>.safetensors.index.json` with the shards
+ * it lists. The index and the shards must agree about every tensor.
+ *
+ * @throws {UserError} naming file and tensor for everything that is missing or contradictory.
+ */
+export function openShards(folder: string, baseName: string): TensorSource {
+  const single = `${baseName}.safetensors`, index = `${baseName}.safetensors.index.json`;
+  const hasSingle = existsSync(join(folder, single)), hasIndex = existsSync(join(folder, index));
+  if (hasSingle && hasIndex) {
+    throw new UserError(
+      `"${folder}" holds both ${single} and ${index}: it is unclear which weights are meant`,
+      "remove the stale one",
+    );
+  }
+  if (hasSingle) return openSafetensors(join(folder, single));
+  if (hasIndex) return openIndex(folder, index);
+  throw new UserError(
+    `"${folder}" holds neither ${single} nor ${index}; ${describeFolder(folder)}`,
+    "give a model folder in the diffusers layout with safetensors weights",
+  );
+}
+
+function openIndex(folder: string, index: string): TensorSource {
+  const weightMap = readWeightMap(join(folder, index));
+  const shardNames = [...new Set(weightMap.values())].sort();
+  const missing = shardNames.filter((name) => !existsSync(join(folder, name)));
+  if (missing.length > 0) {
+    throw new UserErrors(
+      `"${join(folder, index)}" lists shards that are not there`,
+      missing.map((name) => `"${name}" is missing`),
+      "the download is not complete: get the missing files",
+    );
+  }
+  const shards = new Map<string, SafetensorsFile>();
+  try {
+    for (const name of shardNames) shards.set(name, openSafetensors(join(folder, name)));
+    checkAgreement(join(folder, index), weightMap, shards);
+  } catch (error) {
+    for (const shard of shards.values()) shard[Symbol.dispose]();
+    throw error;
+  }
+  return new Shards(folder, shards);
+}
+
+/** Tensor name to shard file name. */
+function readWeightMap(path: string): Map<string, string> {
+  let text: string;
+  try {
+    text = readFileSync(path, "utf8");
+  } catch (error) {
+    throw fileError(error, "read", path);
+  }
+  const scanner = new JsonScanner(text, `"${path}"`);
+  let weightMap: Map<string, string> | undefined;
+  scanner.object("the index", (key) => {
+    if (key !== "weight_map") return scanner.skip(key);
+    const entries = weightMap = new Map<string, string>();
+    scanner.object("weight_map", (name) => {
+      const shard = scanner.string(`the shard of ${quoteName(name)}`);
+      // A path out of the folder would let an index read any file of the user.
+      if (!/^[^/\\]+\.safetensors$/.test(shard)) {
+        scanner.fail(
+          `the shard ${quoteName(shard)} of ${quoteName(name)} is not the plain name of a .safetensors file`,
+        );
+      }
+      entries.set(name, shard);
+    });
+  });
+  scanner.end();
+  if (weightMap === undefined) throw new UserError(`"${path}" has no weight_map`, "get the index file again");
+  return weightMap;
+}
+
+function checkAgreement(index: string, weightMap: Map<string, string>, shards: Map<string, SafetensorsFile>): void {
+  const problems: string[] = [];
+  for (const [name, listed] of weightMap) {
+    if (shards.get(listed)!.tensors.has(name)) continue;
+    const actual = [...shards].find(([, shard]) => shard.tensors.has(name))?.[0];
+    problems.push(
+      actual === undefined
+        ? `tensor ${quoteName(name)}, listed for "${listed}", is in no shard`
+        : `tensor ${quoteName(name)} is listed for "${listed}" but stored in "${actual}"`,
+    );
+  }
+  for (const [shardName, shard] of shards) {
+    for (const name of shard.tensors.keys()) {
+      const listed = weightMap.get(name);
+      if (listed === undefined) problems.push(`"${shardName}" holds tensor ${quoteName(name)}, which is not listed`);
+      else if (listed !== shardName && shards.get(listed)!.tensors.has(name)) {
+        problems.push(
+          `tensor ${quoteName(name)} is in "${shardName}" as well as in "${listed}", which is listed for it`,
+        );
+      }
+    }
+  }
+  if (problems.length > maxNames) problems.splice(maxNames, Infinity, `and ${problems.length - maxNames} more`);
+  if (problems.length > 0) {
+    const hint = "index and shards come from different saves: get them again";
+    throw new UserErrors(`"${index}" and its shards disagree`, problems, hint);
+  }
+}
+
+function describeFolder(folder: string): string {
+  if (!existsSync(folder)) return "the folder does not exist";
+  const names = readdirSync(folder).sort();
+  if (names.length === 0) return "it is empty";
+  return `it holds ${names.slice(0, 10).join(", ")}${names.length > 10 ? ` and ${names.length - 10} more` : ""}`;
+}
+
+class Shards implements TensorSource {
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
+  readonly #folder: string;
+  readonly #shards: SafetensorsFile[];
+  readonly #owner = new Map<string, SafetensorsFile>();
+
+  constructor(folder: string, shards: Map<string, SafetensorsFile>) {
+    this.#folder = folder;
+    this.#shards = [...shards.values()];
+    const tensors = new Map<string, TensorInfo>();
+    for (const shard of this.#shards) {
+      for (const [name, info] of shard.tensors) {
+        tensors.set(name, info);
+        this.#owner.set(name, shard);
+      }
+    }
+    this.tensors = tensors;
+  }
+
+  readBytes(name: string, begin?: number, end?: number): Uint8Array<ArrayBuffer> {
+    return this.#shard(name).readBytes(name, begin, end);
+  }
+
+  readInto(name: string, target: Uint8Array, begin?: number): void {
+    this.#shard(name).readInto(name, target, begin);
+  }
+
+  readF32(name: string): Float32Array<ArrayBuffer> {
+    return this.#shard(name).readF32(name);
+  }
+
+  [Symbol.dispose](): void {
+    for (const shard of this.#shards) shard[Symbol.dispose]();
+  }
+
+  #shard(name: string): SafetensorsFile {
+    const shard = this.#owner.get(name);
+    if (shard === undefined) throw new UserError(`The weights in "${this.#folder}" have no tensor ${quoteName(name)}`);
+    return shard;
+  }
+}

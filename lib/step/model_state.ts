@@ -1,0 +1,189 @@
+/** What trains: the model's tensors on the GPU, how they start, and how they are written for other programs. */
+import { join } from "node:path";
+import { bytesOf } from "../../kernels/core/kernel.ts";
+import { convert } from "../../kernels/rows/flat.ts";
+import { shardOf } from "../comm/exchange/arrays.ts";
+import { RandomStream } from "../data/random/random.ts";
+import { Executable } from "../gpu/executable.ts";
+import type { Session } from "../gpu/session.ts";
+import type { StorageType } from "../io/safetensors/half.ts";
+import { openShards } from "../io/safetensors/shards.ts";
+import { cropRank, initialLora, type Lora, type LoraValues, padRank } from "../models/lora/adapters.ts";
+import { writeLora } from "../models/lora/file.ts";
+import type { Trainables } from "../models/tensors/trainables.ts";
+import { openTransformer, type TransformerTensor, writeTransformer } from "../models/transformer/file.ts";
+import type { ModelFolder } from "../models/folder/model_folder.ts";
+import { positionTableShape } from "../models/transformer/config.ts";
+import { uploadTables } from "../models/transformer/inputs.ts";
+import { checkTensors, uploadTensors, writeValues } from "../models/tensors/weights.ts";
+import { Plan } from "../plan/plan.ts";
+import { finish } from "../plan/recording.ts";
+import type { Tensor } from "../plan/tensor.ts";
+import { averagedTrainables } from "../optim/average.ts";
+import type { TrainConfig } from "../config/config.ts";
+import { type RunDescription, workingType } from "./run_description.ts";
+import type { StepRecording } from "./training_step.ts";
+
+const WEIGHTS = "diffusion_pytorch_model";
+
+/** Checks the transformer's weights against its config; no byte of them is read. */
+export function checkTransformer(model: ModelFolder, run: RunDescription): void {
+  using source = openShards(join(model.path, "transformer"), WEIGHTS);
+  const table = positionTableShape(model.transformer);
+  const shapes = new Map(run.shapes);
+  if (table !== undefined) shapes.set(table.name, table.shape);
+  checkTensors(source, shapes, { where: join(model.path, "transformer") });
+}
+
+/** Storage of the checkpoint's matrices. */
+export function storedType(model: ModelFolder): StorageType {
+  using source = openShards(join(model.path, "transformer"), WEIGHTS);
+  return (source.tensors.get("proj_out.weight")?.dtype.toLowerCase() ?? "f32") as StorageType;
+}
+
+/** Uploads frozen or initial weights, the tables of the inputs, and starting adapters. Returns warnings. */
+export async function uploadModel(
+  session: Session,
+  config: TrainConfig,
+  model: ModelFolder,
+  run: RunDescription,
+  recording: StepRecording,
+): Promise<string[]> {
+  using source = openShards(join(model.path, "transformer"), WEIGHTS);
+  if (config.random_weights) await uploadRandom(session, config.seed, run.uploads);
+  else await uploadTensors(session, source, run.uploads);
+  if (run.lora !== undefined) uploadLora(session, run.lora, initialValues(config.seed, run.lora));
+  const table = positionTableShape(model.transformer);
+  const learned = table === undefined ? undefined : source.readF32(table.name);
+  const { fallback } = uploadTables(session, model.transformer, run.step.shape, recording.inputs, { learned });
+  return fallback
+    ? ["the learned positions of this model fit another number of frames: sines take their place, as in diffusers"]
+    : [];
+}
+
+/** Random matrices with the variance 1 / inputs, ones for norm scales, zeros for biases. */
+async function uploadRandom(session: Session, seed: number, tensors: ReadonlyMap<string, Tensor>): Promise<void> {
+  let number = 0;
+  for (const [name, tensor] of tensors) {
+    const values = new Float32Array(tensor.size);
+    if (tensor.shape.length > 1) {
+      const deviation = 1 / Math.sqrt(tensor.width);
+      new RandomStream({ seed, purpose: "weights", step: 1, sample: number }).fillNormals(values);
+      for (let i = 0; i < values.length; i++) values[i] = values[i]! * deviation;
+    } else if (name.endsWith(".weight")) values.fill(1);
+    writeValues(session, tensor, values);
+    await session.flush();
+    number++;
+  }
+}
+
+function initialValues(seed: number, lora: Lora): LoraValues {
+  let sample = 0;
+  return initialLora(lora, (count) => {
+    const stream = new RandomStream({ seed, purpose: "weights", step: 0, sample: sample++ });
+    return Float64Array.from({ length: count }, () => stream.uniform());
+  });
+}
+
+function uploadLora(session: Session, lora: Lora, values: LoraValues): void {
+  for (const [name, { master, shape }] of lora.trainables.byName) {
+    session.write(master, padRank(name, values.get(name)!, shape, lora.config.rank));
+  }
+}
+
+/** Downloads the adapters as files hold them. */
+export async function downloadLora(session: Session, lora: Lora): Promise<LoraValues> {
+  const entries = [...lora.trainables.byName.values()];
+  const arrays = await session.read(entries.map(({ master }) => master));
+  return new Map(entries.map(({ name, shape }, i) => {
+    return [name, cropRank(name, new Float32Array(arrays[i]!), shape, lora.config.rank)];
+  }));
+}
+
+/** Cuts this rank's shard out of the uploaded masters, which are then forgotten. */
+export async function startShard(session: Session, { shard, trainables }: RunDescription): Promise<void> {
+  if (shard === undefined) return;
+  let own = 0;
+  for (const { values, gradients } of trainables.buckets) {
+    const { begin, end } = shardOf(gradients.size, shard.rank, shard.size);
+    if (begin < end) {
+      const masters = session.host.bytes(values).subarray(4 * begin, 4 * end);
+      session.write(shard.buckets[own++]!.values, masters);
+      await session.flush();
+    }
+    session.free(values);
+  }
+}
+
+/** Makes the working copies of f32 masters, after masters were uploaded or restored. */
+export async function refreshCopies(session: Session, run: RunDescription): Promise<void> {
+  const { target } = session.device;
+  const plan = new Plan({ target });
+  for (const { values, copy } of run.updated) {
+    if (copy === undefined) continue;
+    plan.launch(convert(target, { x: "f32", y: copy.dtype }, { elements: values.size }), [values, copy], [copy]);
+    plan.release();
+  }
+  if (plan.steps.length === 0) return;
+  using executable = new Executable(session, finish(plan, session.limits));
+  await executable.run();
+}
+
+/**
+ * Writes what other programs load: adapters as one LoRA file with alpha in it, or all weights as a diffusers `transformer/` folder
+ * with config and index. Averaged weights, when there are some, lie beside them under names that end in `_ema`.
+ */
+export async function writeModel(
+  session: Session,
+  config: TrainConfig,
+  model: ModelFolder,
+  run: RunDescription,
+  averages: readonly Tensor[],
+  folder: string,
+): Promise<void> {
+  const versions = [{ suffix: "", trainables: run.trainables }];
+  if (averages.length > 0) versions.push({ suffix: "_ema", trainables: averagedTrainables(run.trainables, averages) });
+  for (const { suffix, trainables } of versions) {
+    if (run.lora !== undefined) {
+      const values = await downloadLora(session, { ...run.lora, trainables });
+      const path = join(folder, `pytorch_lora_weights${suffix}.safetensors`);
+      await writeLora(path, values, { config: run.lora.config, base: model.transformer });
+    } else {
+      await writeAllWeights(session, config, model, run, trainables, join(folder, `transformer${suffix}`));
+    }
+  }
+}
+
+async function writeAllWeights(
+  session: Session,
+  config: TrainConfig,
+  model: ModelFolder,
+  run: RunDescription,
+  trainables: Trainables,
+  folder: string,
+): Promise<void> {
+  using base = openTransformer(model.path);
+  const bucketOf = new Map(run.trainables.buckets.map(({ values }, i) => [values.owner, i]));
+  const tensors: TransformerTensor[] = [...trainables.byName.values()].map(({ name, master, working }) => {
+    // The masters of other ranks are not here, but the gathered working values are what they round to.
+    const gathered = run.shard?.gathered[bucketOf.get(master.owner)!];
+    const source = gathered === undefined
+      ? master
+      : gathered.window(name, working.byteOffset / bytesOf(working.dtype), working.shape);
+    return {
+      name,
+      shape: run.shapes.get(name)!,
+      dtype: source.dtype as StorageType,
+      data: async function* () {
+        yield new Uint8Array((await session.read([source]))[0]!);
+      },
+    };
+  });
+  const table = positionTableShape(model.transformer);
+  if (table !== undefined) {
+    const { dtype } = base.source.tensors.get(table.name)!;
+    const data = () => [base.source.readBytes(table.name)];
+    tensors.push({ ...table, dtype: dtype.toLowerCase() as StorageType, data });
+  }
+  await writeTransformer(folder, base.configJson, tensors, { dtype: workingType(config) as StorageType });
+}

@@ -1,0 +1,216 @@
+/**
+ * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Two recorded plans, replayed for
+ * the whole run; everything that changes from step to step is uploaded as data.
+ */
+import type { DType, Target } from "../../kernels/core/kernel.ts";
+import { Arena, Executable } from "../gpu/executable.ts";
+import type { Session } from "../gpu/session.ts";
+import { encodeF32, type StorageType } from "../io/safetensors/half.ts";
+import type { Parameters } from "../models/transformer/parameters.ts";
+import type { Bucket } from "../models/tensors/trainables.ts";
+import { transformer, type TransformerInputs } from "../models/transformer/graph.ts";
+import type { TransformerConfig } from "../models/transformer/config.ts";
+import { type BatchShape, declareInputs, uploadTimesteps } from "../models/transformer/inputs.ts";
+import { addNoise, velocityLoss } from "../ops/velocity_loss.ts";
+import { type CheckpointPolicy, Plan } from "../plan/plan.ts";
+import { finish, type Recording, type RecordingLimits } from "../plan/recording.ts";
+import { Tensor } from "../plan/tensor.ts";
+import {
+  declareOptimizer,
+  type OptimizerConfig,
+  type OptimizerTensors,
+  recordUpdate,
+  uploadControl,
+  uploadState,
+} from "../optim/update.ts";
+
+/** What a training step is made of. */
+export interface StepConfig {
+  readonly model: TransformerConfig;
+  readonly shape: BatchShape;
+  /** Storage of activations. */
+  readonly activation: DType;
+  readonly checkpointing: CheckpointPolicy;
+  readonly optimizer: OptimizerConfig;
+  /** Micro-batches per optimizer step. */
+  readonly accumulation: number;
+}
+
+/** One micro-batch, as the host prepares it. All arrays are f32; frames include the padding of CogVideoX1.5. */
+export interface MicroBatch {
+  /** Scaled clean latents [B, f, 16, h, w]. */
+  readonly latents: Float32Array<ArrayBuffer>;
+  /** Standard normal noise of the same shape. */
+  readonly noise: Float32Array<ArrayBuffer>;
+  /** Image condition [B, f, 16, h, w] of image-to-video models. */
+  readonly condition?: Float32Array<ArrayBuffer> | undefined;
+  /** Prompt embeddings [B, Nt, X]. */
+  readonly text: Float32Array<ArrayBuffer>;
+  /** Timestep of each sample. */
+  readonly timesteps: readonly number[];
+  /** Cumulative alpha of each sample's timestep. */
+  readonly alphas: readonly number[];
+  /** Weight of each sample in the loss: 1 / samples of the global micro-batch, 0 for one that only fills up a partial batch. */
+  readonly weights: readonly number[];
+}
+
+/** The resident tensors through which a micro-batch enters and its loss leaves. */
+export interface BatchTensors {
+  readonly inputs: TransformerInputs;
+  readonly clean: Tensor;
+  readonly noise: Tensor;
+  readonly coefficients: Tensor;
+  readonly loss: Tensor;
+}
+
+/** The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep} runs. */
+export interface StepRecording extends BatchTensors {
+  /** f32 [accumulation, 4]: the loss of every micro-batch of the step, read once at its end. */
+  readonly losses: Tensor;
+  readonly optimizer: OptimizerTensors;
+  readonly micro: Recording;
+  readonly update: Recording;
+}
+
+/** Records both plans of a step. */
+export function recordStep(
+  target: Target,
+  limits: RecordingLimits,
+  config: StepConfig,
+  parameters: Parameters,
+  buckets: readonly Bucket[],
+): StepRecording {
+  const { model, shape, activation, checkpointing } = config;
+  const imageToVideo = model.in_channels > model.out_channels;
+  const inputs = declareInputs(model, shape, activation, { separateCondition: imageToVideo });
+  const resident = (name: string, dims: readonly number[]) => new Tensor(name, dims, "f32", { resident: true });
+  const tensors: BatchTensors = {
+    inputs,
+    clean: resident("clean latents", inputs.latents.shape),
+    noise: resident("noise", inputs.latents.shape),
+    coefficients: resident("coefficients", [shape.batch, 4]),
+    loss: resident("loss", [4]),
+  };
+  const plan = new Plan({ target, checkpointing });
+  const { predicted, gradient } = recordForward(plan, config, parameters, tensors);
+  plan.backward(predicted, gradient);
+  const optimizer = declareOptimizer(config.optimizer, buckets);
+  const update = recordUpdate(target, config.optimizer, buckets, optimizer, tensors.loss);
+  return {
+    ...tensors,
+    losses: resident("losses", [config.accumulation, 4]),
+    optimizer,
+    micro: finish(plan, limits),
+    update: finish(update, limits),
+  };
+}
+
+/** Records noise, model and loss; returns the prediction and the gradient of the loss in it. */
+function recordForward(
+  plan: Plan,
+  { model, activation }: StepConfig,
+  parameters: Parameters,
+  { inputs, clean, noise, coefficients, loss }: BatchTensors,
+): { readonly predicted: Tensor; readonly gradient: Tensor } {
+  const { noisy, velocity } = addNoise(plan, clean, noise, coefficients);
+  const predicted = transformer(plan, model, parameters, { ...inputs, latents: noisy }, activation);
+  return { predicted, gradient: velocityLoss(plan, predicted, velocity, coefficients, loss) };
+}
+
+/** Records the loss of a micro-batch without anything for backward, on the tensors of a step. */
+export function recordLoss(target: Target, config: StepConfig, parameters: Parameters, tensors: BatchTensors): Plan {
+  const plan = new Plan({ target });
+  recordForward(plan, config, parameters, tensors);
+  return plan;
+}
+
+/** Uploads a micro-batch without running it. `gradientScale` is loss scale / accumulation. */
+export function uploadBatch(session: Session, tensors: BatchTensors, batch: MicroBatch, gradientScale: number): void {
+  const { inputs, clean, noise, coefficients } = tensors;
+  session.write(clean, batch.latents);
+  session.write(noise, batch.noise);
+  session.write(inputs.text, encodeF32(batch.text, inputs.text.dtype as StorageType));
+  if (inputs.condition !== undefined) session.write(inputs.condition, batch.condition!);
+  uploadTimesteps(session, inputs, batch.timesteps);
+  session.write(
+    coefficients,
+    Float32Array.from(batch.alphas.flatMap((a, b) => {
+      const weight = batch.weights[b]!;
+      return [Math.sqrt(a), Math.sqrt(1 - a), gradientScale * weight, weight];
+    })),
+  );
+}
+
+/** What an optimizer step reports. */
+export interface StepResult {
+  /** Loss of each micro-batch of the step. */
+  readonly losses: readonly number[];
+  /** Global gradient norm before clipping. */
+  readonly gradientNorm: number;
+  /** True when a non-finite loss or gradient left every weight unchanged. */
+  readonly skipped: boolean;
+  /** Prodigy's estimate of the distance to the solution, after the step. */
+  readonly distance?: number;
+}
+
+/** A step bound to a device. */
+export class TrainingStep implements Disposable {
+  readonly #arena: Arena;
+  readonly #micro: Executable;
+  readonly #update: Executable;
+  #microBatches = 0;
+
+  constructor(
+    readonly session: Session,
+    readonly config: StepConfig,
+    readonly recording: StepRecording,
+    readonly buckets: readonly Bucket[],
+  ) {
+    this.#arena = new Arena(session, [recording.micro, recording.update]);
+    this.#micro = new Executable(session, recording.micro, this.#arena);
+    this.#update = new Executable(session, recording.update, this.#arena);
+  }
+
+  /** Starts an optimizer step: gradients become zero, and so does the loss, which a rank without micro-batches leaves alone. */
+  begin(): void {
+    this.#microBatches = 0;
+    this.session.clear([...this.buckets.map(({ gradients }) => gradients), this.recording.loss]);
+  }
+
+  /** Runs one micro-batch, adding to the gradients. `lossScale` keeps small f16 gradients from vanishing. */
+  async micro(batch: MicroBatch, lossScale = 1): Promise<void> {
+    const { loss, losses } = this.recording;
+    this.upload(batch, lossScale);
+    await this.#micro.run();
+    this.session.copy(loss, losses, this.#microBatches++ * loss.bytes);
+  }
+
+  /** Uploads a micro-batch without running it. */
+  upload(batch: MicroBatch, lossScale: number): void {
+    uploadBatch(this.session, this.recording, batch, lossScale / this.config.accumulation);
+  }
+
+  /** Applies the gradients. `step` counts applied updates from 1; `squares` is their sum of squares where the host knows it. */
+  async update(learningRate: number, step: number, lossScale = 1, squares?: number): Promise<StepResult> {
+    const { losses, optimizer } = this.recording;
+    const { control, rule: { distance } } = optimizer;
+    uploadState(this.session, optimizer, { learningRate, step, lossScale });
+    if (squares !== undefined) uploadControl(this.session, optimizer, this.config.optimizer, { squares, lossScale });
+    await this.#update.run();
+    const wanted = [control, losses, ...(distance === undefined ? [] : [distance])];
+    const [figures, slots, estimate] = (await this.session.read(wanted)).map((bytes) => new Float32Array(bytes));
+    const [gradientNorm, , skip] = figures!;
+    return {
+      losses: Array.from({ length: this.#microBatches }, (_, i) => slots![4 * i]!),
+      gradientNorm: gradientNorm!,
+      skipped: skip !== 0,
+      ...(estimate === undefined ? {} : { distance: estimate[0]! }),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    this.#micro[Symbol.dispose]();
+    this.#update[Symbol.dispose]();
+    this.#arena[Symbol.dispose]();
+  }
+}

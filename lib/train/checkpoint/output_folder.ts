@@ -1,0 +1,72 @@
+/** The output folder of a run: taken for this run alone, cleared of what a crash left, and asked for the checkpoint to continue. */
+import { existsSync } from "node:fs";
+import { basename } from "node:path";
+import { UserError } from "../../errors.ts";
+import { cleanLeftovers, listCheckpoints, pruneCheckpoints } from "../../io/checkpoints.ts";
+import { lockFolder } from "../../io/lock.ts";
+import { findCheckpoint, type FoundCheckpoint, readRunState } from "./checkpoint.ts";
+import type { TrainConfig } from "../../config/config.ts";
+
+/** An output folder that belongs to this process until it is disposed. */
+export interface OutputFolder extends Disposable {
+  /** Checkpoint to continue from; undefined when the run starts from the beginning. */
+  readonly checkpoint: string | undefined;
+  /** What was found odd or changed. */
+  readonly warnings: readonly string[];
+}
+
+type Target = Pick<TrainConfig, "output_dir" | "resume_from_checkpoint" | "checkpointing_limit">;
+
+/** The checkpoint that `config` continues; changes nothing. Throws UserError when it names none that is usable. */
+export async function checkpointOf(
+  { output_dir, resume_from_checkpoint }: Target,
+): Promise<FoundCheckpoint | undefined> {
+  return resume_from_checkpoint === undefined ? undefined : await findCheckpoint(resume_from_checkpoint, output_dir);
+}
+
+/**
+ * Takes the output folder of `config`, creating it if need be.
+ *
+ * @throws {UserError} when another process has it; when there is nothing to continue; when a run from the beginning would overwrite
+ * checkpoints of an earlier one.
+ */
+export async function openOutputFolder(config: Target): Promise<OutputFolder> {
+  const { output_dir, resume_from_checkpoint, checkpointing_limit } = config;
+  // A folder that is not there holds nothing to put back, and a wrong path must not make it.
+  const known = existsSync(output_dir) ? undefined : await checkpointOf(config);
+  const lock = lockFolder(output_dir);
+  try {
+    // First of all, because a checkpoint that was being replaced gets its name back.
+    const leftovers = cleanLeftovers(output_dir);
+    const existing = listCheckpoints(output_dir);
+    if (resume_from_checkpoint === undefined && existing.length > 0) {
+      throw new UserError(
+        `output_dir "${output_dir}" holds ${
+          basename(existing.at(-1)!.path)
+        } of an earlier run, which this one would overwrite`,
+        "add --resume_from_checkpoint latest to continue that run, or choose another output_dir",
+      );
+    }
+    const found = known ?? await checkpointOf(config);
+    if (found !== undefined && resume_from_checkpoint === "latest") {
+      // The run may have been interrupted between its last commit and the pruning after it.
+      await pruneCheckpoints(output_dir, checkpointing_limit, { committed: found.path });
+    }
+    const begun = found === undefined || resume_from_checkpoint === "latest" ? Infinity : readRunState(found.path).step;
+    const newer = existing.filter(({ step }) => step > begun);
+    return {
+      checkpoint: found?.path,
+      warnings: [
+        ...leftovers.map((name) => `cleared ${name}, which an interrupted run left`),
+        ...(found?.warnings ?? []),
+        ...newer.map(({ path }) =>
+          `"${path}" is of a later step than where this run begins: it is overwritten when that step is reached`
+        ),
+      ],
+      [Symbol.dispose]: () => lock[Symbol.dispose](),
+    };
+  } catch (error) {
+    lock[Symbol.dispose]();
+    throw error;
+  }
+}

@@ -1,0 +1,96 @@
+/**
+ * Loss on clips that are not trained on, at fixed noise and timesteps, so that two steps differ by the weights alone. Per band of
+ * timesteps, because early (clean) and late (noisy) timesteps learn at different rates.
+ */
+import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
+import { gatherNumbers } from "../../comm/exchange/gather.ts";
+import { UserError } from "../../errors.ts";
+import type { Device } from "../../gpu/device.ts";
+import { Executable } from "../../gpu/executable.ts";
+import type { Session } from "../../gpu/session.ts";
+import type { ModelFolder } from "../../models/folder/model_folder.ts";
+import { finish } from "../../plan/recording.ts";
+import { type BatchSource, makeBatch } from "../data/batches.ts";
+import type { TrainConfig } from "../../config/config.ts";
+import type { CacheEvent, HeldOutEvent, WarningEvent } from "../report/events.ts";
+import { fillCache, type FillOptions, prepareData, type PreparedData } from "../data/prepare_data.ts";
+import type { RunDescription } from "../../step/run_description.ts";
+import { recordLoss, type StepRecording, uploadBatch } from "../../step/training_step.ts";
+
+/** Bands of timesteps that are reported apart. */
+const BANDS = 4;
+
+/** Fixed timesteps per clip and band. */
+const PER_BAND = 2;
+
+/** Clips kept apart from training. */
+export class HeldOut {
+  private constructor(readonly config: TrainConfig, readonly data: PreparedData) {}
+
+  /** Reads the folder `heldout_root`; undefined when there is none. */
+  static async prepare(config: TrainConfig, model: ModelFolder): Promise<HeldOut | undefined> {
+    if (config.heldout_root === undefined) return undefined;
+    // A cache of its own: the folder may be on another disk, and its entries are not garbage of the training set.
+    const { cache_dir: _shared, id_token: _token, ...rest } = config;
+    const own: TrainConfig = { ...rest, data_root: config.heldout_root, batch_size: 1, condition_dropout: 0 };
+    return new HeldOut(own, await prepareData(own, model));
+  }
+
+  /** Encodes what its cache lacks. */
+  fill(device: Device, model: ModelFolder, options: FillOptions): AsyncGenerator<CacheEvent | WarningEvent> {
+    return fillCache(device, this.config, model, this.data, options);
+  }
+
+  /** Whether a measurement is due after `step` of `totalSteps` optimizer steps. */
+  isDue(step: number, totalSteps: number): boolean {
+    return step % this.config.heldout_steps === 0 || step === totalSteps;
+  }
+
+  /**
+   * Measures with the weights on the device; all ranks call it together and share the draws out, and all get the same sums. Needs
+   * the arena of one forward pass of batch 1; `inputs` and what else the training step keeps resident is used again.
+   */
+  async run(
+    session: Session,
+    run: RunDescription,
+    recording: StepRecording,
+    source: Omit<BatchSource, "samples" | "cache" | "config">,
+    communicator: Communicator,
+    step: number,
+  ): Promise<HeldOutEvent> {
+    if (run.step.shape.batch !== 1) {
+      throw new UserError("heldout_root needs batch_size 1", "use gradient_accumulation_steps for a larger batch");
+    }
+    const plan = recordLoss(session.device.target, run.step, run.parameters, recording);
+    using executable = new Executable(session, finish(plan, session.limits));
+    const { config, data: { cache, samples } } = this;
+    const draws = BANDS * PER_BAND;
+    const span = source.alphas.length / draws;
+    const own = new Array<number>(samples.length * draws).fill(0);
+    for (let place = communicator.rank; place < own.length; place += communicator.size) {
+      const timestep = Math.floor((place % draws + 0.5) * span);
+      const item = { index: Math.floor(place / draws), globalIndex: place };
+      const batch = makeBatch({ ...source, config, cache, samples }, fixedStep(item), [item]);
+      uploadBatch(session, recording, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
+      await executable.run();
+      own[place] = (await session.readF32(recording.loss))[0]!;
+    }
+    const ranks = await gatherNumbers(communicator, own, { deadline: longPhase });
+    const sums = new Float64Array(BANDS);
+    for (const place of own.keys()) {
+      sums[Math.floor(place % draws / PER_BAND)]! += ranks[place % communicator.size]![place]!;
+    }
+    const counted = samples.length * PER_BAND;
+    const bands = [...sums].map((sum, band) => ({
+      from: Math.floor(band * PER_BAND * span),
+      to: Math.floor((band + 1) * PER_BAND * span) - 1,
+      loss: sum / counted,
+    }));
+    return { type: "heldout", step, loss: bands.reduce((sum, { loss }) => sum + loss, 0) / BANDS, bands };
+  }
+}
+
+/** A micro-step of one sample outside any epoch. */
+function fixedStep(item: { index: number; globalIndex: number }) {
+  return { number: 0, epoch: 0, step: 0, position: 0, sync: true, items: [item], weight: 1 };
+}

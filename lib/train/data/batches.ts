@@ -1,0 +1,137 @@
+/**
+ * Micro-batches from the cache. Everything random depends on (seed, micro-step, global sample index) alone, so neither ranks
+ * nor resuming change what a step sees.
+ */
+import type { SampleCache } from "../../data/cache/cache.ts";
+import { RandomStream } from "../../data/random/random.ts";
+import type { MicroStep, SampledItem } from "../../data/random/sampler.ts";
+import { UserError } from "../../errors.ts";
+import type { VaeConfig } from "../../models/vae/config.ts";
+import type { TransformerConfig } from "../../models/transformer/config.ts";
+import type { CacheRequest } from "../../data/cache/key.ts";
+import type { TrainConfig } from "../../config/config.ts";
+import { IMAGE_VARIANTS, type TrainingSample } from "./prepare_data.ts";
+import type { MicroBatch } from "../../step/training_step.ts";
+
+/** What batches are made from. */
+export interface BatchSource {
+  readonly config: TrainConfig;
+  readonly model: TransformerConfig;
+  readonly vae: VaeConfig;
+  readonly cache: SampleCache;
+  readonly samples: readonly TrainingSample[];
+  readonly alphas: Float64Array;
+}
+
+/** Factor of the condition latent: what the original trains with, or what the sampling pipeline of the model uses. */
+export function imageFactor({ image_scale }: TrainConfig, vae: VaeConfig): number {
+  return image_scale === "pipeline" && vae.invert_scale_latents ? 1 / vae.scaling_factor : vae.scaling_factor;
+}
+
+function read(cache: SampleCache, request: CacheRequest): { shape: number[]; data: Float32Array<ArrayBuffer> } {
+  const entry = cache.read(request);
+  if (entry === undefined) {
+    throw new UserError(
+      `The cached ${request.kind} of "${request.name}" has vanished or is damaged while training`,
+      "start again: the entry is rebuilt, and with resume_from_checkpoint: latest no step is lost",
+    );
+  }
+  return entry;
+}
+
+/**
+ * A sample of the posterior [2C, f, h, w], scaled, frames first [f + pad, C, h, w]; the first frame is repeated in front to fill
+ * whole patches in time (CogVideoX1.5).
+ */
+export function sampleLatent(
+  { shape, data }: { readonly shape: readonly number[]; readonly data: Float32Array },
+  normals: Float32Array,
+  factor: number,
+  pad: number,
+): Float32Array<ArrayBuffer> {
+  const [moments, frames, height, width] = shape as [number, number, number, number];
+  const channels = moments / 2;
+  const plane = height * width;
+  const half = data.length / 2;
+  const out = new Float32Array((frames + pad) * channels * plane);
+  for (let c = 0; c < channels; c++) {
+    for (let f = 0; f < frames; f++) {
+      const from = (c * frames + f) * plane;
+      const to = ((f + pad) * channels + c) * plane;
+      for (let i = 0; i < plane; i++) {
+        out[to + i] = (data[from + i]! + Math.exp(0.5 * data[half + from + i]!) * normals[from + i]!) * factor;
+      }
+    }
+  }
+  for (let f = 0; f < pad; f++) {
+    out.copyWithin(f * channels * plane, pad * channels * plane, (pad + 1) * channels * plane);
+  }
+  return out;
+}
+
+/** The timestep of a sample: uniform over the schedule. */
+function timestepOf(source: BatchSource, item: SampledItem): number {
+  const { seed } = source.config;
+  return new RandomStream({ seed, purpose: "timestep", step: 0, sample: item.globalIndex }).integer(
+    source.alphas.length,
+  );
+}
+
+/** Builds the micro-batch of one rank; `items` may be fewer than the batch size, then the first one fills up with weight 0. */
+export function makeBatch(source: BatchSource, step: MicroStep, items: readonly SampledItem[]): MicroBatch {
+  const { config, model, vae, cache, samples, alphas } = source;
+  const filled = Array.from({ length: config.batch_size }, (_, b) => items[b] ?? items[0]!);
+  const parts = filled.map((item) => {
+    const sample = samples[item.index]!;
+    const posterior = read(cache, sample.latent);
+    const frames = posterior.shape[1]!;
+    const pad = model.patch_size_t === null ? 0 : frames % model.patch_size_t;
+    const normals = (purpose: "posterior" | "noise" | "imagePosterior", count: number) =>
+      new RandomStream({ seed: config.seed, purpose, step: 0, sample: item.globalIndex })
+        .fillNormals(new Float32Array(count));
+    const latents = sampleLatent(posterior, normals("posterior", posterior.data.length / 2), vae.scaling_factor, pad);
+    return {
+      latents,
+      noise: normals("noise", latents.length),
+      text: read(cache, sample.prompt).data,
+      condition: sample.variants.length === 0 ? undefined : conditionOf(source, step, item, latents.length, normals),
+    };
+  });
+  const timesteps = filled.map((item) => timestepOf(source, item));
+  const join = (pick: (part: typeof parts[number]) => Float32Array) => {
+    const arrays = parts.map(pick);
+    const joined = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
+    arrays.forEach((array, b) => joined.set(array, b * arrays[0]!.length));
+    return joined;
+  };
+  return {
+    latents: join(({ latents }) => latents),
+    noise: join(({ noise }) => noise),
+    text: join(({ text }) => text),
+    condition: parts[0]!.condition === undefined ? undefined : join(({ condition }) => condition!),
+    timesteps,
+    alphas: timesteps.map((t) => alphas[t]!),
+    weights: filled.map((_, b) => b < items.length ? 1 / step.items.length : 0),
+  };
+}
+
+/** The image latent in frame 0 and zeros behind it; all zeros when the condition is dropped. */
+function conditionOf(
+  { config, vae, cache, samples }: BatchSource,
+  step: MicroStep,
+  item: SampledItem,
+  length: number,
+  normals: (purpose: "imagePosterior", count: number) => Float32Array,
+): Float32Array {
+  const condition = new Float32Array(length);
+  const draw = (sample: number, variant: number) =>
+    new RandomStream({ seed: config.seed, purpose: "augmentation", step: variant, sample });
+  if (draw(item.globalIndex, 0).uniform() < config.condition_dropout) return condition;
+  const drawnFor = config.image_noise === "per_batch" ? step.items[0]!.globalIndex : item.globalIndex;
+  const variant = draw(drawnFor, 1).integer(IMAGE_VARIANTS);
+  const posterior = read(cache, samples[item.index]!.variants[variant]!);
+  condition.set(
+    sampleLatent(posterior, normals("imagePosterior", posterior.data.length / 2), imageFactor(config, vae), 0),
+  );
+  return condition;
+}

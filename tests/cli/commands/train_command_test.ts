@@ -1,0 +1,249 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { TrainEvent } from "../../../lib/train/report/events.ts";
+import { cli, FakeSignals, stepEvent } from "../fakes.ts";
+
+// A folder that exists stands for the dataset.
+const data = tmpdir();
+
+/** The original trainer's launch scripts, with every argument its parser knows. */
+const originalCommandLine = [
+  [
+    "--model_path",
+    "THUDM/CogVideoX-2b",
+    "--model_name",
+    "cogvideox-t2v",
+    "--model_type",
+    "t2v",
+    "--training_type",
+    "lora",
+  ],
+  ["--output_dir", "/runs/a", "--report_to", "tensorboard", "--data_root", data, "--caption_column", "prompt.txt"],
+  ["--video_column", "videos.txt", "--train_resolution", "49x480x720", "--train_epochs", "10", "--seed", "42"],
+  ["--batch_size", "1", "--gradient_accumulation_steps", "2", "--mixed_precision", "fp16", "--num_workers", "8"],
+  ["--pin_memory", "True", "--nccl_timeout", "1800", "--checkpointing_steps", "10", "--checkpointing_limit", "2"],
+  ["--learning_rate", "2e-5", "--optimizer", "adamw", "--beta1", "0.9", "--beta2", "0.95", "--beta3", "0.98"],
+  ["--epsilon", "1e-8", "--weight_decay", "1e-4", "--max_grad_norm", "1.0", "--lr_scheduler", "constant_with_warmup"],
+  ["--lr_warmup_steps", "100", "--lr_num_cycles", "1", "--lr_power", "1.0", "--rank", "128", "--lora_alpha", "64"],
+  ["--target_modules", "to_q", "to_k", "to_v", "to_out.0", "--gradient_checkpointing", "False"],
+  ["--enable_slicing", "True", "--enable_tiling", "True", "--do_validation", "true", "--validation_dir", "/v"],
+  ["--validation_steps", "20", "--validation_prompts", "prompts.txt", "--validation_images", "images.txt"],
+  ["--validation_videos", "videos.txt", "--gen_fps", "16", "--train_steps", "300"],
+].flat();
+
+Deno.test("the original trainer's whole command line is accepted as it is", async () => {
+  const { code, error, trained, calls } = await cli(originalCommandLine);
+  assert.equal(code, 0, error);
+  assert.deepEqual(calls, ["ensureSystem", "train"]);
+  const [config] = trained;
+  assert.deepEqual(config!.train_resolution, [49, 480, 720]);
+  assert.deepEqual(config!.target_modules, ["to_q", "to_k", "to_v", "to_out.0"]);
+  assert.equal(config!.gradient_checkpointing, false);
+  assert.equal(config!.enable_tiling, true);
+  assert.equal(config!.lora_alpha, 64);
+  assert.equal(config!.learning_rate, 2e-5);
+  assert.equal(config!.model, "2b");
+  for (const key of ["num_workers", "pin_memory", "nccl_timeout", "validation_videos"]) {
+    assert.match(error, new RegExp(`note: --${key}: has no effect`));
+  }
+});
+
+Deno.test("train is implied, and --preset means the same with and without it", async () => {
+  const flags = [
+    "--preset",
+    "5b-lora",
+    "--data_root",
+    data,
+    "--model_path",
+    "THUDM/CogVideoX-5b",
+    "--output_dir",
+    "/r",
+  ];
+  const [implied, named] = [await cli(flags), await cli(["train", ...flags])];
+  assert.equal(implied.code, 0, implied.error);
+  assert.deepEqual(implied.trained, named.trained);
+  assert.equal(implied.trained[0]!.model, "5b");
+  assert.equal(implied.trained[0]!.mixed_precision, "bf16");
+});
+
+Deno.test("settings on the command line win over the file, which wins over the preset", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "cogtune-cli-"));
+  try {
+    const file = join(folder, "mine.yaml");
+    writeFileSync(file, "preset: 2b-lora\ndata_root: .\nmodel_path: THUDM/CogVideoX-2b\nrank: 64\nseed: 3\n");
+    const { code, trained, error } = await cli([file, "--seed", "4", "lora_alpha=32"]);
+    assert.equal(code, 0, error);
+    const [config] = trained;
+    assert.deepEqual([config!.rank, config!.seed, config!.lora_alpha, config!.gpu_memory], [64, 4, 32, 16]);
+    assert.equal(config!.data_root, folder);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+Deno.test("mistakes print message and hint without a stack and end with 2", async () => {
+  const cases: [string[], RegExp][] = [
+    [
+      ["train", "--preset", "2b-lora", "--lerning_rate", "1", "--rnak=4"],
+      /--lerning_rate: unknown key(.|\n)*did you mean "rank"\?/,
+    ],
+    [["train", "--preset", "2b-lore"], /Unknown preset "2b-lore"; did you mean "2b-lora"\?/],
+    [["train", "--preset", "2b-lora"], /data_root: not set(.|\n)*model_path: not set/],
+    [["train", "nowhere.yaml"], /"nowhere.yaml" does not exist\nHint:/],
+    [["train", "--preset", "2b-lora", "--rank"], /--rank: expected a whole number(.|\n)*found the text ""/],
+    [["trian"], /did you mean `train`\?/],
+    [["doctor", "--fst"], /No flag registered for --fst/],
+    [["lora", "inspect"], /Expected argument for file/],
+    [["lora", "inspect", "nowhere.safetensors"], /nowhere\.safetensors/],
+  ];
+  for (const [args, expected] of cases) {
+    const { code, error, trained } = await cli(args);
+    assert.equal(code, 2, `${args}: ${error}`);
+    assert.match(error, expected);
+    assert.doesNotMatch(error, /\.ts:\d+/);
+    assert.deepEqual(trained, []);
+  }
+});
+
+Deno.test("a fault of the program shows its stack and ends with 1", async () => {
+  const { code, error } = await cli(originalCommandLine, {
+    // deno-lint-ignore require-yield
+    events: async function* () {
+      await Promise.resolve();
+      throw new TypeError("broken");
+    },
+  });
+  assert.equal(code, 1);
+  assert.match(error, /TypeError: broken\n\s+at /);
+});
+
+Deno.test("--dry-run prints config and forecast and trains nothing", async () => {
+  const { code, out, calls } = await cli([...originalCommandLine, "--dry-run"]);
+  assert.equal(code, 0);
+  assert.deepEqual(calls, ["plan"]);
+  assert.match(out, /^rank: 128$/m);
+  assert.match(out, /^train_resolution: 49x480x720$/m);
+  assert.match(out, /forecast of 2b/);
+});
+
+Deno.test("plan needs neither weights nor data", async () => {
+  const { code, out, calls } = await cli(["plan", "--preset", "1.5-5b-lora"]);
+  assert.equal(code, 0);
+  assert.deepEqual(calls, ["plan"]);
+  assert.equal(out, "forecast of 1.5-5b\n");
+});
+
+Deno.test("--help lists every key with its default", async () => {
+  const { code, out } = await cli(["train", "--help"]);
+  assert.equal(code, 0);
+  assert.match(out, /^ {2}--rank +Rank of the adapters\. \(a whole number from 1 to 4096; default 128\)$/m);
+  assert.match(out, /^ {2}--train_resolution +Frames x height x width/m);
+  assert.match(out, /^MEMORY$/m);
+  assert.ok(out.split("\n").every((line) => line.length <= 120));
+  const root = await cli(["--help"]);
+  assert.match(root.out, /train +Fine-tune a model/);
+  assert.match((await cli(["--version"])).out, /^\d+\.\d+\.\d+/);
+});
+
+Deno.test("plain output has one line per event", async () => {
+  const events = async function* (): AsyncIterable<TrainEvent> {
+    await Promise.resolve();
+    yield {
+      type: "started",
+      step: 0,
+      totalSteps: 2,
+      clips: 3,
+      parameters: 58_982_400,
+      device: "llvmpipe",
+      outputDir: "/r",
+    };
+    yield { type: "cache", kind: "video", done: 1, total: 3, reused: 0 };
+    yield { type: "cache", kind: "video", done: 3, total: 3, reused: 1 };
+    yield stepEvent(1, 2);
+    const gpuBytes = [3, 3.25, 2.5].map((gibibytes) => gibibytes * 2 ** 30);
+    yield { ...stepEvent(2, 2), ranks: [1.5, 1.25, 1.75].map((seconds, i) => ({ seconds, gpuBytes: gpuBytes[i]! })) };
+    yield { ...stepEvent(2, 2), ranks: [1, 1].map((seconds) => ({ seconds, gpuBytes: 2 ** 30 })) };
+    yield { ...stepEvent(2, 2), ranks: [2 ** 29, 2 ** 30].map((gpuBytes) => ({ seconds: 2, gpuBytes })) };
+    yield { type: "skipped", step: 2, reason: "overflow", clip: "a.mp4", timestep: 7, tensor: "proj_out" };
+    yield { type: "warning", message: "slow" };
+    yield { type: "saved", step: 2, path: "/r/checkpoint-2", bytes: 1536, seconds: 61 };
+    yield { type: "finished", step: 2, seconds: 7300, path: "/r/checkpoint-2", interrupted: false };
+  };
+  const { out } = await cli(originalCommandLine, { events });
+  const lines = out.slice(out.indexOf("Training")).split("\n");
+  assert.deepEqual(lines, [
+    "Training 58,982,400 parameters on 3 clips, 2 steps, on llvmpipe",
+    "Output: /r",
+    "encoded 3/3 videos, 1 of them reused from the cache",
+    "step 1/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  2 s left  3.00 GiB",
+    ...["2: 1.75 s, memory 2.50-3.25 GiB", "0: 1.00 s, memory 1.00 GiB", "0: 2.00 s, memory 512 MiB-1.00 GiB"].map((
+      ranks,
+    ) => `step 2/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  0 s left  slowest rank ${ranks}`),
+    "step 2 skipped: overflow in proj_out (clip a.mp4, timestep 7)",
+    "warning: slow",
+    "saved /r/checkpoint-2 (1.50 KiB, 1 min 1 s)",
+    "Finished after step 2, 2 h 1 min; last checkpoint: /r/checkpoint-2",
+    "Result: /r/checkpoint-2/pytorch_lora_weights.safetensors",
+    "Make a video:",
+    "  deno run -A mod.ts sample --model_path THUDM/CogVideoX-2b --lora /r/checkpoint-2/pytorch_lora_weights.safetensors " +
+    "--resolution 49x480x720 --prompt ...",
+    "Look at the LoRA:",
+    "  deno run -A mod.ts lora verify /r/checkpoint-2/pytorch_lora_weights.safetensors --model_path THUDM/CogVideoX-2b",
+    "",
+  ]);
+});
+
+Deno.test("on a terminal, steps redraw one line that fits the window", async () => {
+  const events = async function* (): AsyncIterable<TrainEvent> {
+    await Promise.resolve();
+    yield stepEvent(1, 4);
+    yield stepEvent(2, 4);
+    yield { type: "warning", message: "slow" };
+  };
+  const { out } = await cli(originalCommandLine, { events, columns: 60 });
+  const drawn = out.slice(out.indexOf("\r")).split("\r").slice(1);
+  assert.equal(drawn.length, 2);
+  assert.ok(drawn[0]!.startsWith("█████░░░░░░░░░░░░░░░ step 1/4  loss 0.2500"));
+  assert.equal(drawn[0]!.replace("\x1b[K", "").length, 59);
+  assert.ok(drawn[1]!.endsWith("\x1b[K\nwarning: slow\n"));
+});
+
+Deno.test("the first signal lets the trainer save, the second ends at once", async () => {
+  for (const [name, code] of [["SIGINT", 130], ["SIGTERM", 143]] as const) {
+    const signals = new FakeSignals();
+    const events = async function* (signal: AbortSignal): AsyncIterable<TrainEvent> {
+      await Promise.resolve();
+      yield stepEvent(1, 9);
+      assert.equal(signal.aborted, false);
+      signals.send(name);
+      assert.equal(signal.aborted, true);
+      yield { type: "finished", step: 2, seconds: 5, path: "/r/checkpoint-2", interrupted: true };
+    };
+    const outcome = await cli(originalCommandLine, { events, signals });
+    assert.equal(outcome.code, code);
+    assert.match(outcome.out, new RegExp(`${name}: finishing this step`));
+    assert.match(outcome.out, /Stopped after step 2/);
+    assert.deepEqual(signals.exits, []);
+    assert.equal(signals.handlers.size, 0);
+  }
+  const signals = new FakeSignals();
+  const impatient = async function* (): AsyncIterable<TrainEvent> {
+    await Promise.resolve();
+    yield stepEvent(1, 9);
+    signals.send("SIGTERM");
+    signals.send("SIGINT");
+  };
+  await cli(originalCommandLine, { events: impatient, signals });
+  assert.deepEqual(signals.exits, [130]);
+});
+
+Deno.test("data check prints findings and ends with 2 when training could not start", async () => {
+  const args = ["data", "check", "--data_root", data];
+  const good = await cli(args);
+  assert.deepEqual([good.code, good.out], [0, "3 clips\n"], good.error);
+  const report = { lines: [], notes: ["few clips"], problems: ["a.mp4 is missing"] };
+  const bad = await cli(args, { commands: { checkData: () => Promise.resolve(report) } });
+  assert.deepEqual([bad.code, bad.out], [2, "note: few clips\nproblem: a.mp4 is missing\n"]);
+});

@@ -1,0 +1,99 @@
+import assert from "node:assert/strict";
+import { checkDeno, diagnose } from "../../../lib/cli/commands/doctor.ts";
+import { ensureSystem, missingPackages } from "../../../lib/cli/machine/setup.ts";
+import { UserError } from "../../../lib/errors.ts";
+import { cli, fakeSystem, soundFiles, soundPrograms } from "../fakes.ts";
+
+const apt = "/usr/bin/apt-get";
+const installAll =
+  "env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends ffmpeg mesa-vulkan-drivers libvulkan1";
+
+Deno.test("missingPackages() names what is not there", async () => {
+  assert.deepEqual(await missingPackages(fakeSystem(soundFiles, soundPrograms)), []);
+  assert.deepEqual(await missingPackages(fakeSystem(soundFiles, {})), ["ffmpeg"]);
+  const noVulkan = ["mesa-vulkan-drivers", "libvulkan1"];
+  assert.deepEqual(await missingPackages(fakeSystem(soundFiles.slice(0, 1), soundPrograms)), noVulkan);
+  assert.deepEqual(await missingPackages(fakeSystem(soundFiles.slice(1), soundPrograms)), noVulkan);
+  assert.deepEqual(await missingPackages(fakeSystem([], soundPrograms, { os: "darwin" })), []);
+  const environment = (name: string) => name === "VK_ICD_FILENAMES" ? "/none.json" : undefined;
+  assert.deepEqual(await missingPackages(fakeSystem(soundFiles, soundPrograms, { environment })), noVulkan);
+});
+
+Deno.test("ensureSystem() does nothing on a sound machine", async () => {
+  const system = fakeSystem([apt, ...soundFiles], soundPrograms);
+  await ensureSystem(() => assert.fail("nothing to print"), system);
+  assert.deepEqual(system.ran, ["ffmpeg -version", "ffprobe -version"]);
+});
+
+Deno.test("ensureSystem() installs as root, or with sudo that asks nothing, and says so", async () => {
+  const lines: string[] = [];
+  const env = { success: true, text: "" };
+  const root = fakeSystem([apt], { env }, { isRoot: true });
+  await ensureSystem((line) => lines.push(line), root);
+  assert.deepEqual(root.ran.slice(2), ["env DEBIAN_FRONTEND=noninteractive apt-get update", installAll]);
+  assert.match(
+    lines[0]!,
+    /ffmpeg and a Vulkan driver are missing; running: apt-get update && apt-get install -y ffmpeg/,
+  );
+  const sudo = fakeSystem([apt], { sudo: env });
+  await ensureSystem(() => {}, sudo);
+  assert.deepEqual(sudo.ran.slice(-1), [`sudo -n ${installAll}`]);
+});
+
+Deno.test("ensureSystem() gives the exact command where it cannot install", async () => {
+  const hintOf = async (system: ReturnType<typeof fakeSystem>) => {
+    try {
+      await ensureSystem(() => {}, system);
+    } catch (error) {
+      if (error instanceof UserError) return error.message;
+    }
+    return assert.fail("no error");
+  };
+  assert.match(
+    await hintOf(fakeSystem([apt], {})),
+    /sudo apt-get update && sudo apt-get install -y ffmpeg mesa-vulkan-drivers libvulkan1$/,
+  );
+  assert.match(
+    await hintOf(fakeSystem(["/usr/bin/dnf"], {})),
+    /sudo dnf install ffmpeg-free mesa-vulkan-drivers vulkan-loader$/,
+  );
+  assert.match(await hintOf(fakeSystem([], {}, { os: "darwin" })), /brew install ffmpeg$/);
+  const failing = { env: { success: false, text: "E: Unable to locate package ffmpeg\n" } };
+  assert.match(await hintOf(fakeSystem([apt], failing, { isRoot: true })), /installing failed:\nE: Unable to locate/);
+});
+
+Deno.test("doctor names every fault with its remedy and ends with 1", async () => {
+  const { code, out } = await cli(["doctor"], { system: fakeSystem([apt, "/dev/nvidia0"], {}) });
+  assert.equal(code, 1);
+  for (const name of ["ffmpeg", "ffprobe", "Vulkan loader", "Vulkan drivers", "NVIDIA driver", "GPU"]) {
+    assert.match(out, new RegExp(`^problem +${name} `, "m"));
+  }
+  assert.match(out, /sudo apt-get install -y mesa-vulkan-drivers libvulkan1/);
+  assert.match(out, /NVIDIA_DRIVER_CAPABILITIES=all/);
+});
+
+Deno.test("doctor describes a sound machine and ends with 0", async () => {
+  const adapter = {
+    engine: "deno" as const,
+    description: "llvmpipe (LLVM 15.0.6, 256 bits)",
+    vendor: "mesa",
+    software: true,
+    subgroups: { min: 8, max: 8 },
+    features: ["shader-f16", "timestamp-query"],
+    limits: { maxBufferSize: 2 ** 31, maxComputeWorkgroupSizeX: 1024 },
+  };
+  const { code, out } = await cli(["doctor"], { commands: { describeAdapter: () => Promise.resolve(adapter) } });
+  assert.equal(code, 0, out);
+  assert.match(out, /^note +GPU +llvmpipe \(LLVM 15\.0\.6, 256 bits\) \(mesa\), engine deno$/m);
+  assert.match(out, /^ok +Subgroups +8 to 8 lanes$/m);
+  assert.match(out, /maxBufferSize 2\.00 GiB, maxComputeWorkgroupSizeX 1024/);
+  assert.match(out, /^ok +Memory +8\.00 GiB free of 16\.0 GiB$/m);
+});
+
+Deno.test("doctor reports an adapter that cannot be opened, and an old Deno", async () => {
+  const checks = await diagnose(fakeSystem(soundFiles, soundPrograms), () => Promise.reject(new Error("lost")));
+  assert.deepEqual(checks.find(({ name }) => name === "GPU"), { name: "GPU", status: "problem", found: "lost" });
+  assert.equal(checkDeno("2.8.1").status, "problem");
+  assert.equal(checkDeno("2.9.0").status, "ok");
+  assert.equal(checkDeno("3.0.0").status, "ok");
+});

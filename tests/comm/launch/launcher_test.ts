@@ -1,0 +1,137 @@
+import assert from "node:assert/strict";
+import { launch } from "../../../lib/comm/launch/launcher.ts";
+import type { RankLine } from "../../../lib/comm/launch/rank_lines.ts";
+import { printedProcesses } from "./chaos.ts";
+import { isAlive, type Run, runScenario, testDeadlines } from "./runs.ts";
+
+const linesOf = ({ lines }: Run, rank: number) => lines.filter((line) => line.rank === rank).map(({ text }) => text);
+
+function assertNothingLeft(run: Run): void {
+  assert.deepEqual(run.processes.filter(isAlive), []);
+}
+
+Deno.test("launch: ranks in processes of their own exchange, and their lines come with their rank", async () => {
+  const lines: RankLine[] = [];
+  const module = new URL("../exchange/exchange_program.ts", import.meta.url);
+  const result = await launch({
+    module,
+    size: 3,
+    runtimeOptions: ["--allow-all", "--no-check"],
+    onLine: (line) => lines.push(line),
+  });
+  assert.deepEqual(result, { code: 0 }, JSON.stringify(lines));
+  for (let rank = 0; rank < 3; rank++) {
+    const text = `rank ${rank} of 3 by shared_memory: all exchanges are right`;
+    assert.deepEqual(lines.filter((line) => line.rank === rank), [{ rank, stream: "out", text }]);
+  }
+});
+
+Deno.test("a killed rank is named by all others within two seconds", async () => {
+  let killed = 0;
+  const run = await runScenario(3, { steps: 50, length: 100_001, fault: { action: "kill", rank: 1, at: 7 } }, {
+    onLine: () => killed = performance.now(),
+  });
+  assert.equal(run.code, 7);
+  assert.match(run.cause!, /^rank 1 was killed by SIGKILL/);
+  for (const rank of [0, 2]) assert.equal(linesOf(run, rank).at(-1), `rank ${rank}: allReduce stopped: rank 1 is gone`);
+  assert.ok(performance.now() - killed < 2000);
+  assertNothingLeft(run);
+});
+
+Deno.test("a stopped rank is named after its deadline, also by ranks that do not wait for it directly", async () => {
+  const run = await runScenario(4, { steps: 50, length: 1001, fault: { action: "stop", rank: 2, at: 5 } });
+  assert.equal(run.code, 7);
+  assert.equal(run.cause, "rank 2 made no progress within its deadline");
+  for (const rank of [0, 1, 3]) {
+    assert.equal(linesOf(run, rank).at(-1), `rank ${rank}: allReduce stopped: rank 2 made no progress for 1500 ms`);
+  }
+  assertNothingLeft(run);
+});
+
+Deno.test("a rank that is stopped while the others wait for long is named after the usual deadline", async () => {
+  const start = performance.now();
+  const run = await runScenario(3, { steps: 50, length: 1001, fault: { action: "stop", rank: 1, at: -1 } });
+  assert.ok(performance.now() - start < testDeadlines.firstStep / 2);
+  assert.equal(run.code, 7);
+  assert.equal(run.cause, "rank 1 was stopped by a signal for longer than its deadline");
+  for (const rank of [0, 2]) {
+    assert.equal(linesOf(run, rank).at(-1), `rank ${rank}: barrier stopped: rank 1 was stopped by a signal`);
+  }
+  assertNothingLeft(run);
+});
+
+Deno.test("a slow rank is waited for, and longer in the first step", async () => {
+  for (const [at, part] of [[3, 0.5], [-1, 1.5]] as const) {
+    const fault = { action: "delay", rank: 0, at, milliseconds: testDeadlines.usual * part } as const;
+    const { code, cause } = await runScenario(2, { steps: 5, length: 10, fault });
+    assert.equal(code, 0, cause);
+  }
+});
+
+Deno.test("an ordinary error of one rank is the cause, whatever the others say", async () => {
+  const run = await runScenario(3, { steps: 50, length: 1001, fault: { action: "throw", rank: 2, at: 5 } });
+  assert.equal(run.code, 4);
+  assert.equal(run.cause, "rank 2 failed with exit code 4");
+  assert.equal(linesOf(run, 2).at(-1), "the disk is full");
+  assert.equal(linesOf(run, 0).at(-1), "rank 0: allReduce stopped: rank 2 failed");
+  assertNothingLeft(run);
+});
+
+Deno.test("a rank that ends before the others is a failure although its exit code is 0", async () => {
+  const run = await runScenario(2, { steps: 50, length: 1001, fault: { action: "leave early", rank: 0, at: 5 } });
+  assert.deepEqual([run.code, run.cause], [7, "rank 0 ended before the others"]);
+  assertNothingLeft(run);
+});
+
+Deno.test("stop: all ranks end after the same step, and that is no failure", async () => {
+  const stop = new AbortController();
+  const run = await runScenario(3, { steps: 1e6, length: 1001, untilStopped: true }, {
+    stop: stop.signal,
+    onLine: ({ rank }) => {
+      // Ranks that have said something handle the signal.
+      if (rank === 0) setTimeout(() => stop.abort(), 300);
+    },
+  });
+  assert.equal(run.code, 0, run.cause);
+  const ends = [0, 1, 2].map((rank) => linesOf(run, rank).find((text) => text.startsWith("stopped")));
+  assert.match(ends[0]!, /^stopped after step \d+$/);
+  assert.equal(new Set(ends).size, 1);
+  assertNothingLeft(run);
+});
+
+Deno.test("stop: ranks that are still starting end too, and those that do not obey are killed", async () => {
+  const early = await runScenario(2, { steps: 1e6, length: 10 }, { stop: AbortSignal.abort() });
+  assert.equal(early.code, 0, early.cause);
+  const stop = new AbortController();
+  const fault = { action: "stop", rank: 1, at: 5 } as const;
+  const late = await runScenario(2, { steps: 1e6, length: 10, fault, untilStopped: true }, {
+    stop: stop.signal,
+    stopDeadline: 100,
+    onLine: ({ rank }) => rank === 1 && setTimeout(() => stop.abort(), 300),
+  });
+  assert.equal(late.code, 7);
+  assert.match(late.cause!, /did not end when asked to and was killed/);
+  assertNothingLeft(late);
+});
+
+Deno.test("ranks die with their launcher, the stopped ones too, and outlive its idle threads", async () => {
+  const scenario = { steps: 1e6, length: 1001, untilStopped: true };
+  const program = new URL("launcher_program.ts", import.meta.url).href;
+  const launcher = new Deno.Command(Deno.execPath(), {
+    args: ["run", "--allow-all", "--no-check", program, "3", JSON.stringify(scenario)],
+    stdout: "piped",
+  }).spawn();
+  const processes = await printedProcesses(launcher.stdout, 3);
+  // Threads of the runtime's pool end after ten idle seconds; ranks must not hang on one of those.
+  await new Promise((resolve) => setTimeout(resolve, 11_000));
+  assert.deepEqual(processes.filter(isAlive), processes);
+  Deno.kill(processes[1]!, "SIGSTOP");
+  launcher.kill("SIGKILL");
+  await launcher.status;
+  await new Promise((resolve) => setTimeout(resolve, 1000));
+  assert.deepEqual(processes.filter(isAlive), []);
+});
+
+Deno.test("launch: refuses a number of ranks that makes no sense", async () => {
+  await assert.rejects(launch({ module: "none.ts", size: 0, onLine: () => {} }), RangeError);
+});

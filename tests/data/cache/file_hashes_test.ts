@@ -1,0 +1,74 @@
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { join } from "node:path";
+import { FileHashes } from "../../../lib/data/cache/file_hashes.ts";
+import { withFolder } from "../media.ts";
+
+const sha256 = (text: string) => createHash("sha256").update(text).digest("hex");
+const settle = () => new Promise((resolve) => setTimeout(resolve, 2200));
+
+Deno.test("FileHashes remembers hashes between runs and notices every change, even with the old size and time", async () => {
+  await withFolder(async (folder) => {
+    const path = join(folder, "model.safetensors");
+    await Deno.writeTextFile(path, "weights A");
+    const { mtime } = await Deno.stat(path);
+    await settle();
+    const first = await FileHashes.open(folder);
+    assert.equal(await first.file(path), sha256("weights A"));
+    assert.equal(await first.file(path), sha256("weights A"));
+    assert.equal(first.hashed, 1);
+    await first.save();
+
+    const second = await FileHashes.open(folder);
+    assert.equal(await second.file(path), sha256("weights A"));
+    assert.equal(second.hashed, 0);
+
+    await Deno.writeTextFile(path, "weights B");
+    await Deno.utime(path, mtime!, mtime!);
+    assert.equal(await second.file(path), sha256("weights B"));
+    assert.equal(second.hashed, 1);
+  });
+});
+
+Deno.test("FileHashes does not trust a file that has just changed", async () => {
+  await withFolder(async (folder) => {
+    const path = join(folder, "clip.mp4");
+    const hashes = await FileHashes.open(folder);
+    for (const text of ["one", "two", "six"]) {
+      await Deno.writeTextFile(path, text);
+      assert.equal(await hashes.file(path), sha256(text));
+    }
+    await hashes.save();
+    assert.equal(await Deno.readTextFile(join(folder, "file-hashes.json")), "{}\n");
+  });
+});
+
+Deno.test("FileHashes.folder() covers names and contents of the accepted files", async () => {
+  await withFolder(async (folder) => {
+    const model = join(folder, "vae");
+    await Deno.mkdir(model);
+    await Deno.writeTextFile(join(model, "a.safetensors"), "a");
+    await Deno.writeTextFile(join(model, "config.json"), "{}");
+    const hash = async (accept?: (name: string) => boolean) =>
+      await (await FileHashes.open(folder)).folder(model, accept);
+    const all = await hash(), weights = await hash((name) => name.endsWith(".safetensors"));
+    assert.notEqual(all, weights);
+    await Deno.writeTextFile(join(model, "config.json"), "{ }");
+    assert.notEqual(await hash(), all);
+    assert.equal(await hash((name) => name.endsWith(".safetensors")), weights);
+    await Deno.rename(join(model, "a.safetensors"), join(model, "b.safetensors"));
+    assert.notEqual(await hash((name) => name.endsWith(".safetensors")), weights);
+  });
+});
+
+Deno.test("FileHashes starts again from a damaged memory", async () => {
+  await withFolder(async (folder) => {
+    for (const text of ["", "{", "[]", "null", '{"/x": 3}', '{"/x": {"size": 1}}']) {
+      await Deno.writeTextFile(join(folder, "file-hashes.json"), text);
+      await Deno.writeTextFile(join(folder, "a"), "a");
+      const hashes = await FileHashes.open(folder);
+      assert.equal(await hashes.file(join(folder, "a")), sha256("a"));
+      await hashes.save();
+    }
+  });
+});

@@ -1,0 +1,132 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { loadTokenizer, Tokenizer } from "../../../lib/data/text/tokenizer.ts";
+import { Unigram } from "../../../lib/data/text/unigram.ts";
+import { UserError } from "../../../lib/errors.ts";
+import { referenceTest } from "../../reference.ts";
+import { compareTokens } from "./tokenizer_case.ts";
+
+function modelBytes(folder: string): Uint8Array {
+  return readFileSync(join(folder, "pipelines", "tiny-2b", "tokenizer", "spiece.model"));
+}
+
+referenceTest("Tokenizer: every golden prompt gives the ids of the transformers tokenizer", (folder) => {
+  const { prompts, wrong } = compareTokens(`${folder}/pipelines/tiny-2b/tokenizer`, `${folder}/text/tokenizer.json`);
+  assert.deepEqual(wrong, []);
+  assert.ok(prompts > 60);
+});
+
+referenceTest("Tokenizer: all golden pipelines load, with the pieces of their tokenizer.json", (folder) => {
+  for (const name of ["tiny-2b", "tiny-5b", "tiny-5b-i2v", "tiny-1.5-5b", "tiny-1.5-5b-i2v"]) {
+    const path = join(folder, "pipelines", name, "tokenizer");
+    const fast = JSON.parse(readFileSync(join(path, "tokenizer.json"), "utf8"));
+    const tokenizer = loadTokenizer(path);
+    assert.equal(tokenizer.vocabularySize, fast.model.vocab.length);
+    for (const { id, content } of fast.added_tokens) assert.deepEqual(tokenizer.tokenize(content), [id]);
+  }
+});
+
+referenceTest(
+  "Tokenizer: special spellings that only normalisation produces are pieces, as in tokenizer.json",
+  (folder) => {
+    const tokenizer = new Tokenizer(modelBytes(folder), "model");
+    const [start] = tokenizer.tokenize("<s>");
+    const fullWidth = "\uff1c/s\uff1e";
+    assert.deepEqual(tokenizer.tokenize(fullWidth), [start, tokenizer.endId]);
+  },
+);
+
+referenceTest("Tokenizer.fit: names the words that are cut", (folder) => {
+  const tokenizer = new Tokenizer(modelBytes(folder), "model");
+  const words = "The clockmaker waits patiently near the harbour at dawn.".split(" ");
+  const text = words.join("  ");
+  const total = tokenizer.tokenize(text).length;
+  assert.deepEqual(tokenizer.fit(text, total + 1), { tokens: total, cutOff: "" });
+  assert.deepEqual(tokenizer.fit(text, total), { tokens: total, cutOff: "dawn." });
+  assert.deepEqual(tokenizer.fit(text, 1), { tokens: total, cutOff: text });
+  const upToHarbour = tokenizer.tokenize(words.slice(0, 7).join(" ")).length;
+  assert.equal(tokenizer.fit(text, upToHarbour + 1).cutOff, "at  dawn.");
+  assert.deepEqual([...tokenizer.encode(text, 1)], [tokenizer.endId]);
+  assert.deepEqual([...tokenizer.encode(text, 3)], [...tokenizer.tokenize(text).slice(0, 2), tokenizer.endId]);
+  for (const length of [0, -1, 1.5]) assert.throws(() => tokenizer.encode("a", length), RangeError);
+});
+
+referenceTest(
+  "loadTokenizer: a model cut anywhere, or with one byte changed, never gives another exception",
+  (folder) => {
+    const bytes = modelBytes(folder);
+    for (let size = 0; size < bytes.length; size += 997) {
+      assert.throws(() => new Tokenizer(bytes.slice(0, size), "model"), UserError, `cut at ${size}`);
+    }
+    const changed = new Uint8Array(bytes);
+    let refused = 0;
+    for (let at = 0; at < bytes.length; at += 2999) {
+      changed[at] = bytes[at]! ^ 0xff;
+      try {
+        new Tokenizer(changed, "model").encode("A café, ＦＵＬＬ ẹ́ 🙂", 226);
+      } catch (error) {
+        assert.ok(error instanceof UserError, `byte ${at}: ${error}`);
+        refused++;
+      }
+      changed[at] = bytes[at]!;
+    }
+    assert.ok(refused > 0);
+  },
+);
+
+Deno.test("loadTokenizer: missing, empty and foreign files are user errors", () => {
+  const folder = mkdtempSync(join(tmpdir(), "cogtune-test-"));
+  try {
+    assert.throws(() => loadTokenizer(folder), /spiece\.model": it or its folder does not exist/);
+    for (const content of ["", "<html></html>", "\0\0\0\0", '{"model":{}}']) {
+      writeFileSync(join(folder, "spiece.model"), content);
+      assert.throws(() => loadTokenizer(folder), (error) => {
+        return error instanceof UserError && /spiece\.model" is not a SentencePiece unigram model/.test(error.message);
+      });
+    }
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+});
+
+/** The best score over all segmentations, by trying every one; an unknown character counts lowest - 10. */
+function bestScore(word: string, scores: Map<string, number>, unknown: number): number {
+  if (word === "") return 0;
+  let best = scores.has(word[0]!) ? -Infinity : unknown + bestScore(word.slice(1), scores, unknown);
+  for (let end = 1; end <= word.length; end++) {
+    const score = scores.get(word.slice(0, end));
+    if (score !== undefined) best = Math.max(best, score + bestScore(word.slice(end), scores, unknown));
+  }
+  return best;
+}
+
+Deno.test("Unigram: finds the best of all segmentations", () => {
+  const vocabulary = ["?", "a", "b", "ab", "ba", "aab", "bab", "abba", "c"];
+  // Scores are multiples of 1/8, so that sums are exact in any order.
+  const pieces = vocabulary.map((text, i) => ({ text, score: -1 - ((i * 5) % 9) / 8 }));
+  const scores = new Map(pieces.map(({ text, score }) => [text, score]));
+  const unknown = Math.min(...scores.values()) - 10;
+  const unigram = new Unigram(pieces, 0);
+  for (let n = 0; n < 4 ** 6; n++) {
+    const word = Array.from({ length: 6 }, (_, i) => "abcd"[(n >> (2 * i)) & 3]).join("");
+    const ids = unigram.encode(word);
+    // A run of d is one unknown id: put the characters back before counting.
+    let rest = word, score = 0;
+    for (const id of ids) {
+      const taken = id === 0 ? /^d+/.exec(rest)![0] : vocabulary[id]!;
+      assert.ok(rest.startsWith(taken));
+      score += id === 0 ? unknown * taken.length : scores.get(taken)!;
+      rest = rest.slice(taken.length);
+    }
+    assert.equal(rest, "");
+    assert.equal(score, bestScore(word, scores, unknown), word);
+  }
+});
+
+Deno.test("Unigram: among equal scores the longest last piece wins", () => {
+  const pieces = ["?", "a", "b", "c", "ab", "bc"].map((text, i) => ({ text, score: i < 4 ? -1 : -2 }));
+  const unigram = new Unigram(pieces, 0);
+  assert.deepEqual(unigram.encode("abc"), [1, 5]);
+});

@@ -1,0 +1,66 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { fitGeometry } from "../../../lib/data/video/geometry.ts";
+import { normalise } from "../../../lib/data/video/normalise.ts";
+import { resizeImage } from "../../../lib/data/video/resize.ts";
+import { decodeImage } from "../../../lib/data/video/video.ts";
+import { clipsFolder, referenceTest } from "../../reference.ts";
+import { difference, readGolden } from "../golden.ts";
+
+referenceTest("resizeImage() equals OpenCV, Pillow bilinear and Pillow Lanczos in every byte", async (folder) => {
+  const golden = await readGolden(folder, "data/resize.safetensors");
+  const rules = { cv2_bilinear: "opencv", pil_bilinear: "bilinear", pil_lanczos: "lanczos" } as const;
+  let compared = 0;
+  for (let k = 0; golden.has(`case${k}.image`); k++) {
+    const { bytes, shape: [height, width] } = golden.get(`case${k}.image`)!;
+    for (const [name, rule] of Object.entries(rules)) {
+      const expected = golden.get(`case${k}.${name}`);
+      if (expected === undefined) continue;
+      const size = { width: expected.shape[1], height: expected.shape[0] };
+      const { data } = resizeImage({ data: bytes, frames: 1, width, height }, size, rule);
+      assert.deepEqual(difference(data, expected.bytes), { mean: 0, max: 0 }, `case${k} ${name}`);
+      compared++;
+    }
+    const processed = golden.get(`case${k}.pipeline_preprocess`)!;
+    const size = { width: processed.shape[2], height: processed.shape[1] };
+    const values = normalise(resizeImage({ data: bytes, frames: 1, width, height }, size, "lanczos"));
+    assert.ok(difference(values, new Float32Array(processed.bytes.buffer)).max < 1e-6, `case${k}`);
+  }
+  assert.ok(compared >= 6, `${compared} comparisons`);
+});
+
+referenceTest(
+  "a picture decoded at its own size and resized by rule opencv equals the original trainer",
+  async (folder) => {
+    const golden = await readGolden(folder, "data/clip-decode.safetensors");
+    for (const [name, { bytes, shape: [height, width] }] of golden) {
+      if (!name.endsWith(".image")) continue;
+      const own = { width: 640, height: 360 };
+      const path = join(clipsFolder!, "images", `${name.split(".")[0]}.png`);
+      const image = await decodeImage(path, { geometry: fitGeometry(own, own, "stretch") });
+      assert.deepEqual(
+        difference(resizeImage(image, { width, height }, "opencv").data, bytes),
+        { mean: 0, max: 0 },
+        name,
+      );
+    }
+  },
+);
+
+Deno.test("resizeImage() keeps a plain colour and an unchanged size", () => {
+  const image = { data: new Uint8Array(12 * 7 * 3).fill(201), frames: 1, width: 12, height: 7 };
+  for (const rule of ["opencv", "bilinear", "lanczos"] as const) {
+    for (const size of [{ width: 5, height: 3 }, { width: 31, height: 20 }, { width: 1, height: 1 }]) {
+      assert.ok(resizeImage(image, size, rule).data.every((level) => level === 201), rule);
+    }
+    const noise = { ...image, data: image.data.map((_, i) => (i * i * 13) % 256) };
+    assert.deepEqual(resizeImage(noise, image, rule).data, noise.data, rule);
+  }
+});
+
+Deno.test("resizeImage() refuses clips and sizes that are not positive integers", () => {
+  const image = { data: new Uint8Array(24), frames: 2, width: 2, height: 2 };
+  assert.throws(() => resizeImage(image, { width: 1, height: 1 }, "opencv"), RangeError);
+  const one = { data: new Uint8Array(12), frames: 1, width: 2, height: 2 };
+  assert.throws(() => resizeImage(one, { width: 0, height: 1 }, "opencv"), RangeError);
+});

@@ -1,0 +1,110 @@
+import assert from "node:assert/strict";
+import {
+  headNorm,
+  headNormBackward,
+  headNormColumns,
+  headNormParameters,
+  headNormParts,
+  type HeadNormShape,
+} from "../../../kernels/norm/head.ts";
+import { numbers, relativeL2, runLaunch, stored } from "../run.ts";
+import { targets } from "../targets.ts";
+
+interface Tables {
+  readonly cos: Float32Array<ArrayBuffer>;
+  readonly sin: Float32Array<ArrayBuffer>;
+}
+
+function makeTables({ sequence, textRows }: HeadNormShape): Tables {
+  const angles = numbers((sequence - textRows) * 32, 7).map((v) => 12 * v);
+  return { cos: angles.map(Math.cos), sin: angles.map(Math.sin) };
+}
+
+/** Rotates the pairs of one head of a video row by +angle or, backwards, by -angle. */
+function rotated(v: Float64Array, table: Tables | undefined, videoRow: number, direction: 1 | -1): Float64Array {
+  if (table === undefined || videoRow < 0) return v;
+  return v.map((value, c) => {
+    const k = videoRow * 32 + (c >> 1);
+    const sign = (c % 2 === 0 ? -1 : 1) * direction;
+    return value * table.cos[k]! + sign * v[c ^ 1]! * table.sin[k]!;
+  });
+}
+
+function reference(
+  shape: HeadNormShape,
+  x: Float32Array,
+  gamma: Float32Array,
+  beta: Float32Array,
+  g: Float32Array,
+  table: Tables | undefined,
+) {
+  const { rows, sequence, textRows, heads, eps } = shape;
+  const y = new Float64Array(x.length);
+  const dx = new Float64Array(x.length);
+  const dGamma = new Float64Array(64);
+  const dBeta = new Float64Array(64);
+  for (let unit = 0; unit < rows * heads; unit++) {
+    const videoRow = Math.floor(unit / heads) % sequence - textRows;
+    const v = Float64Array.from(x.subarray(unit * 64, unit * 64 + 64));
+    const mean = v.reduce((sum, value) => sum + value, 0) / 64;
+    const rs = 1 / Math.sqrt(v.reduce((sum, value) => sum + (value - mean) ** 2, 0) / 64 + eps);
+    const xhat = v.map((value) => (value - mean) * rs);
+    y.set(rotated(xhat.map((value, c) => value * gamma[c]! + beta[c]!), table, videoRow, 1), unit * 64);
+    const back = rotated(Float64Array.from(g.subarray(unit * 64, unit * 64 + 64)), table, videoRow, -1);
+    const gw = back.map((value, c) => value * gamma[c]!);
+    const meanGw = gw.reduce((sum, value) => sum + value, 0) / 64;
+    const meanGwx = gw.reduce((sum, value, c) => sum + value * xhat[c]!, 0) / 64;
+    for (let c = 0; c < 64; c++) {
+      dx[unit * 64 + c] = rs * (gw[c]! - meanGw - xhat[c]! * meanGwx);
+      dGamma[c]! += back[c]! * xhat[c]!;
+      dBeta[c]! += back[c]!;
+    }
+  }
+  return { y, dx, dGamma, dBeta };
+}
+
+const TOLERANCE = { f32: 2e-6, f16: 1e-3, bf16: 6e-3 };
+
+for (const dtype of ["f32", "f16", "bf16"] as const) {
+  Deno.test(`head norm with rotation, and its gradients, match float64 (${dtype})`, async () => {
+    for (const target of await targets()) {
+      for (const rotate of [true, false]) {
+        const shape = { rows: 2 * 21, sequence: 21, textRows: 4, heads: 3, eps: 1e-6 };
+        const size = shape.rows * shape.heads * 64;
+        const x = stored(numbers(size, 1), dtype);
+        const g = stored(numbers(size, 2), dtype);
+        const gamma = stored(numbers(64, 3).map((v) => 1 + v), dtype);
+        const beta = stored(numbers(64, 4), dtype);
+        const table = rotate ? makeTables(shape) : undefined;
+        const extra = table === undefined ? [] : [table.cos, table.sin];
+        const expected = reference(shape, x, gamma, beta, g, table);
+        const spec = { dtype, param: dtype, rotate };
+        const forward = await runLaunch(headNorm(target, spec, shape), [x, gamma, beta, size, ...extra]);
+        assert.ok(relativeL2(forward[3]!, expected.y) < TOLERANCE[dtype]);
+        const backward = await runLaunch(headNormBackward(target, spec, shape), [x, gamma, g, size, ...extra]);
+        assert.ok(relativeL2(backward[3]!, expected.dx) < TOLERANCE[dtype]);
+        const parts = headNormParts(shape);
+        assert.ok(parts > 1);
+        const columns = headNormColumns(target, { dtype, rotate }, shape);
+        const [, , partials] = await runLaunch(columns, [x, g, parts * 128, ...extra]);
+        const start = numbers(64, 5);
+        const [, dGamma, dBeta] = await runLaunch(headNormParameters(target, shape), [partials!, start, start]);
+        assert.ok(relativeL2(dGamma!, expected.dGamma.map((v, i) => v + start[i]!)) < 2e-6);
+        assert.ok(relativeL2(dBeta!, expected.dBeta.map((v, i) => v + start[i]!)) < 2e-6);
+      }
+    }
+  });
+}
+
+Deno.test("head norm of a constant head gives beta, and of large values stays exact", async () => {
+  for (const target of await targets()) {
+    const shape = { rows: 3, sequence: 3, textRows: 0, heads: 1, eps: 1e-6 };
+    const x = numbers(3 * 64, 1).map((v, i) => (i < 64 ? 777 : i < 128 ? 3e4 * v : 1e-4 * v));
+    const gamma = numbers(64, 2);
+    const beta = numbers(64, 3);
+    const expected = reference(shape, x, gamma, beta, x, undefined);
+    const launch = headNorm(target, { dtype: "f32", param: "f32", rotate: false }, shape);
+    const [, , , y] = await runLaunch(launch, [x, gamma, beta, x.length]);
+    assert.ok(relativeL2(y!, expected.y) < 2e-6);
+  }
+});

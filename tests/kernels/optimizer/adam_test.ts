@@ -1,0 +1,118 @@
+import assert from "node:assert/strict";
+import { adam, adamState, clipControl } from "../../../kernels/optimizer/adam.ts";
+import { squareSlots, sumOfSquares } from "../../../kernels/reduce/sums.ts";
+import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
+import { referenceTest } from "../../reference.ts";
+import { flatTensors } from "./files.ts";
+import { numbers, relativeL2, rounded, runLaunch } from "../run.ts";
+import { targets } from "../targets.ts";
+
+const BETAS = { beta1: 0.9, beta2: 0.95 };
+const KEEP = Float32Array.of(0, 1, 0, 0);
+
+const TRAJECTORIES = [["adam", 1e-4], ["adamw", 1e-4], ["adam-wd", 0.1], ["adamw-wd", 0.1]] as const;
+
+for (const [name, weightDecay] of TRAJECTORIES) {
+  referenceTest(`20 steps of ${name} follow PyTorch`, async (folder) => {
+    const [target] = await targets();
+    using file = openSafetensors(`${folder}/optim/${name}.safetensors`);
+    const learningRates = file.readF32("lr");
+    let p = flatTensors(file, "param0");
+    let m = new Float32Array(p.length);
+    let v = new Float32Array(p.length);
+    const kind = name.startsWith("adamw") ? "adamw" : "adam";
+    const spec = { kind, gradients: "f32", copy: "none" } as const;
+    const shape = { elements: p.length, ...BETAS, eps: 1e-8, weightDecay };
+    for (let step = 0; step < 20; step++) {
+      const state = adamState({ learningRate: learningRates[step]!, ...BETAS, step: step + 1, lossScale: 1 });
+      const gradients = flatTensors(file, "grads", step);
+      const results = await runLaunch(adam(target!, spec, shape), [p, gradients, m, v, state, KEEP]);
+      [p, m, v] = [results[0]!, results[2]!, results[3]!];
+      assert.ok(relativeL2(p, flatTensors(file, "params", step)) < 1e-6);
+    }
+  });
+}
+
+referenceTest("gradient clipping follows PyTorch", async (folder) => {
+  using file = openSafetensors(`${folder}/optim/clip.safetensors`);
+  for (const target of await targets()) {
+    for (const index of [0, 1, 2]) {
+      const g = flatTensors(file, `case${index}.grad`);
+      const partials = await squares(target, g);
+      const state = Float32Array.of(0, 0, 0, 1);
+      const launch = clipControl(target, { slots: partials.length / 4, maxNorm: 1 });
+      const [, , , control] = await runLaunch(launch, [partials, 4, state, 4]);
+      const norm = file.readF32(`case${index}.norm`)[0]!;
+      assert.ok(Math.abs(control![0]! - norm) < 1e-6 * norm);
+      assert.ok(relativeL2(g.map((v) => v * control![1]!), flatTensors(file, `case${index}.clipped`)) < 1e-6);
+    }
+  }
+});
+
+async function squares(target: { subgroups: number }, g: Float32Array<ArrayBuffer>) {
+  const launch = sumOfSquares(target, { x: "f32" }, { elements: g.length, slot: 0 });
+  return (await runLaunch(launch, [g, squareSlots(g.length) * 4]))[1]!;
+}
+
+Deno.test("loss scale is taken out of norm and gradient, and clipping can be off", async () => {
+  for (const target of await targets()) {
+    const g = numbers(6000, 1).map((v) => v * 1024);
+    const partials = await squares(target, g);
+    const state = Float32Array.of(0, 0, 0, 1 / 1024);
+    const norm = Math.sqrt(g.reduce((sum, v) => sum + (v / 1024) ** 2, 0));
+    for (const [maxNorm, coefficient] of [[0, 1], [0.5, 0.5 / (norm + 1e-6)], [1e9, 1]] as const) {
+      const launch = clipControl(target, { slots: partials.length / 4, maxNorm });
+      const [, , , control] = await runLaunch(launch, [partials, 4, state, 4]);
+      assert.ok(Math.abs(control![0]! - norm) < 1e-6 * norm);
+      assert.ok(Math.abs(control![1]! - coefficient / 1024) < 1e-6 * coefficient / 1024);
+      assert.equal(control![2], 0);
+    }
+  }
+});
+
+Deno.test("a NaN or infinity in one gradient or in the loss sets the skip flag", async () => {
+  for (const target of await targets()) {
+    for (const [bad, loss] of [[NaN, 1], [Infinity, 1], [1e30, 1], [1, NaN], [1, -Infinity]] as const) {
+      const g = numbers(600, 1);
+      g[333] = bad;
+      const partials = await squares(target, g);
+      const launch = clipControl(target, { slots: partials.length / 4, maxNorm: 1 });
+      const losses = Float32Array.of(loss, 0, 0, 0);
+      const [, , , control] = await runLaunch(launch, [partials, losses, Float32Array.of(0, 0, 0, 1), 4]);
+      assert.equal(control![2], 1);
+    }
+  }
+});
+
+Deno.test("a skipped step changes neither parameters nor moments, even with NaN gradients", async () => {
+  const [target] = await targets();
+  const size = 1100;
+  const [p, m, v] = [numbers(size, 1), numbers(size, 2), numbers(size, 3).map(Math.abs)];
+  const g = new Float32Array(size).fill(NaN);
+  const shape = { elements: size, ...BETAS, eps: 1e-8, weightDecay: 0.1 };
+  const state = adamState({ learningRate: 1e-2, ...BETAS, step: 3, lossScale: 1 });
+  const control = Float32Array.of(NaN, NaN, 1, NaN);
+  const launch = adam(target!, { kind: "adamw", gradients: "f32", copy: "none" }, shape);
+  const results = await runLaunch(launch, [p, g, m, v, state, control]);
+  assert.deepEqual([results[0], results[2], results[3]], [p, m, v]);
+});
+
+Deno.test("the working copy is the updated parameter rounded to its type", async () => {
+  const [target] = await targets();
+  const size = 1100;
+  const shape = { elements: size, ...BETAS, eps: 1e-8, weightDecay: 0 };
+  const state = adamState({ learningRate: 1e-2, ...BETAS, step: 1, lossScale: 1 });
+  for (const copy of ["bf16", "f16"] as const) {
+    const launch = adam(target!, { kind: "adamw", gradients: "f32", copy }, shape);
+    const [p, , , , , , half] = await runLaunch(launch, [
+      numbers(size, 1),
+      numbers(size, 2),
+      size,
+      size,
+      state,
+      KEEP,
+      size,
+    ]);
+    assert.deepEqual(half, p!.map((value) => rounded(value, copy)));
+  }
+});

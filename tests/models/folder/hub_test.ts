@@ -1,0 +1,321 @@
+/** Models by hub id, from a hub on this machine that serves the tiny model of the repository. */
+import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { UserError, UserErrors } from "../../../lib/errors.ts";
+import {
+  type HubEvent,
+  type HubOptions,
+  localModelPath,
+  parseHubId,
+  resolveModelPath,
+} from "../../../lib/models/folder/hub.ts";
+import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
+import { train } from "../../../lib/train/trainer.ts";
+import { withFolder } from "../../io/faulty_operations.ts";
+import { fromFileUrl } from "../../paths.ts";
+import { configOf, inScratch } from "../../train/runs.ts";
+
+const tiny = fromFileUrl("../../../examples/tiny-2b", import.meta.url);
+
+/** Files of the tiny model by path. */
+function modelFiles(): Map<string, Uint8Array<ArrayBuffer>> {
+  const names = readdirSync(tiny, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
+    .map((entry) => join(entry.parentPath, entry.name).slice(tiny.length + 1));
+  return new Map(names.map((name) => [name, new Uint8Array(readFileSync(join(tiny, name)))]));
+}
+
+/** What lies in many repositories and is of no use here. */
+const others = [
+  "README.md",
+  "transformer/diffusion_pytorch_model.fp16.safetensors",
+  "transformer/diffusion_pytorch_model.bin",
+  "../escape/config.json",
+  "transformer/../../config.json",
+  "/etc/config.json",
+];
+
+const digest = (algorithm: string, ...parts: (string | Uint8Array)[]) =>
+  parts.reduce((hash, part) => hash.update(part), createHash(algorithm)).digest("hex");
+
+/** An entry of the hub's listing; weights and the tokenizer are large files there. */
+function entryOf(path: string, bytes: Uint8Array): Record<string, unknown> {
+  const oid = digest("sha1", `blob ${bytes.length}\0`, bytes);
+  const entry = { type: "file", path, size: bytes.length, oid };
+  return /\.(safetensors|model)$/.test(path)
+    ? { ...entry, oid: "0".repeat(40), lfs: { oid: digest("sha256", bytes), size: bytes.length, pointerSize: 134 } }
+    : entry;
+}
+
+/** A hub with one model. */
+class FakeHub implements AsyncDisposable {
+  readonly files: Map<string, Uint8Array<ArrayBuffer>> = modelFiles();
+  commit = "a".repeat(40);
+  /** Paths asked for since this was emptied. */
+  readonly asked: string[] = [];
+  /** Answers in place of the hub where it returns something. */
+  intercept: (request: Request, path: string) => Response | undefined = () => undefined;
+  readonly #server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
+    const path = new URL(request.url).pathname;
+    this.asked.push(path);
+    return this.intercept(request, path) ?? this.#answer(request, path);
+  });
+
+  get endpoint(): string {
+    return `http://127.0.0.1:${this.#server.addr.port}`;
+  }
+
+  #answer(request: Request, path: string): Response {
+    const [, revision] = /^\/api\/models\/owner\/name\/revision\/(.+)$/.exec(path) ?? [];
+    if (revision !== undefined && /^(main|v1|a{40})$/.test(revision)) return Response.json({ sha: this.commit });
+    if (path === `/api/models/owner/name/tree/${this.commit}`) return this.#page(request);
+    const file = this.files.get(path.replace(/^\/owner\/name\/resolve\/(a|b){40}\//, ""));
+    if (file === undefined) return new Response("not found", { status: 404 });
+    const [, from] = /^bytes=(\d+)-$/.exec(request.headers.get("range") ?? "") ?? [];
+    if (from === undefined) return new Response(file);
+    const range = `bytes ${from}-${file.length - 1}/${file.length}`;
+    return new Response(file.slice(Number(from)), { status: 206, headers: { "content-range": range } });
+  }
+
+  /** Half of the listing at a time, as the hub pages long ones. */
+  #page(request: Request): Response {
+    const entries = [
+      ...[...this.files].map(([path, bytes]) => entryOf(path, bytes)),
+      ...others.map((path) => entryOf(path, new Uint8Array(3))),
+      { type: "directory", path: "transformer", oid: "0".repeat(40), size: 0 },
+    ];
+    const second = request.url.includes("cursor=");
+    if (second) return Response.json(entries.slice(7));
+    return Response.json(entries.slice(0, 7), { headers: { link: `<${request.url}&cursor=7>; rel="next"` } });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.shutdown();
+  }
+}
+
+/** Resolves a model; returns its folder and what was told. */
+async function resolve(path: string, options: HubOptions): Promise<{ folder: string; events: HubEvent[] }> {
+  const events: HubEvent[] = [];
+  const running = resolveModelPath(path, { backoff: 1, attempts: 2, token: undefined, ...options });
+  for (;;) {
+    const { done, value } = await running.next();
+    if (done) return { folder: value, events };
+    events.push(value);
+  }
+}
+
+/** Runs `body` with a hub and an empty cache. */
+function withHub(body: (hub: FakeHub, options: HubOptions & { cacheFolder: string }) => Promise<void>): Promise<void> {
+  return withFolder(async (cacheFolder) => {
+    await using hub = new FakeHub();
+    await body(hub, { endpoint: hub.endpoint, cacheFolder });
+  });
+}
+
+async function refused(path: string, options: HubOptions, expected: RegExp): Promise<void> {
+  await assert.rejects(
+    resolve(path, options),
+    (error: unknown) => error instanceof UserError && expected.test(error.message),
+  );
+}
+
+Deno.test("parseHubId: owner/name with and without revision, and no path", () => {
+  assert.deepEqual(parseHubId("THUDM/CogVideoX-5b"), { owner: "THUDM", name: "CogVideoX-5b", revision: undefined });
+  assert.equal(parseHubId("a/b.c_d@refs/pr/1")?.revision, "refs/pr/1");
+  for (const path of ["b", "/a/b", "./a/b", "../b", "a/b/c", "a/..", "a\\b", "a/b@", "a/b@/x", "a/b\0"]) {
+    assert.equal(parseHubId(path), undefined, path);
+  }
+});
+
+Deno.test("a model by id: its needed files, small ones first, every byte reported, then no network", () =>
+  withHub(async (hub, options) => {
+    const { folder, events } = await resolve("owner/name", options);
+    assert.equal(folder, join(options.cacheFolder, "owner--name"));
+    for (const [path, bytes] of hub.files) assert.deepEqual(new Uint8Array(readFileSync(join(folder, path))), bytes);
+    const found = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
+      entry.isFile()
+    ).length;
+    assert.equal(found, hub.files.size + 2, "the model, the record and the lock");
+    assert.deepEqual(readdirSync(options.cacheFolder), ["owner--name"]);
+    openModelFolder(folder);
+
+    const total = [...hub.files.values()].reduce((sum, { length }) => sum + length, 0);
+    const downloads = events.filter((event) => event.type === "download");
+    assert.ok(downloads.every((event) => event.total === total && event.model === "owner/name"));
+    assert.equal(downloads.at(-1)!.done, total);
+    assert.ok(downloads.every(({ done }, i) => i === 0 || done >= downloads[i - 1]!.done));
+    const weights = downloads.map(({ file }) => file.endsWith(".safetensors"));
+    assert.equal(weights.lastIndexOf(false) + 1, weights.indexOf(true));
+
+    hub.asked.length = 0;
+    hub.commit = "b".repeat(40);
+    assert.deepEqual(await resolve("owner/name", options), { folder, events: [] });
+    assert.equal(localModelPath("owner/name", options), folder);
+    assert.deepEqual(hub.asked, []);
+  }));
+
+Deno.test("a folder wins over an id, and a path is left alone", () =>
+  withHub(async (hub, options) => {
+    assert.equal((await resolve(tiny, options)).folder, tiny);
+    assert.equal((await resolve("./no/such/folder", options)).folder, "./no/such/folder");
+    assert.equal(localModelPath("x/y/z", options), "x/y/z");
+    assert.throws(() => localModelPath("owner/name", options), /no model of this id is downloaded/);
+    assert.deepEqual(hub.asked, []);
+  }));
+
+Deno.test("an interrupted download continues with the commit it began with", () =>
+  withHub(async (hub, options) => {
+    const weights = "transformer/diffusion_pytorch_model.safetensors", bytes = hub.files.get(weights)!;
+    hub.intercept = (_, path) => path.endsWith(weights) ? new Response(null, { status: 503 }) : undefined;
+    await refused("owner/name", options, /503[^]*continues where it stopped/);
+    writeFileSync(join(options.cacheFolder, "owner--name", `${weights}.part`), bytes.slice(0, 1_000_000));
+    // The branch moves on in between.
+    hub.commit = "b".repeat(40);
+    hub.asked.length = 0;
+    const ranges: (string | null)[] = [];
+    hub.intercept = (request) => void ranges.push(request.headers.get("range"));
+    const { folder } = await resolve("owner/name", options);
+    assert.deepEqual(new Uint8Array(readFileSync(join(folder, weights))), bytes);
+    assert.ok(hub.asked.every((path) => path.startsWith(`/owner/name/resolve/${"a".repeat(40)}/`)), `${hub.asked}`);
+    assert.equal(ranges[hub.asked.findIndex((path) => path.endsWith(weights))], "bytes=1000000-");
+  }));
+
+Deno.test("a missing or cut file of a complete model is downloaded again", () =>
+  withHub(async (hub, options) => {
+    const { folder } = await resolve("owner/name", options);
+    rmSync(join(folder, "vae/config.json"));
+    writeFileSync(join(folder, "model_index.json"), "{}");
+    hub.asked.length = 0;
+    await resolve("owner/name", options);
+    assert.equal(hub.asked.length, 2);
+    for (const file of ["vae/config.json", "model_index.json"]) {
+      assert.deepEqual(new Uint8Array(readFileSync(join(folder, file))), hub.files.get(file));
+    }
+  }));
+
+Deno.test("a revision has a folder of its own; one that is not there is told by name", () =>
+  withHub(async (_, options) => {
+    const { folder } = await resolve("owner/name@v1", options);
+    assert.equal(folder, join(options.cacheFolder, "owner--name@v1"));
+    await refused("owner/name@none", options, /neither a folder "owner\/name@none" nor a model of this id/);
+  }));
+
+Deno.test("refusals say what to do: an unknown id, a private or gated model, a token without access", () =>
+  withHub(async (hub, options) => {
+    await refused("owner/other", options, /nor a model of this id[^]*check the spelling/);
+    const answer = (status: number, code: string) => {
+      hub.intercept = () => new Response(null, { status, headers: { "x-error-code": code } });
+    };
+    answer(401, "RepoNotFound");
+    await refused("owner/name", options, /not give "owner\/name" to everyone[^]*check the spelling[^]*HF_TOKEN/);
+    answer(401, "GatedRepo");
+    await refused(
+      "owner/name",
+      options,
+      /accept its terms at http[^ ]*\/owner\/name and put an access token[^]*HF_TOKEN/,
+    );
+    answer(403, "GatedRepo");
+    const secret = { ...options, token: "hf_secret" };
+    await refused("owner/name", secret, /to the owner of the token in HF_TOKEN[^]*accept its terms/);
+    await assert.rejects(resolve("owner/name", secret), (error: Error) => !error.message.includes("hf_secret"));
+    assert.deepEqual(readdirSync(options.cacheFolder), []);
+  }));
+
+Deno.test("the token goes to the hub and not to where it stores large files", () =>
+  withHub(async (hub, options) => {
+    await using storage = new FakeHub();
+    const seen = new Map<string, Set<string | null>>([["hub", new Set()], ["storage", new Set()]]);
+    storage.intercept = (request) => void seen.get("storage")!.add(request.headers.get("authorization"));
+    hub.intercept = (request, path) => {
+      seen.get("hub")!.add(request.headers.get("authorization"));
+      return path.endsWith(".safetensors") ? Response.redirect(`${storage.endpoint}${path}`) : undefined;
+    };
+    await resolve("owner/name", { ...options, token: "hf_secret" });
+    assert.deepEqual([...seen.get("hub")!], ["Bearer hf_secret"]);
+    assert.deepEqual([...seen.get("storage")!], [null]);
+    await refused("owner/name2", { ...options, endpoint: "http://hub.example" }, /begins with https/);
+  }));
+
+Deno.test("another kind of repository is refused before its weights are downloaded, with all that is missing", () =>
+  withHub(async (hub, options) => {
+    hub.files.set("model_index.json", new TextEncoder().encode('{"_class_name": "OtherPipeline"}'));
+    await refused("owner/name", options, /model_index.json says OtherPipeline/);
+    assert.ok(!hub.asked.some((path) => path.endsWith(".safetensors")));
+    rmSync(join(options.cacheFolder, "owner--name"), { recursive: true });
+    for (const path of ["vae/config.json", "tokenizer/spiece.model", "text_encoder/model.safetensors"]) {
+      hub.files.delete(path);
+    }
+    await assert.rejects(resolve("owner/name", options), (error: unknown) => {
+      assert.ok(error instanceof UserErrors);
+      assert.deepEqual(error.problems, [
+        "vae/config.json is missing",
+        "tokenizer/spiece.model is missing",
+        "text_encoder has no weights as safetensors",
+      ]);
+      return true;
+    });
+  }));
+
+Deno.test("a damaged file is never installed; a disk that is too small is found before the first byte", () =>
+  withHub(async (hub, options) => {
+    const path = "vae/diffusion_pytorch_model.safetensors";
+    const wrong = hub.files.get(path)!.map((byte) => byte ^ 1);
+    hub.intercept = (_, asked) => asked.endsWith(path) ? new Response(wrong) : undefined;
+    await refused("owner/name", options, /vae\/diffusion_pytorch_model.safetensors is damaged or another file/);
+    assert.deepEqual(readdirSync(dirname(join(options.cacheFolder, "owner--name", path))), ["config.json"]);
+    hub.asked.length = 0;
+    const huge = entryOf("transformer/diffusion_pytorch_model-00001-of-00002.safetensors", new Uint8Array(1));
+    hub.intercept = (_, asked) =>
+      asked.includes("/tree/")
+        ? Response.json([...[...hub.files].map(([path, bytes]) => entryOf(path, bytes)), { ...huge, size: 2e15 }])
+        : undefined;
+    const total = [...hub.files.values()].reduce((sum, { length }) => sum + length, 2e15);
+    await refused("owner/name@v1", options, new RegExp(`Not enough disk space[^]*${total} bytes are wanted`));
+    assert.ok(!hub.asked.some((path) => path.includes("/resolve/")));
+  }));
+
+Deno.test("two processes that want one model: one downloads, the other waits and uses it", () =>
+  withHub(async (hub, options) => {
+    const first = resolveModelPath("owner/name", { ...options, token: undefined });
+    await first.next();
+    const second = resolve("owner/name", options);
+    for (;;) if ((await first.next()).done) break;
+    const asked = hub.asked.length;
+    const { folder, events } = await second;
+    assert.match(JSON.stringify(events), /waiting for another process that downloads owner\/name/);
+    assert.equal(events.length, 1);
+    assert.equal(hub.asked.length, asked);
+    openModelFolder(folder);
+  }));
+
+Deno.test("train takes a hub id: downloads first, then works without network; a dry run downloads nothing", () =>
+  inScratch(async (folder) => {
+    await using hub = new FakeHub();
+    const variables = { HOME: folder, HF_ENDPOINT: hub.endpoint, HF_TOKEN: "" };
+    const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
+    for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
+    try {
+      const config = configOf(folder, { model_path: "owner/name", train_steps: 1 });
+      await assert.rejects(train({ ...config, dry_run: true }).next(), /no model of this id is downloaded/);
+      assert.deepEqual(hub.asked, []);
+      const types: string[] = [];
+      for await (const { type } of train(config)) types.push(type);
+      assert.deepEqual([types[0], types.at(-1)], ["download", "finished"]);
+      assert.ok(existsSync(join(folder, ".cache", "cogtune", "models", "owner--name", "model_index.json")));
+      assert.match(
+        readFileSync(join(config.output_dir, "checkpoint-1", "config.yaml"), "utf8"),
+        /model_path: owner\/name/,
+      );
+      hub.asked.length = 0;
+      const again = train({ ...config, resume_from_checkpoint: "latest" });
+      for await (const { type } of again) assert.notEqual(type, "download");
+      assert.deepEqual(hub.asked, []);
+    } finally {
+      for (const [name, value] of before) {
+        if (value === undefined) Deno.env.delete(name);
+        else Deno.env.set(name, value);
+      }
+    }
+  }));
