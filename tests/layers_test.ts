@@ -1,15 +1,18 @@
-/** Conventions are tested, not remembered: imports point one way, files stay small, names stay out of the wrong places. */
+/**
+ * Conventions are tested, not remembered: imports point one way and in no circle, files and folders stay small, nothing is
+ * exported without a caller, names stay out of the wrong places.
+ */
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
-import { dirname, join, relative } from "node:path";
+import { dirname, join, normalize } from "node:path";
 import { fromFileUrl } from "./paths.ts";
 
 const root = fromFileUrl("..", import.meta.url);
 
-/** What each layer may import besides itself and the errors. */
+/** What each layer may import besides itself and the files of `lib/` itself. */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  "": [],
   kernels: [],
-  errors: [],
   io: [],
   comm: ["io"],
   data: ["io"],
@@ -33,6 +36,9 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
 /** Longest file in lines; a longer one holds more than one idea. */
 const LONGEST_FILE = 400;
 
+/** Most files of one folder; a fuller one holds more than one subject. */
+const FULLEST_FOLDER = 15;
+
 function sources(folder: string): string[] {
   return readdirSync(join(root, folder), { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts"))
@@ -41,10 +47,23 @@ function sources(folder: string): string[] {
 
 const files = [...sources("kernels"), ...sources("lib")];
 
-/** `kernels`, or the first folder (or file) below `lib`. */
+/** Text of a file without its comments. */
+function codeOf(path: string): string {
+  return readFileSync(join(root, path), "utf8").replace(/\/\*[\s\S]*?\*\/|(?<=^|\s)\/\/.*$/gm, "");
+}
+
+const code = new Map(files.map((file) => [file, codeOf(file)]));
+
+/** Modules a file reaches: by static, type-only and dynamic imports, and as programs of workers and processes. */
+function importsOf(file: string): string[] {
+  return [...code.get(file)!.matchAll(/(?:\bfrom|\bimport|\bimport\(|\bnew URL\()\s*"([\w./]+\.ts)"/g)]
+    .map(([, specifier]) => normalize(join(dirname(file), specifier!)));
+}
+
+/** `kernels`, the first folder below `lib`, or "" for what lies in `lib` itself and serves every layer. */
 function layerOf(path: string): string {
   const [top, second] = path.split("/");
-  return top === "lib" ? second!.replace(/\.ts$/, "") : top!;
+  return top === "kernels" ? top : second!.endsWith(".ts") ? "" : second!;
 }
 
 Deno.test("imports point one way", () => {
@@ -53,27 +72,27 @@ Deno.test("imports point one way", () => {
     const layer = layerOf(file);
     const allowed = ALLOWED[layer];
     assert.ok(allowed !== undefined, `${file} lies in a layer without rules`);
-    for (const [, specifier] of readFileSync(join(root, file), "utf8").matchAll(/from "(\.[^"]+)"/g)) {
-      const target = relative(root, join(root, dirname(file), specifier!));
+    for (const target of importsOf(file)) {
+      assert.ok(code.has(target), `${file} imports ${target}, which is not part of kernels/ or lib/`);
       const other = layerOf(target);
-      if (!target.startsWith("lib/") && !target.startsWith("kernels/")) continue;
-      if (other !== layer && other !== "errors" && !allowed.includes(other)) wrong.push(`${file} imports ${target}`);
+      if (other !== layer && other !== "" && !allowed.includes(other)) wrong.push(`${file} imports ${target}`);
     }
   }
   assert.deepEqual(wrong, []);
 });
 
 Deno.test("only lib/gpu requests a device, and only lib/cli prints", () => {
-  const wrong = files.filter((file) => {
-    const text = readFileSync(join(root, file), "utf8");
-    const code = text.replace(/\/\*[\s\S]*?\*\/|\/\/.*$/gm, "");
-    return (/navigator\.gpu|requestDevice|createComputePipeline/.test(code) && layerOf(file) !== "gpu") ||
-      (/console\.\w+\(/.test(code) && layerOf(file) !== "cli");
-  });
+  const wrong = files.filter((file) =>
+    (/navigator\.gpu|requestDevice|createComputePipeline/.test(code.get(file)!) && layerOf(file) !== "gpu") ||
+    (/console\.\w+\(/.test(code.get(file)!) && layerOf(file) !== "cli")
+  );
   assert.deepEqual(wrong, []);
 });
 
-Deno.test("no file is longer than 400 lines", () => {
+Deno.test("no file is longer than 400 lines, no folder holds more than 15 files", () => {
   const long = files.filter((file) => readFileSync(join(root, file), "utf8").split("\n").length > LONGEST_FILE + 1);
   assert.deepEqual(long, []);
+  const folders = Map.groupBy(files, dirname);
+  const full = [...folders].filter(([, held]) => held.length > FULLEST_FOLDER).map(([folder]) => folder);
+  assert.deepEqual(full, []);
 });

@@ -44,7 +44,7 @@ export function nativeResolution(model: ModelVariant | undefined, name: ModelNam
 }
 
 /** Keys whose value is a path in its own right; lists below `data_root` and `validation_dir` are relative to those. */
-const pathKeys = [
+export const pathKeys = [
   "output_dir",
   "data_root",
   "cache_dir",

@@ -1,7 +1,11 @@
 /** Which training timesteps a sampler visits, and the shape every sampler step has in common. */
+import { roundHalfEven } from "../rounding.ts";
 
-/** How the visited timesteps are spread; every released model is sampled with `trailing`. */
-export type Spacing = "trailing" | "leading" | "linspace";
+/** How the visited timesteps can be spread; every released model is sampled with `trailing`. */
+export const SPACINGS = ["trailing", "leading", "linspace"] as const;
+
+/** One of {@linkcode SPACINGS}. */
+export type Spacing = typeof SPACINGS[number];
 
 /** The timesteps of a run, descending, and how far below each of them its step ends. */
 export interface Timesteps {
@@ -10,19 +14,12 @@ export interface Timesteps {
   readonly stepBack: number;
 }
 
-/** Rounds halves to even, as numpy does. */
-function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  if (value - floor !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
-}
-
 /**
  * The timesteps of `steps` sampler steps over `total` training timesteps, as diffusers spaces them.
  *
  * @throws {RangeError} when `steps` is not an integer from 1 to `total`.
  */
-export function spaceTimesteps(steps: number, spacing: Spacing = "trailing", total = 1000): Timesteps {
+export function spaceTimesteps(steps: number, spacing: Spacing, total: number): Timesteps {
   if (!Number.isInteger(steps) || steps < 1 || steps > total) {
     throw new RangeError(`Cannot sample in ${steps} steps: the number of steps must be an integer from 1 to ${total}`);
   }

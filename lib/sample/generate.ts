@@ -53,8 +53,9 @@ function plannedSteps(
   fromVideo: boolean,
 ): { steps: SamplerStep[]; alpha: number } {
   const file = join(model.path, "scheduler/scheduler_config.json");
-  const alphas = alphasCumprod(parseScheduleConfig(model.scheduler, file));
-  const all = spaceTimesteps(steps, "trailing", alphas.length);
+  const schedule = parseScheduleConfig(model.scheduler, file);
+  const alphas = alphasCumprod(schedule);
+  const all = spaceTimesteps(steps, schedule.timestep_spacing, alphas.length);
   const timesteps = fromVideo ? keepStrength(all, strength) : all;
   return {
     steps: (sampler === "dpm" ? dpmSteps : ddimSteps)(alphas, timesteps),

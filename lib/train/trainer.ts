@@ -14,7 +14,8 @@ import { checkpointName } from "../io/checkpoints.ts";
 import { localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { type ModelFolder, openModelFolder } from "../models/folder/model_folder.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
-import { checkEncoders, requireMatchingModel } from "./checks/check_model.ts";
+import { checkParts, requireMatchingModel } from "./checks/check_model.ts";
+import { requireSameRun } from "./checks/same_run.ts";
 import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint/checkpoint.ts";
 import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../config/config.ts";
 import { requireResumable } from "../config/compare.ts";
@@ -74,8 +75,9 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
   requireMatchingModel(config, model);
   const run = describeRun(config, model.transformer, { stored: storedType(model), rank: communicator.rank });
   if (!config.random_weights) checkTransformer(model, run);
-  checkEncoders(model);
+  checkParts(model);
   const data = await prepareData(config, model);
+  await requireSameRun(communicator, config, data.samples);
   const heldOut = await HeldOut.prepare(config, model);
   if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.

@@ -1,6 +1,7 @@
 /** Replays a sampler over the stored model outputs of a scheduler run of diffusers, in float64. */
 import assert from "node:assert/strict";
-import { alphasCumprod, releasedSchedule } from "../../lib/diffusion/schedule.ts";
+import { alphasCumprod } from "../../lib/diffusion/schedule.ts";
+import { releasedSchedule } from "./released.ts";
 import { type SamplerStep, spaceTimesteps, type Spacing, type Timesteps } from "../../lib/diffusion/timesteps.ts";
 import { relativeL2 } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
@@ -40,7 +41,7 @@ export function schedulerError(
   stepsOf: (alphas: Float64Array, timesteps: Timesteps) => SamplerStep[],
 ): number {
   using golden = new Golden(`${folder}/schedulers/${kind}-${name}-${spacing}-${count}.safetensors`);
-  const timesteps = spaceTimesteps(count, spacing);
+  const timesteps = spaceTimesteps(count, spacing, 1000);
   assert.deepEqual(timesteps.timesteps, golden.integers("timesteps"));
   const steps = stepsOf(alphasCumprod(releasedSchedule(name)), timesteps);
   const latents = golden.f64("latents");

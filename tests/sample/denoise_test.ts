@@ -46,7 +46,7 @@ referenceTest("one run of batch 2 and two of batch 1 agree, and the default need
 });
 
 Deno.test("dynamic guidance has the scales of the specification", () => {
-  const timesteps = spaceTimesteps(50).timesteps;
+  const timesteps = spaceTimesteps(50, "trailing", 1000).timesteps;
   const scales = guidanceScales(timesteps, { guidance: 6, dynamic: true });
   const table = [[999, 2.29149], [979, 2.5435], [959, 6.97435], [499, 1.52127], [59, 1.0000005], [39, 1.000004], [
     19,

@@ -64,7 +64,7 @@ export async function replay(
   );
   using denoiser = new Denoiser(session, recording, model.learned);
   const alphas = alphasCumprod(parseScheduleConfig(scheduler, run.pipeline));
-  const timesteps = spaceTimesteps(run.steps);
+  const timesteps = spaceTimesteps(run.steps, "trailing", 1000);
   assert.deepEqual(timesteps.timesteps, golden.integers("timesteps"));
   const steps = (stochastic ? dpmSteps : ddimSteps)(alphas, timesteps);
   const scales = guidanceScales(timesteps.timesteps, {

@@ -1,7 +1,7 @@
-/** Made by tests/comm/exchange/build_adder.ts from adder.wat; registries of packages accept text, not WebAssembly files. */
-
-/** SHA-256 of the adder.wat that {@linkcode adderWasm} was assembled from. */
-export const adderSource = "865ca53805ae9bb7e867c41fbbcc0aa9570f0ad08e7fe28a2fe5959cecb7204a";
+/**
+ * Made by tests/comm/exchange/build_adder.ts from adder.wat, of SHA-256 865ca53805ae9bb7e867c41fbbcc0aa9570f0ad08e7fe28a2fe5959cecb7204a;
+ * registries of packages accept text, not WebAssembly files.
+ */
 
 /** The module's bytes in base64. */
 export const adderWasm = [

@@ -1,5 +1,4 @@
-/** Small values that ranks tell each other: losses and figures for the log, outcomes, hashes to compare. */
-import { UserError } from "../../errors.ts";
+/** Small values that ranks tell each other: losses and figures for the log, outcomes, settings to compare. */
 import type { Communicator, ExchangeOptions } from "./communicator.ts";
 import { SHARD_ELEMENTS } from "./arrays.ts";
 
@@ -46,20 +45,4 @@ async function gatherBytes(
   bytes.set(own, communicator.rank * part);
   await communicator.allGather(bytes, options);
   return Array.from({ length: communicator.size }, (_, rank) => bytes.subarray(rank * part, (rank + 1) * part));
-}
-
-/**
- * Makes sure that all ranks have the same `value` of `what` (a config, a hash of a dataset), which ranks on several hosts need
- * not have.
- *
- * @throws {UserError} on every rank, naming the ranks that differ from rank 0.
- */
-export async function requireEqual(communicator: Communicator, what: string, value: string): Promise<void> {
-  const values = await gatherValues(communicator, value);
-  const different = values.flatMap((other, rank) => other === values[0] ? [] : [`rank ${rank} has ${other}`]);
-  if (different.length === 0) return;
-  throw new UserError(
-    `The ranks differ in ${what}: rank 0 has ${values[0]}, ${different.join(", ")}`,
-    "start all ranks with the same program, config and data",
-  );
 }

@@ -1,6 +1,7 @@
 /** Everything that can be known about a model folder before any of its weights are read: whether it is whole, and the one meant. */
 import { join } from "node:path";
 import { loadTokenizer } from "../../data/text/tokenizer.ts";
+import { parseScheduleConfig } from "../../diffusion/schedule.ts";
 import { UserError, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { openTextEncoderWeights } from "../../models/t5/encoder.ts";
@@ -46,13 +47,13 @@ export function requireMatchingModel(config: TrainConfig, { path, transformer }:
 }
 
 /**
- * Checks names, shapes and files of text encoder, tokenizer and autoencoder; no weight is read.
+ * Checks names, shapes and files of text encoder, tokenizer, autoencoder and scheduler; no weight is read.
  *
  * @throws {UserErrors} with what is wrong in all of them.
  */
-export function checkEncoders({ path, transformer }: ModelFolder): void {
+export function checkParts({ path, transformer, scheduler }: ModelFolder): void {
   const problems: string[] = [];
-  const attempt = (check: () => void) => {
+  const attempt = (check: () => unknown) => {
     try {
       check();
     } catch (error) {
@@ -74,6 +75,7 @@ export function checkEncoders({ path, transformer }: ModelFolder): void {
   });
   attempt(() => loadTokenizer(join(path, "tokenizer")));
   attempt(() => openVaeWeights(path)[Symbol.dispose]());
+  attempt(() => parseScheduleConfig(scheduler, join(path, "scheduler/scheduler_config.json")));
   if (problems.length === 0) return;
   throw new UserErrors(`Cannot use model_path "${path}"`, problems, "get the files that are named here again");
 }

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { addArrays, createWindow, scriptAdder, wasmAdder } from "../../../lib/comm/exchange/adder.ts";
-import { adderSource } from "../../../lib/comm/exchange/adder_wasm.ts";
 import { fromFileUrl } from "../../paths.ts";
 
 /** Bit patterns of every kind: zeros, denormals, ties, largest, infinities, and a sweep. */
@@ -32,8 +31,9 @@ function same(a: number, b: number, magnitude: number, infinity: number): boolea
 }
 
 Deno.test("adder_wasm.ts was made from adder.wat", () => {
-  const source = readFileSync(fromFileUrl("../../../lib/comm/exchange/adder.wat", import.meta.url));
-  assert.equal(createHash("sha256").update(source).digest("hex"), adderSource);
+  const file = (name: string) => readFileSync(fromFileUrl(`../../../lib/comm/exchange/${name}`, import.meta.url));
+  const hash = createHash("sha256").update(file("adder.wat")).digest("hex");
+  assert.ok(file("adder_wasm.ts").includes(`of SHA-256 ${hash};`));
 });
 
 Deno.test("WebAssembly and script sums are bit-equal at every count and offset", () => {

@@ -15,10 +15,10 @@ try {
   const hash = createHash("sha256").update(await Deno.readFile(source)).digest("hex");
   const lines = (await Deno.readFile(output)).toBase64().match(/.{1,100}/g)!;
   const text = [
-    `/** Made by tests/comm/exchange/build_adder.ts from adder.wat; registries of packages accept text, not WebAssembly files. */`,
-    ``,
-    `/** SHA-256 of the adder.wat that {@linkcode adderWasm} was assembled from. */`,
-    `export const adderSource = "${hash}";`,
+    `/**`,
+    ` * Made by tests/comm/exchange/build_adder.ts from adder.wat, of SHA-256 ${hash};`,
+    ` * registries of packages accept text, not WebAssembly files.`,
+    ` */`,
     ``,
     `/** The module's bytes in base64. */`,
     `export const adderWasm = [`,

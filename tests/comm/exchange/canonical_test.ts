@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
-import { CanonicalSum, canonicalSum } from "../../../lib/comm/exchange/canonical.ts";
+import { CanonicalSum } from "../../../lib/comm/exchange/canonical.ts";
+import { canonicalSum } from "./canonical_sum.ts";
 import { shardOf } from "../../../lib/comm/exchange/arrays.ts";
 import { blockOf, nodesOf, treeSums } from "../../../lib/comm/exchange/tree.ts";
 import { smallStaging, withGroup } from "./groups.ts";

@@ -3,7 +3,7 @@
  * Run: mpirun -n 2 deno run -A tests/comm/exchange/exchange_program.ts
  */
 import assert from "node:assert/strict";
-import { canonicalSum } from "../../../lib/comm/exchange/canonical.ts";
+import { canonicalSum } from "./canonical_sum.ts";
 import { PeerError } from "../../../lib/comm/exchange/communicator.ts";
 import { withCommunicator } from "../../../lib/comm/connect.ts";
 import { shardOf } from "../../../lib/comm/exchange/arrays.ts";

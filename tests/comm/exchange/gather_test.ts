@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
-import { gatherNumbers, gatherValues, requireEqual } from "../../../lib/comm/exchange/gather.ts";
-import { UserError } from "../../../lib/errors.ts";
+import { gatherNumbers, gatherValues } from "../../../lib/comm/exchange/gather.ts";
 import { withGroup } from "./groups.ts";
 
 Deno.test("gatherValues: every rank gets all values, of any length", async () => {
@@ -21,15 +20,4 @@ Deno.test("gatherNumbers: every rank gets all numbers to the last bit, finite or
       for (const values of found) assert.deepEqual(values, expected);
     }
   }
-});
-
-Deno.test("requireEqual: all ranks refuse, and name those that differ", async () => {
-  await withGroup(3, async (communicator) => {
-    await requireEqual(communicator, "the config", "abc");
-    await assert.rejects(
-      requireEqual(communicator, "the config", communicator.rank === 2 ? "xyz" : "abc"),
-      (error) => error instanceof UserError && error.message.includes("rank 0 has abc, rank 2 has xyz"),
-    );
-    await communicator.barrier();
-  });
 });
