@@ -134,8 +134,12 @@ export function requireTrainable(config: TrainConfig): void {
   const problems: string[] = [];
   if (config.data_root === undefined) problems.push("data_root: not set; expected the folder of the dataset");
   else if (!existsSync(config.data_root)) problems.push(`data_root: "${config.data_root}" does not exist`);
-  if (config.model_path === undefined && !config.random_weights) {
-    problems.push("model_path: not set; expected a diffusers folder or a hub id such as THUDM/CogVideoX-2b");
+  if (config.model_path === undefined) {
+    problems.push(
+      config.random_weights
+        ? "model_path: not set; random_weights replaces the transformer's weights only, and a model's encoders encode the data"
+        : "model_path: not set; expected a diffusers folder or a hub id such as THUDM/CogVideoX-2b",
+    );
   }
   if (problems.length > 0) {
     throw new UserErrors(

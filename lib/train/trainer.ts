@@ -64,14 +64,9 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
   const { signal, communicator = createSingle() } = options;
   const isFirst = communicator.rank === 0;
   requireTrainable(config);
-  if (config.model_path === undefined) {
-    throw new UserError(
-      "model_path is not set: random_weights replaces the transformer's weights only",
-      "give a diffusers folder, for instance examples/tiny-2b, whose VAE and text encoder encode the data",
-    );
-  }
-  const { model_path, dry_run } = config;
-  const model = openModelFolder(dry_run ? localModelPath(model_path) : yield* resolveModelPath(model_path, { signal }));
+  const model = openModelFolder(
+    config.dry_run ? localModelPath(config.model_path!) : yield* resolveModelPath(config.model_path!, { signal }),
+  );
   requireMatchingModel(config, model);
   const run = describeRun(config, model.transformer, { stored: storedType(model), rank: communicator.rank });
   if (!config.random_weights) checkTransformer(model, run);

@@ -275,7 +275,8 @@ Deno.test("configs/schema.json is up to date and states the defaults the interfa
 Deno.test("requireTrainable() names data and weights when they are missing", () => {
   assert.throws(() => requireTrainable(parseConfig(minimal)), /data_root: not set(.|\n)*model_path: not set/);
   const text = `${minimal}random_weights: true\ndata_root: ${presetFolder()}`;
-  requireTrainable(parseConfig(text));
+  assert.throws(() => requireTrainable(parseConfig(text)), /model_path: not set; random_weights replaces/);
+  requireTrainable(parseConfig(`${text}\nmodel_path: ${presetFolder()}`));
 });
 
 Deno.test("requireResumable() refuses what the saved state cannot follow and lists what changes the result", () => {
