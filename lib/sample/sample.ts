@@ -28,8 +28,11 @@ export type SamplingEvent =
 
 /** Options of {@linkcode sampleVideos}. */
 export interface SampleOptions {
+  /** What all videos have in common. */
   readonly settings: SampleSettings;
+  /** LoRAs added to the weights, each with its strength. */
   readonly loras?: readonly LoraChoice[] | undefined;
+  /** Aborting ends sampling between two steps. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -7,10 +7,13 @@ import { decodedFrames, frameCounts, LATENT_PIXELS } from "./latents.ts";
 
 /** Settings that all videos of a run share. */
 export interface SampleSettings {
-  /** Frames, height and width in pixels. */
+  /** Frames of the video. */
   readonly frames: number;
+  /** Height in pixels. */
   readonly height: number;
+  /** Width in pixels. */
   readonly width: number;
+  /** DPM-Solver++ of second order with noise, or DDIM. */
   readonly sampler: "dpm" | "ddim";
   /** Sampler steps. */
   readonly steps: number;
@@ -32,9 +35,11 @@ export interface SampleSettings {
 
 /** One video to make. */
 export interface SampleRequest {
+  /** What the video shows. */
   readonly prompt: string;
   /** What to guide away from; empty by default. */
   readonly negative?: string | undefined;
+  /** Decides the noise: equal requests with equal seeds give equal bits. */
   readonly seed: number;
   /** First picture, for image-to-video models; of any size. */
   readonly image?: RgbFrames | undefined;
@@ -42,7 +47,17 @@ export interface SampleRequest {
   readonly video?: RgbFrames | undefined;
 }
 
-/** The defaults of the diffusers pipelines for a model, with the DPM sampler. */
+/**
+ * The defaults of the diffusers pipelines for a model, with the DPM sampler.
+ *
+ * @example
+ * ```ts
+ * import { defaultSettings, openModelFolder } from "@cogtune/cogtune";
+ *
+ * const { steps, guidance } = defaultSettings(openModelFolder("examples/tiny-2b").transformer);
+ * if (steps !== 50 || guidance !== 6) throw new Error("the pipelines take 50 steps with guidance 6");
+ * ```
+ */
 export function defaultSettings(model: TransformerConfig): SampleSettings {
   return {
     frames: model.sample_frames,
