@@ -6,7 +6,6 @@ import type { Kernel } from "../kernels/core/kernel.ts";
 import { DISCRETE_LIMITS } from "../lib/plan/recording.ts";
 import { parseConfig } from "../lib/config/config.ts";
 import { describeRun, namedTransformer } from "../lib/step/run_description.ts";
-import { stepOf } from "../lib/forecast/forecast.ts";
 import { recordStep } from "../lib/step/training_step.ts";
 import { print } from "./suite.ts";
 
@@ -14,7 +13,7 @@ const [family, preset = "2b-lora", subgroups = "32"] = Deno.args;
 const config = parseConfig(`preset: ${preset}`);
 const run = describeRun(config, namedTransformer(config));
 const target = { subgroups: Number(subgroups) };
-const { micro, update } = recordStep(target, DISCRETE_LIMITS, stepOf(config, run), run.parameters, run.updated);
+const { micro, update } = recordStep(target, DISCRETE_LIMITS, run.step, run.parameters, run.updated);
 const kernels = new Map<string, Kernel>();
 for (const { kernel } of [...micro.launches, ...update.launches].filter((launch) => launch !== undefined)) {
   kernels.set(kernel.key, kernel);

@@ -17,7 +17,6 @@ import { uploadTables } from "../lib/models/transformer/inputs.ts";
 import { writeValues } from "../lib/models/tensors/weights.ts";
 import { parseConfig, type TrainConfig } from "../lib/config/config.ts";
 import { createExchange, type GradientExchange } from "../lib/step/exchange.ts";
-import { stepOf } from "../lib/forecast/forecast.ts";
 import { LinkProbe } from "../lib/forecast/link_probe.ts";
 import { initialiseOptimizer } from "../lib/optim/update.ts";
 import { forecastScaling, type LinkRates, USUAL_LINKS } from "../lib/forecast/scaling.ts";
@@ -63,9 +62,8 @@ async function prepare(communicator: Communicator, config: TrainConfig): Promise
   const run = describeRun(config, MODEL, { rank: communicator.rank });
   for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);
   const exchange = createExchange({ session, communicator, run, reduction: "ring" });
-  const stepConfig = stepOf(config, run);
-  const recording = recordStep(device.target, session.limits, stepConfig, run.parameters, run.updated);
-  const step = stack.use(new TrainingStep(session, stepConfig, recording, run.trainables.buckets));
+  const recording = recordStep(device.target, session.limits, run.step, run.parameters, run.updated);
+  const step = stack.use(new TrainingStep(session, run.step, recording, run.trainables.buckets));
   for (const [name, tensor] of run.uploads) {
     const scale = Math.sqrt(12 / tensor.width);
     const values = tensor.shape.length > 1
@@ -120,7 +118,7 @@ async function round(communicator: Communicator, run: Prepared, samples: Samples
     await drain();
   };
   let squares: number | undefined;
-  const update = () => step.update(1e-6, number, 1, squares ?? (exchange.hostNorm ? 1 : undefined));
+  const update = () => step.update(1e-6, number, 1, squares ?? (step.config.optimizer.hostNorm ? 1 : undefined));
   const isFirst = communicator.rank === 0;
   const alone = await timed(async () => void (isFirst && await compute())) +
     await timed(async () => void (isFirst && await update()));

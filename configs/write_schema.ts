@@ -1,54 +1,41 @@
-/** Writes configs/schema.json, from which editors complete presets and the command line prints its help. */
-import { readFileSync, writeFileSync } from "node:fs";
+/**
+ * Writes what follows from the config's keys and from the presets in this folder: schema.json, from which editors complete YAML
+ * files and the program knows the presets, and the type of a config.
+ */
+import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { presetNames } from "../lib/config/presets.ts";
-import { keysWithoutEffect, properties } from "../lib/config/schema.ts";
+import { derivedKeys, keysWithoutEffect, properties, type Property } from "../lib/config/schema.ts";
 
-const files = ["model", "data", "run", "optimization", "lora", "memory", "validation"];
-
-/** A key's group and sentence, as the config interfaces document them. */
-interface KeyDoc {
-  readonly group: string;
-  readonly description: string;
-  /** Default that the sentence states, as YAML text. */
-  readonly stated: string | undefined;
-}
-
-/** Reads the documentation of every key from the interfaces, so that it is written in one place. */
-export function readDocs(): Map<string, KeyDoc> {
-  const docs = new Map<string, KeyDoc>();
-  for (const file of files) {
-    const source = readFileSync(new URL(`../lib/config/groups/${file}.ts`, import.meta.url), "utf8");
-    for (
-      const [, title, body] of source.matchAll(/\/\*\* ([^\n*]+)\. \*\/\nexport interface \w+Config \{\n(.*?)\n\}/gs)
-    ) {
-      for (const [, sentence, key] of body!.matchAll(/\/\*\*[\s*]*(.+?)\s*\*\/\s*readonly (\w+)/gs)) {
-        const [description, stated] = sentence!.replace(/\s*\n\s*\*\s*/g, " ").split(/ Default `(.*)`\.$/);
-        docs.set(key!, { group: title!, description: description!, stated });
-      }
-    }
-  }
-  return docs;
+/** Names of the presets in this folder, each with the first sentence of its file: LoRA before sft, small models first. */
+export function readPresets(): Map<string, string> {
+  const folder = fileURLToPath(new URL(".", import.meta.url));
+  const names = readdirSync(folder).filter((name) => name.endsWith(".yaml")).map((name) => name.slice(0, -5));
+  const order = (name: string) =>
+    `${name === "default" ? 0 : name.includes("lora") ? 1 : 2}${name.replace(/^1/, "9").replace("-i2v", "~")}`;
+  return new Map(
+    names.toSorted((a, b) => order(a) < order(b) ? -1 : 1).map((name) => {
+      const [, ...comment] = readFileSync(`${folder}${name}.yaml`, "utf8").match(/^# .*/gm)!;
+      const [sentence] = comment.map((line) => line.slice(2)).join(" ").split(/(?<=\.) /);
+      return [name, sentence!];
+    }),
+  );
 }
 
 /** The JSON schema of a config file, with groups and descriptions. */
 export function buildSchema(): Record<string, unknown> {
-  const docs = readDocs();
+  const presets = readPresets();
   const preset = {
     description: "Recipe to start from; keys of this file win over it.",
     type: "string",
-    enum: presetNames,
+    enum: [...presets.keys()],
+    enumDescriptions: [...presets.values()],
   };
-  const keys = Object.entries(properties).map(([key, property]) => {
-    const { group, description } = docs.get(key)!;
-    return [key, { description, "x-group": group, ...property }];
-  });
   const useless = Object.entries(keysWithoutEffect).map(([key, why]) => [key, { description: `No effect: ${why}.` }]);
   const schema = {
     $schema: "https://json-schema.org/draft/2020-12/schema",
     title: "cogtune config",
     type: "object",
-    properties: { preset, ...Object.fromEntries(keys), ...Object.fromEntries(useless) },
+    properties: { preset, ...properties, ...Object.fromEntries(useless) },
     additionalProperties: false,
   };
   // Zod bounds every integer by what a double holds exactly, which says nothing to a reader.
@@ -57,7 +44,48 @@ export function buildSchema(): Record<string, unknown> {
   return JSON.parse(JSON.stringify(schema, drop));
 }
 
+function typeOf({ type, enum: values, items, anyOf }: Property): string {
+  if (anyOf !== undefined) return "readonly [frames: number, height: number, width: number]";
+  if (values !== undefined) return values.map((value) => JSON.stringify(value)).join(" | ");
+  if (items !== undefined) {
+    return items.enum?.length! > 1 ? `readonly (${typeOf(items)})[]` : `readonly ${typeOf(items)}[]`;
+  }
+  return type === "integer" ? "number" : type!;
+}
+
+/** A member with its comment, broken where the formatter breaks it. */
+function memberOf(key: string): string {
+  const property = properties[key]!;
+  const { description, default: value } = property;
+  const shown = Array.isArray(value) ? `[${value.join(", ")}]` : `${value}`;
+  const lines = [""];
+  for (const word of `${description}${value === undefined ? "" : ` Default \`${shown}\`.`}`.split(" ")) {
+    if (lines.at(-1)!.length + word.length > 110) lines.push("");
+    lines.push(`${lines.pop()} ${word}`.trimStart());
+  }
+  const comment = lines.length === 1 ? `/** ${lines[0]} */` : `/**\n   * ${lines.join("\n   * ")}\n   */`;
+  const optional = value === undefined && !derivedKeys.includes(key);
+  const type = typeOf(property) + (optional ? " | undefined" : "");
+  const line = `  readonly ${key}${optional ? "?" : ""}: ${type};`;
+  const broken = line.length > 120
+    ? line.replace(": ", ":\n    | ").replaceAll(" | ", "\n    | ").replace(/\n +\n/g, "\n")
+    : line;
+  return `  ${comment}\n${broken}\n`;
+}
+
+/** The type of a whole config. */
+export function buildRecord(): string {
+  const members = Object.keys(properties).map(memberOf);
+  return `/** The record that says what a run does. Written by \`deno task schema\` from the groups of keys: change those. */
+
+/** Everything a training run depends on. Keys are the names of the original trainer's command line. */
+export interface TrainConfig {
+${members.join("")}}
+`;
+}
+
 if (import.meta.main) {
-  const path = fileURLToPath(new URL("schema.json", import.meta.url));
-  writeFileSync(path, JSON.stringify(buildSchema(), null, 2) + "\n");
+  const write = (name: string, text: string) => writeFileSync(fileURLToPath(new URL(name, import.meta.url)), text);
+  write("schema.json", JSON.stringify(buildSchema(), null, 2) + "\n");
+  write("../lib/config/record.ts", buildRecord());
 }

@@ -1,6 +1,6 @@
 /** What changed between the config of a checkpoint and the config of the run that continues it. */
 import { UserErrors } from "../errors.ts";
-import type { TrainConfig } from "./config.ts";
+import type { TrainConfig } from "./record.ts";
 
 /** Keys that the saved weights or optimizer state have the shape or the scale of. Those of LoRA mean nothing to sft. */
 const fixedKeys: readonly (keyof TrainConfig)[] = [

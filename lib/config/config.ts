@@ -1,5 +1,5 @@
 /**
- * The one record that says what a run does, and the strict reading of it.
+ * The strict reading of the record that says what a run does.
  *
  * Values come from four places, the later ones first in rank: defaults, a preset from configs/, the user's YAML file, the
  * command line. Every problem of all of them is reported at once with its place.
@@ -8,39 +8,22 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { stringify } from "yaml";
 import { UserError, UserErrors } from "../errors.ts";
-import type { ModelConfig } from "./groups/model.ts";
-import type { DataConfig } from "./groups/data.ts";
-import type { RunConfig } from "./groups/run.ts";
-import type { OptimizationConfig } from "./groups/optimization.ts";
-import type { ImageConfig, LoraConfig } from "./groups/lora.ts";
-import type { MemoryConfig, ParallelConfig } from "./groups/memory.ts";
-import type { ValidationConfig } from "./groups/validation.ts";
 import { checkValues, mergeSources } from "./check.ts";
 import {
-  isVersion15,
   modelNameOf,
+  namesVersion15,
   nativeResolution,
   resolvePaths,
   timestampedFolder,
   variantFromPath,
 } from "./derive.ts";
 import { type ConfigText, fetchPreset, readPreset } from "./presets.ts";
+import type { TrainConfig } from "./record.ts";
 import { applyRules } from "./rules.ts";
 import type { ConfigInput } from "./schema.ts";
 import { placeOf, readOverrides, readYaml, type Source } from "./sources.ts";
 
-/** Everything a training run depends on. Keys are the names of the original trainer's command line. */
-export interface TrainConfig
-  extends
-    ModelConfig,
-    DataConfig,
-    RunConfig,
-    OptimizationConfig,
-    LoraConfig,
-    ImageConfig,
-    MemoryConfig,
-    ParallelConfig,
-    ValidationConfig {}
+export type { TrainConfig } from "./record.ts";
 
 /** How a config text is read. */
 export interface ParseOptions {
@@ -174,7 +157,7 @@ function complete(input: ConfigInput, now: Date): TrainConfig | undefined {
     model_type: input.model_type ?? (model_name.endsWith("i2v") ? "i2v" : "t2v"),
     output_dir: input.output_dir ?? (resumed === undefined ? timestampedFolder(now) : dirname(resumed)),
     train_resolution: input.train_resolution ?? nativeResolution(model, model_name),
-    fps: input.fps ?? (isVersion15(model_name) ? 16 : 8),
+    fps: input.fps ?? (namesVersion15(model_name) ? 16 : 8),
     lora_alpha: input.lora_alpha ?? input.rank,
   };
 }

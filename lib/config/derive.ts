@@ -3,12 +3,13 @@ import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, resolve } from "node:path";
 import { parseHubId } from "../models/folder/hub.ts";
+import type { ModelVariant } from "../models/transformer/config.ts";
 import type { Resolution } from "./groups/data.ts";
-import { type ModelName, type ModelVariant, modelVariants } from "./groups/model.ts";
+import { type ModelName, modelVariants } from "./groups/model.ts";
 import type { ConfigInput } from "./schema.ts";
 
-/** Whether the shape belongs to CogVideoX 1.5, which packs two latent frames into a token. */
-export function isVersion15(model: ModelName | ModelVariant): boolean {
+/** Whether a name is of CogVideoX 1.5. */
+export function namesVersion15(model: ModelName | ModelVariant): boolean {
   return model.includes("1.5");
 }
 
@@ -30,7 +31,7 @@ export function variantFromPath(path: string): ModelVariant | undefined {
 
 /** Trainer name of a variant. */
 export function modelNameOf(variant: ModelVariant): ModelName {
-  const version = isVersion15(variant) ? "cogvideox1.5" : "cogvideox";
+  const version = namesVersion15(variant) ? "cogvideox1.5" : "cogvideox";
   return `${version}-${variant.endsWith("i2v") ? "i2v" : "t2v"}`;
 }
 
@@ -40,7 +41,7 @@ export function modelNameOf(variant: ModelVariant): ModelName {
  */
 export function nativeResolution(model: ModelVariant | undefined, name: ModelName): Resolution {
   if (model?.startsWith("tiny-")) return [9, 48, 80];
-  return isVersion15(name) ? [81, 768, 1360] : [49, 480, 720];
+  return namesVersion15(name) ? [81, 768, 1360] : [49, 480, 720];
 }
 
 /** Keys whose value is a path in its own right; lists below `data_root` and `validation_dir` are relative to those. */

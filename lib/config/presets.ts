@@ -1,4 +1,5 @@
 /** The recipes in configs/, and how their text is read. */
+import schema from "../../configs/schema.json" with { type: "json" };
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { dirname } from "node:path";
@@ -12,23 +13,8 @@ export interface ConfigText {
   readonly fileName: string;
 }
 
-/** Names of the recipes in configs/; a test compares them with the folder. */
-export const presetNames: readonly string[] = [
-  "default",
-  "2b-lora",
-  "5b-lora",
-  "5b-i2v-lora",
-  "1.5-5b-lora",
-  "1.5-5b-i2v-lora",
-  "2b-sft",
-  "2b-sft-offload",
-  "2b-sft-zero2",
-  "2b-sft-zero3",
-  "2b-sft-zero3-offload",
-  ...["5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"].flatMap((model) =>
-    ["offload", "zero2", "zero3", "zero3-offload"].map((way) => `${model}-sft-${way}`)
-  ),
-];
+/** Names of the recipes, as `deno task schema` found them: a program that is loaded over the network cannot list configs/. */
+export const presetNames: readonly string[] = schema.properties.preset.enum;
 
 function presetUrl(name: string): URL {
   if (!presetNames.includes(name)) {

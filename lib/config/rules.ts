@@ -1,6 +1,8 @@
 /** Every rule that involves more than one key, or the meaning of a value rather than its type. */
-import type { TrainConfig } from "./config.ts";
-import { isVersion15, modelNameOf } from "./derive.ts";
+import { isWeak } from "../models/lora/adapters.ts";
+import { type Optimizer, optimizers, optimizersThat } from "../optim/optimizers.ts";
+import { modelNameOf, namesVersion15 } from "./derive.ts";
+import type { TrainConfig } from "./record.ts";
 
 /** What a rule found. Errors stop the run before it starts; notes are printed. */
 export interface Finding {
@@ -48,11 +50,10 @@ function checkSharding(config: TrainConfig, findings: Findings): void {
     );
     return;
   }
-  // Prodigy's distance and CAME's factors look at whole tensors, and blocks of 8-bit moments do not end where shards end.
-  if (config.optimizer !== "adamw" && config.optimizer !== "adam") {
+  if (!optimizers[config.optimizer].shardable) {
     findings.error(
       "zero_stage",
-      `${config.zero_stage}: optimizer ${config.optimizer} cannot be sharded; use adamw or adam`,
+      `${config.zero_stage}: optimizer ${config.optimizer} cannot be sharded; use ${optimizersThat("shardable")}`,
     );
   }
   if (config.ema_decay > 0) {
@@ -107,7 +108,7 @@ function checkUsualShape(config: TrainConfig, findings: Findings): void {
     findings.error("train_resolution", `${height}x${width}: the learned positions of 5b-i2v exist for 480x720 only`);
     return;
   }
-  const version15 = isVersion15(config.model_name);
+  const version15 = namesVersion15(config.model_name);
   const [low, high] = [Math.min(height, width), Math.max(height, width)];
   const usual = version15 ? low === 768 && high <= 1360 : height === 480 && width === 720;
   if (!usual) {
@@ -136,11 +137,11 @@ function checkAdapters(config: TrainConfig, given: (key: keyof TrainConfig) => b
     }
     return;
   }
-  const strength = config.lora_alpha / config.rank;
-  if (strength < 0.1) {
+  if (isWeak(config.lora_alpha, config.rank)) {
+    const strength = (config.lora_alpha / config.rank).toPrecision(2);
     findings.note(
       "lora_alpha",
-      `lora_alpha / rank is ${strength.toPrecision(2)}, which learns poorly; use ${config.rank} or ${config.rank / 2}`,
+      `lora_alpha / rank is ${strength}, which learns poorly; use ${config.rank} or ${config.rank / 2}`,
     );
   }
   if (config.rank < 64 && !config.model?.startsWith("tiny-")) {
@@ -169,23 +170,16 @@ function checkMasterWeights(config: TrainConfig, findings: Findings): void {
       `the model reads these weights as they are, found mixed_precision ${mixed_precision}; use mixed_precision bf16`,
     );
   }
-  if (optimizer !== "adamw" && optimizer !== "adam") {
-    refuse(`optimizer ${optimizer} updates f32 masters only; use optimizer adamw or adam`);
+  if (!optimizers[optimizer].bf16) {
+    refuse(`optimizer ${optimizer} updates f32 masters only; use optimizer ${optimizersThat("bf16")}`);
   }
   if (zero_stage !== 0) refuse(`zero_stage ${zero_stage} shards f32 masters only; use zero_stage 0`);
   if (ema_decay > 0) refuse(`ema_decay ${ema_decay} averages f32 masters only; use ema_decay 0`);
 }
 
 function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {
-  if (config.optimizer === "prodigy" && config.learning_rate <= 0.1) {
-    findings.note(
-      "learning_rate",
-      `${config.learning_rate}: Prodigy finds the step size itself; its learning rate is usually 1`,
-    );
-  }
-  if (config.optimizer === "came" && given("epsilon")) {
-    findings.note("epsilon", "has no effect on CAME, which uses 1e-30 and 1e-16");
-  }
+  const { advise }: Optimizer = optimizers[config.optimizer];
+  for (const { key, message } of advise?.(config, given) ?? []) findings.note(key, message);
   const warms = config.lr_scheduler !== "constant";
   if (warms && config.train_steps !== undefined && config.lr_warmup_steps >= config.train_steps) {
     findings.note(

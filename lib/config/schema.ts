@@ -1,27 +1,39 @@
 /** The schema of all keys: checking of single values, and the text that describes what a key accepts. */
 import { z } from "zod";
-import { modelFields } from "./groups/model.ts";
-import { runFields } from "./groups/run.ts";
-import { dataFields } from "./groups/data.ts";
-import { optimizationFields } from "./groups/optimization.ts";
-import { imageFields, loraFields } from "./groups/lora.ts";
-import { memoryFields, parallelFields } from "./groups/memory.ts";
-import { validationFields } from "./groups/validation.ts";
+import { data } from "./groups/data.ts";
+import { image, lora } from "./groups/lora.ts";
+import { memory, parallel } from "./groups/memory.ts";
+import { model } from "./groups/model.ts";
+import { optimization } from "./groups/optimization.ts";
+import { run } from "./groups/run.ts";
+import { validation } from "./groups/validation.ts";
+
+const groups = [model, data, run, optimization, lora, image, memory, parallel, validation];
 
 export const trainSchema = z.strictObject({
-  ...modelFields,
-  ...dataFields,
-  ...runFields,
-  ...optimizationFields,
-  ...loraFields,
-  ...imageFields,
-  ...memoryFields,
-  ...parallelFields,
-  ...validationFields,
+  ...model.shape,
+  ...data.shape,
+  ...run.shape,
+  ...optimization.shape,
+  ...lora.shape,
+  ...image.shape,
+  ...memory.shape,
+  ...parallel.shape,
+  ...validation.shape,
 });
 
 /** A checked config in which keys that follow from others may still be unset. */
 export type ConfigInput = z.output<typeof trainSchema>;
+
+/** Keys that follow from others where nothing sets them, so that a whole config has them all. */
+export const derivedKeys: readonly string[] = [
+  "model_name",
+  "model_type",
+  "output_dir",
+  "train_resolution",
+  "fps",
+  "lora_alpha",
+] satisfies readonly (keyof ConfigInput)[];
 
 /** What JSON schema says about one key. */
 export interface Property {
@@ -34,12 +46,21 @@ export interface Property {
   readonly exclusiveMinimum?: number;
   readonly exclusiveMaximum?: number;
   readonly default?: unknown;
-  readonly description?: string;
+}
+
+/** One key, its description and the title of its group. */
+export interface KeyProperty extends Property {
+  readonly description: string;
+  readonly "x-group": string;
 }
 
 /** What each key accepts, in the order of the groups. */
-export const properties: Readonly<Record<string, Property>> = z.toJSONSchema(trainSchema, { io: "input" })
-  .properties as Record<string, Property>;
+export const properties: Readonly<Record<string, KeyProperty>> = Object.fromEntries(groups.flatMap((group) => {
+  const { title, properties } = z.toJSONSchema(group, { io: "input" });
+  return Object.entries(properties!).map(([key, property]) => {
+    return [key, { ...property as Property & { readonly description: string }, "x-group": title! }];
+  });
+}));
 
 /**
  * Keys of the original trainer that this program has no use for. They are accepted so that its command lines run as they

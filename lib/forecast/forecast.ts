@@ -5,7 +5,7 @@
 import type { DType, Target } from "../../kernels/core/kernel.ts";
 import { promptsAtOnce, recordT5 } from "../models/t5/graph.ts";
 import { T5_XXL, type T5Config } from "../models/t5/config.ts";
-import type { TransformerConfig } from "../models/transformer/config.ts";
+import { latentSize, type TransformerConfig } from "../models/transformer/config.ts";
 import { forecastVae } from "../models/vae/chunks.ts";
 import { RELEASED_VAE, type VaeConfig, type VaePart } from "../models/vae/config.ts";
 import { arenaBytes, cost, DISCRETE_LIMITS, type Recording, type RecordingLimits } from "../plan/recording.ts";
@@ -14,7 +14,7 @@ import { align, type Tensor } from "../plan/tensor.ts";
 import { recordDenoise } from "../sample/denoise.ts";
 import type { TrainConfig } from "../config/config.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../step/run_description.ts";
-import { recordStep, type StepConfig, type StepRecording } from "../step/training_step.ts";
+import { recordStep, type StepRecording } from "../step/training_step.ts";
 
 /** A named share of a phase's memory. */
 export interface MemoryPart {
@@ -153,7 +153,7 @@ export function trainPhase(run: RunDescription, recording: StepRecording): Phase
     "training",
     "step",
     [...residentParts(run, recording), ...planParts([micro, update])],
-    [{ recording: micro, runs: run.step.accumulation }, { recording: update, runs: 1 }],
+    [{ recording: micro, runs: run.step.accumulation / run.ranks }, { recording: update, runs: 1 }],
     hostTensors(run, [...micro.hosts, ...update.hosts]),
   );
 }
@@ -263,19 +263,13 @@ export function forecast(config: TrainConfig, options: ForecastOptions = {}): Fo
   const { model = namedTransformer(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS } = options;
   const device = { target, limits };
   const run = describeRun(config, model, { stored: options.stored ?? "f32" });
-  const recording = recordStep(target, limits, stepOf(config, run), run.parameters, run.updated);
+  const recording = recordStep(target, limits, run.step, run.parameters, run.updated);
   const training = trainPhase(run, recording);
   const encoding = options.encoding ?? encoderPhases(config, model, device, options);
   const phases = [...encoding, training, savePhase(run, recording, training)];
   if (config.do_validation) phases.push(...validationPhases(config, run, recording, device, options));
   const peak = phases.reduce((best, phase) => phase.gpuBytes > best.gpuBytes ? phase : best);
   return { phases, peakBytes: peak.gpuBytes, peakPhase: peak.name, live: liveParts(recording.micro) };
-}
-
-/** The step as several ranks record it: they collect the losses of all, and the host computes the norm of sharded gradients. */
-export function stepOf({ gpus, reduction }: TrainConfig, { step, shard }: RunDescription): StepConfig {
-  const hostNorm = shard !== undefined || reduction === "canonical";
-  return { ...step, accumulation: step.accumulation * gpus, optimizer: { ...step.optimizer, hostNorm } };
 }
 
 function encodersOf({ model }: TrainConfig, { encoders }: ForecastOptions): ForecastOptions["encoders"] {
@@ -309,10 +303,9 @@ function validationPhases(
   const sampling = samplePhase(config, run, device, beside);
   const vae = encodersOf(config, options)?.vae;
   if (vae === undefined) return [sampling];
-  const [frames, height, width] = config.train_resolution;
-  const latents = [Math.floor((frames - 1) / 4) + 1, height / 8, width / 8] as const;
+  const { frames, height, width } = latentSize(run.step.model, config.train_resolution);
   const decoding = { vae, tiled: config.enable_tiling, device, beside, dtype: run.step.activation };
-  return [sampling, vaePhase("validation decoding", "decoder", latents, decoding)];
+  return [sampling, vaePhase("validation decoding", "decoder", [frames, height, width], decoding)];
 }
 
 /** Largest shares of the arena at its fullest, tensors of one name together. */

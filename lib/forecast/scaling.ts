@@ -78,7 +78,7 @@ export function forecastScaling(
     seconds: transfers.bytes / links.transfer + transfers.reads * READ_SECONDS +
       Math.max(inMemory, bytesPerHost / links.network) +
       buckets.length * (shard === undefined ? 1 : 2) * EXCHANGE_SECONDS +
-      hostSquares(config, run, ranks) / SQUARES_PER_SECOND,
+      hostSquares(run) / SQUARES_PER_SECOND,
   };
 }
 
@@ -113,12 +113,8 @@ function sharedPart({ reduction, gpus }: TrainConfig, { trainables: { buckets },
   return Math.min(onGpu, regionShape(gpus).arena) / gradientBytes(buckets);
 }
 
-/** Gradients whose squares a rank adds up on the host: its shard, or all of a canonical sum. */
-function hostSquares(
-  { reduction }: TrainConfig,
-  { trainables: { buckets }, shard }: RunDescription,
-  ranks: number,
-): number {
-  const all = gradientBytes(buckets) / bytesOf("f32");
-  return shard !== undefined ? all / ranks : reduction === "canonical" ? all : 0;
+/** Gradients whose squares a rank adds up where the norm is the host's: its shard, or all of them. */
+function hostSquares({ step, ranks, trainables: { buckets }, shard }: RunDescription): number {
+  if (!step.optimizer.hostNorm) return 0;
+  return gradientBytes(buckets) / bytesOf("f32") / (shard === undefined ? 1 : ranks);
 }

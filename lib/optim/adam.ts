@@ -1,10 +1,10 @@
 /** Adam and AdamW (arXiv:1412.6980, arXiv:1711.05101), with f32 moments. */
 import { adam, adamState } from "../../kernels/optimizer/adam.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
-import { besideMasters, copies, type OptimizerConfig, type UpdateRule } from "./rule.ts";
+import { besideMasters, copies, type RuleConfig, type UpdateRule } from "./rule.ts";
 
 /** States `m.<bucket>` and `v.<bucket>`: first and second moment of every master. */
-export function adamRule(config: OptimizerConfig, kind: "adamw" | "adam", buckets: readonly Bucket[]): UpdateRule {
+export function adamRule(config: RuleConfig, kind: "adamw" | "adam", buckets: readonly Bucket[]): UpdateRule {
   const { beta1, beta2, epsilon, weight_decay } = config;
   const moments = buckets.map((bucket, i) => ({
     m: besideMasters(`m.${i}`, bucket.values.size, bucket),

@@ -2,10 +2,10 @@
 import { adamState } from "../../kernels/optimizer/adam.ts";
 import { adamw8bit, quantisedMoments } from "../../kernels/optimizer/adam_8bit.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
-import { besideMasters, copies, type OptimizerConfig, type UpdateRule } from "./rule.ts";
+import { besideMasters, copies, type RuleConfig, type UpdateRule } from "./rule.ts";
 
 /** States `codes1.<bucket>`, `codes2.<bucket>` (u32, four codes a word) and `scales.<bucket>` (f32). */
-export function adam8bitRule(config: OptimizerConfig, buckets: readonly Bucket[]): UpdateRule {
+export function adam8bitRule(config: RuleConfig, buckets: readonly Bucket[]): UpdateRule {
   const { beta1, beta2, epsilon, weight_decay } = config;
   const moments = buckets.map((bucket, i) => {
     const { words, scales } = quantisedMoments(bucket.values.size);

@@ -3,14 +3,14 @@ import { adamState } from "../../kernels/optimizer/adam.ts";
 import { adamBf16, type Bf16Rounding, drawKey } from "../../kernels/optimizer/adam_bf16.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
 import { Tensor } from "../plan/tensor.ts";
-import type { OptimizerConfig, UpdateRule } from "./rule.ts";
+import type { RuleConfig, UpdateRule } from "./rule.ts";
 
 /**
  * States `m.<bucket>`, `v.<bucket>` (f32) and, with `kahan`, `compensation.<bucket>` (bf16). The buckets' values are bf16 and
  * have no copies. States live where gradients do: the values are what the model reads, and stay on the GPU when the rest leaves.
  */
 export function adamBf16Rule(
-  config: OptimizerConfig,
+  config: RuleConfig,
   { kind, rounding }: { readonly kind: "adamw" | "adam"; readonly rounding: Bf16Rounding },
   buckets: readonly Bucket[],
 ): UpdateRule {

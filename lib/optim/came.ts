@@ -6,7 +6,7 @@ import { cameVector, cameVectorSizes } from "../../kernels/optimizer/came_vector
 import type { Bucket, Trainable } from "../models/tensors/trainables.ts";
 import type { Plan } from "../plan/plan.ts";
 import { ALIGNMENT, elements, type Tensor } from "../plan/tensor.ts";
-import { besideMasters, type OptimizerConfig, type UpdateInputs, type UpdateRule } from "./rule.ts";
+import { besideMasters, type RuleConfig, type UpdateInputs, type UpdateRule } from "./rule.ts";
 
 /** Elements between the starts of two windows of f32. */
 const WINDOW = ALIGNMENT / 4;
@@ -27,7 +27,7 @@ const SCRATCH = ["means", "partials", "squares", "mean_square"];
  *
  * @throws {RangeError} for stacks of matrices other than 2 x 2, which no layer of the models has.
  */
-function factoring(config: OptimizerConfig, { name, shape, trueShape }: Trainable): Factoring {
+function factoring(config: RuleConfig, { name, shape, trueShape }: Trainable): Factoring {
   const { beta1, beta2, beta3, weight_decay: weightDecay } = config;
   const decays = { beta1, beta2, beta3, weightDecay };
   const spec = (copy: Trainable["working"]["dtype"] | "none") => ({ gradients: "f32", copy }) as const;
@@ -51,7 +51,7 @@ function factoring(config: OptimizerConfig, { name, shape, trueShape }: Trainabl
 }
 
 /** States `m.<bucket>` (mean of the update) and `factors.<bucket>` (means of squared gradients and of the instability). */
-export function cameRule(config: OptimizerConfig, buckets: readonly Bucket[]): UpdateRule {
+export function cameRule(config: RuleConfig, buckets: readonly Bucket[]): UpdateRule {
   const packed = buckets.map((bucket, i) => {
     let size = 0;
     const tensors = bucket.tensors.map((trainable) => {

@@ -1,5 +1,17 @@
 /** Learning-rate schedules: pure functions from the number of optimizer steps done to a multiplier of the peak rate. */
-import type { LearningRateSchedule } from "../config/groups/optimization.ts";
+
+/** Names of the schedules. */
+export const learningRateSchedules = [
+  "constant",
+  "constant_with_warmup",
+  "linear",
+  "cosine",
+  "cosine_with_restarts",
+  "polynomial",
+] as const;
+
+/** A schedule's name. */
+export type LearningRateSchedule = typeof learningRateSchedules[number];
 
 /** What a schedule depends on. */
 export interface ScheduleOptions {

@@ -11,7 +11,7 @@ import {
 } from "../../kernels/optimizer/prodigy.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
 import { Tensor } from "../plan/tensor.ts";
-import { besideMasters, copies, type OptimizerConfig, type UpdateRule } from "./rule.ts";
+import { besideMasters, copies, type RuleConfig, type UpdateRule } from "./rule.ts";
 
 interface Tensors {
   readonly offset: Tensor;
@@ -21,7 +21,7 @@ interface Tensors {
 }
 
 /** States `offset.<bucket>` (p0 - p), `m`, `v`, `s` likewise and one `distance`. */
-export function prodigyRule(config: OptimizerConfig, buckets: readonly Bucket[]): UpdateRule {
+export function prodigyRule(config: RuleConfig, buckets: readonly Bucket[]): UpdateRule {
   const { beta1, beta2, beta3, epsilon, weight_decay } = config;
   const distance = new Tensor("distance", [4], "f32", { resident: true });
   const all = buckets.map((bucket, i): Tensors => {

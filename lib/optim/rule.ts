@@ -3,9 +3,8 @@ import type { Bucket } from "../models/tensors/trainables.ts";
 import type { Plan } from "../plan/plan.ts";
 import { Tensor } from "../plan/tensor.ts";
 
-/** Settings that stay the same for a run; the config's keys. */
-export interface OptimizerConfig {
-  readonly optimizer: "adamw" | "adam" | "prodigy" | "came" | "adamw8bit";
+/** Settings of a rule that stay the same for a run; the config's keys. */
+export interface RuleConfig {
   readonly beta1: number;
   readonly beta2: number;
   /** Prodigy's distance and CAME's confidence only. */
@@ -13,16 +12,10 @@ export interface OptimizerConfig {
   /** All but CAME, which has its own. */
   readonly epsilon: number;
   readonly weight_decay: number;
-  /** Global gradient norm is clipped to this; 0 leaves it alone. */
-  readonly max_grad_norm: number;
-  /** Decay of the moving average of the masters; 0 keeps none. */
-  readonly ema_decay: number;
-  /** How the masters are stored, and rounded where that is bf16; Adam and AdamW only. Default f32. */
+  /** How the masters are stored, and rounded where that is bf16. Default f32. */
   readonly master_weights?: "f32" | "bf16_kahan" | "bf16_stochastic";
   /** Stochastic rounding draws from it. Default 0. */
   readonly seed?: number;
-  /** The host computes the gradient norm and uploads the control values: it has all gradients where the GPU has not. */
-  readonly hostNorm?: boolean;
 }
 
 /** What the host decides anew for every step. */

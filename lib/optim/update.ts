@@ -7,14 +7,19 @@ import type { Bucket } from "../models/tensors/trainables.ts";
 import { Plan } from "../plan/plan.ts";
 import { Tensor } from "../plan/tensor.ts";
 import { declareAverages, recordAverages, startAverages } from "./average.ts";
-import { adamRule } from "./adam.ts";
-import { adam8bitRule } from "./adam_8bit.ts";
-import { adamBf16Rule } from "./adam_bf16.ts";
-import { cameRule } from "./came.ts";
-import { prodigyRule } from "./prodigy.ts";
-import type { OptimizerConfig, StepScalars, UpdateInputs, UpdateRule } from "./rule.ts";
+import { type OptimizerName, optimizers } from "./optimizers.ts";
+import type { RuleConfig, StepScalars, UpdateInputs, UpdateRule } from "./rule.ts";
 
-export type { OptimizerConfig, StepScalars } from "./rule.ts";
+/** Settings of the update that stay the same for a run; the config's keys. */
+export interface OptimizerConfig extends RuleConfig {
+  readonly optimizer: OptimizerName;
+  /** Global gradient norm is clipped to this; 0 leaves it alone. */
+  readonly max_grad_norm: number;
+  /** Decay of the moving average of the masters; 0 keeps none. */
+  readonly ema_decay: number;
+  /** The host computes the gradient norm and uploads the control values: it has all gradients where the GPU has not. */
+  readonly hostNorm?: boolean;
+}
 
 /** The tensors of the update besides masters and gradients. */
 export interface OptimizerTensors extends UpdateInputs {
@@ -27,7 +32,7 @@ export interface OptimizerTensors extends UpdateInputs {
 
 /** Declares the optimizer's tensors for a set of buckets. */
 export function declareOptimizer(config: OptimizerConfig, buckets: readonly Bucket[]): OptimizerTensors {
-  const rule = ruleOf(config, buckets);
+  const rule = optimizers[config.optimizer].rule(config, buckets);
   const averages = config.ema_decay > 0 ? declareAverages(buckets) : [];
   return {
     rule,
@@ -36,31 +41,6 @@ export function declareOptimizer(config: OptimizerConfig, buckets: readonly Buck
     state: new Tensor("optimizer state", [4], "f32", { resident: true }),
     control: new Tensor("optimizer control", [4], "f32", { resident: true }),
   };
-}
-
-function ruleOf(config: OptimizerConfig, buckets: readonly Bucket[]): UpdateRule {
-  switch (config.optimizer) {
-    case "adamw":
-    case "adam":
-      return adamRuleOf(config, config.optimizer, buckets);
-    case "adamw8bit":
-      return adam8bitRule(config, buckets);
-    case "prodigy":
-      return prodigyRule(config, buckets);
-    case "came":
-      return cameRule(config, buckets);
-  }
-}
-
-function adamRuleOf(config: OptimizerConfig, kind: "adamw" | "adam", buckets: readonly Bucket[]): UpdateRule {
-  switch (config.master_weights) {
-    case "bf16_kahan":
-      return adamBf16Rule(config, { kind, rounding: "kahan" }, buckets);
-    case "bf16_stochastic":
-      return adamBf16Rule(config, { kind, rounding: "stochastic" }, buckets);
-    default:
-      return adamRule(config, kind, buckets);
-  }
 }
 
 /**

@@ -14,7 +14,7 @@ import { encodeF32, type StorageType } from "../io/safetensors/half.ts";
 import type { Parameters } from "../models/transformer/parameters.ts";
 import { cropPositions, slicePositions, tokenGrid } from "../models/transformer/positions.ts";
 import { transformer, type TransformerInputs } from "../models/transformer/graph.ts";
-import type { TransformerConfig } from "../models/transformer/config.ts";
+import { isImageToVideo, isVersion15, type TransformerConfig } from "../models/transformer/config.ts";
 import { type BatchShape, declareInputs, uploadTables, uploadTimesteps } from "../models/transformer/inputs.ts";
 import { Plan } from "../plan/plan.ts";
 import { finish, type Recording, type RecordingLimits } from "../plan/recording.ts";
@@ -61,7 +61,7 @@ export function recordDenoise(
   const { model, activation, guidance, stochastic } = config;
   const batch = guidance === "batched" ? 2 : 1;
   const inputs = declareInputs(model, { ...config.shape, batch }, activation, {
-    separateCondition: model.in_channels > model.out_channels,
+    separateCondition: isImageToVideo(model),
   });
   const resident = (name: string, shape: readonly number[], dtype: DType = "f32") =>
     new Tensor(name, shape, dtype, { resident: true });
@@ -143,7 +143,7 @@ export class Denoiser implements Disposable {
     const { model } = config;
     const shape = { ...config.shape, batch: inputs.latents.shape[0]! };
     const grid = tokenGrid(model, shape.frames, shape.height, shape.width);
-    const positions = model.patch_size_t === null ? cropPositions(model, grid) : slicePositions(grid);
+    const positions = isVersion15(model) ? slicePositions(grid) : cropPositions(model, grid);
     this.fallback = uploadTables(session, model, shape, inputs, { learned, positions }).fallback;
     this.#model = new Executable(session, recording.model);
     this.#step = new Executable(session, recording.step);

@@ -9,26 +9,27 @@ import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import { keepStrength, type SamplerStep, spaceTimesteps } from "../diffusion/timesteps.ts";
 import type { Session } from "../gpu/session.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
+import { type LatentSize, latentSize } from "../models/transformer/config.ts";
 import type { Parameters } from "../models/transformer/parameters.ts";
 import type { Vae } from "../models/vae/vae.ts";
 import { type DenoiseConfig, Denoiser, recordDenoise, requireFinite } from "./denoise.ts";
 import { guidanceScales } from "./guidance.ts";
-import { channelsFirst, frameCounts, LATENT_PIXELS } from "./latents.ts";
+import { channelsFirst } from "./latents.ts";
 import { normals, type PreparedRequest } from "./prepare.ts";
 import type { SampleSettings } from "./settings.ts";
 
+/** Latents of a video with the size that settings ask for. */
+function latentsOf({ transformer }: ModelFolder, { frames, height, width }: SampleSettings): LatentSize {
+  return latentSize(transformer, [frames, height, width]);
+}
+
 /** The denoiser that settings ask for. */
 export function denoiseConfig(model: ModelFolder, settings: SampleSettings, activation: DType): DenoiseConfig {
-  const { decoded, padding } = frameCounts(model.transformer, settings.frames);
+  const { frames, padding, ...size } = latentsOf(model, settings);
   const off = settings.guidance <= 1;
   return {
     model: model.transformer,
-    shape: {
-      frames: decoded + padding,
-      height: settings.height / LATENT_PIXELS,
-      width: settings.width / LATENT_PIXELS,
-      textRows: model.transformer.max_text_seq_length,
-    },
+    shape: { ...size, frames: frames + padding, textRows: model.transformer.max_text_seq_length },
     activation,
     guidance: off ? "off" : settings.batched ? "batched" : "sequential",
     stochastic: settings.sampler === "dpm",
@@ -119,10 +120,9 @@ export async function decodeLatents(
   latents: Float32Array,
   settings: SampleSettings,
 ): Promise<RgbFrames> {
-  const { decoded, padding } = frameCounts(model.transformer, settings.frames);
-  const [height, width] = [settings.height / LATENT_PIXELS, settings.width / LATENT_PIXELS];
+  const { frames, padding, height, width } = latentsOf(model, settings);
   const channels = model.transformer.out_channels;
-  const volume = channelsFirst(latents, [decoded + padding, channels, height, width], {
+  const volume = channelsFirst(latents, [frames + padding, channels, height, width], {
     drop: padding,
     factor: 1 / vae.config.scaling_factor,
   });

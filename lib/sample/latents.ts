@@ -6,28 +6,6 @@ import type { RgbFrames } from "../data/video/video.ts";
 import { type Posterior, samplePosterior } from "../models/vae/vae.ts";
 import type { VaeConfig } from "../models/vae/config.ts";
 import { emptyVolume, type Volume } from "../models/vae/volume.ts";
-import type { TransformerConfig } from "../models/transformer/config.ts";
-
-/** Pixels of one latent pixel in each direction. */
-export const LATENT_PIXELS = 8;
-
-/** Latent frames of a video, without and with the padding that CogVideoX1.5 needs to pair them. */
-export interface FrameCounts {
-  /** Latent frames that are decoded. */
-  readonly decoded: number;
-  /** Frames in front that are denoised and dropped. */
-  readonly padding: number;
-}
-
-/** Latent frames for `frames` pixel frames. */
-export function frameCounts(
-  { temporal_compression_ratio, patch_size_t }: TransformerConfig,
-  frames: number,
-): FrameCounts {
-  const decoded = Math.floor((frames - 1) / temporal_compression_ratio) + 1;
-  const rest = decoded % (patch_size_t ?? 1);
-  return { decoded, padding: rest === 0 ? 0 : patch_size_t! - rest };
-}
 
 /** Frames that `latents` latent frames decode to: the decoder takes them in pairs, and only an odd one decodes to a single frame. */
 export function decodedFrames(latents: number, ratio: number): number {

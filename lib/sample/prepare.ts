@@ -6,8 +6,9 @@ import type { Session } from "../gpu/session.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
 import { openTextEncoder } from "../models/t5/encoder.ts";
 import { openVae, samplePosterior, type Vae } from "../models/vae/vae.ts";
+import { latentSize } from "../models/transformer/config.ts";
 import type { SampleRequest, SampleSettings } from "./settings.ts";
-import { frameCounts, framesFirst, imageCondition, pixelVolume } from "./latents.ts";
+import { framesFirst, imageCondition, pixelVolume } from "./latents.ts";
 
 /** A request with everything the transformer needs. */
 export interface PreparedRequest {
@@ -108,7 +109,7 @@ export async function prepareRequests(
   const negativeOf = ({ negative = "" }: SampleRequest) => negative;
   const prompts = requests.flatMap((request) => [request.prompt, ...(guided ? [negativeOf(request)] : [])]);
   const embeddings = await encodePrompts(session, model, prompts, notes);
-  const { decoded, padding } = frameCounts(model.transformer, settings.frames);
+  const latents = latentSize(model.transformer, [settings.frames, settings.height, settings.width]);
   const needsVae = requests.some(({ image, video }) => image !== undefined || video !== undefined);
   using vae = needsVae ? openAutoencoder(session, model, settings) : undefined;
   const prepared: PreparedRequest[] = [];
@@ -117,7 +118,7 @@ export async function prepareRequests(
       request,
       prompt: embeddings.get(request.prompt)!,
       negative: guided ? embeddings.get(negativeOf(request)) : undefined,
-      condition: vae && await encodeImage(vae, request, settings, decoded + padding),
+      condition: vae && await encodeImage(vae, request, settings, latents.frames + latents.padding),
       start: vae && await encodeVideo(vae, request, settings),
     });
   }

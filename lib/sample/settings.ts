@@ -1,9 +1,15 @@
 /** What a video is sampled with, checked against the model before anything is loaded. */
 import { UserErrors } from "../errors.ts";
 import type { StorageType } from "../io/safetensors/half.ts";
-import type { TransformerConfig } from "../models/transformer/config.ts";
+import {
+  isImageToVideo,
+  LATENT_PIXELS,
+  latentPadding,
+  latentSize,
+  type TransformerConfig,
+} from "../models/transformer/config.ts";
 import type { RgbFrames } from "../data/video/video.ts";
-import { decodedFrames, frameCounts, LATENT_PIXELS } from "./latents.ts";
+import { decodedFrames } from "./latents.ts";
 
 /** Settings that all videos of a run share. */
 export interface SampleSettings {
@@ -81,11 +87,11 @@ export function describeSettings(settings: SampleSettings): string {
 }
 
 /** What is odd about the settings although the model can do it. */
-export function settingNotes(model: TransformerConfig, { frames }: SampleSettings): string[] {
-  const { decoded } = frameCounts(model, frames);
-  const made = decodedFrames(decoded, model.temporal_compression_ratio);
+export function settingNotes(model: TransformerConfig, { frames, height, width }: SampleSettings): string[] {
+  const latents = latentSize(model, [frames, height, width]).frames;
+  const made = decodedFrames(latents, model.temporal_compression_ratio);
   if (made === frames) return [];
-  return [`${frames} frames become ${decoded} latent frames, which decode to ${made} frames, as in diffusers`];
+  return [`${frames} frames become ${latents} latent frames, which decode to ${made} frames, as in diffusers`];
 }
 
 /** Height and width step of every model: eight pixels a latent, two latents a patch. */
@@ -102,7 +108,7 @@ export function checkRequests(
   requests: readonly SampleRequest[],
 ): void {
   const problems = settingProblems(model, settings);
-  const imageModel = model.in_channels > model.out_channels;
+  const imageModel = isImageToVideo(model);
   requests.forEach(({ prompt, image, video }, i) => {
     const name = `video ${i + 1} ("${prompt.slice(0, 40)}")`;
     if (imageModel && image === undefined) problems.push(`${name} has no image: this is an image-to-video model`);
@@ -122,7 +128,10 @@ export function checkRequests(
  * Video to video: a strength that leaves a step, whole latent frames, and no padding frame, which would have no video behind
  * it.
  */
-function videoProblems(model: TransformerConfig, { frames, steps, strength }: SampleSettings): string[] {
+function videoProblems(
+  model: TransformerConfig,
+  { frames, height, width, steps, strength }: SampleSettings,
+): string[] {
   const problems: string[] = [];
   if (!(strength > 0 && strength <= 1) || Math.floor(steps * strength) < 1) {
     problems.push(
@@ -130,9 +139,9 @@ function videoProblems(model: TransformerConfig, { frames, steps, strength }: Sa
     );
   }
   const ratio = model.temporal_compression_ratio;
-  const { decoded, padding } = frameCounts(model, frames);
+  const { frames: decoded, padding } = latentSize(model, [frames, height, width]);
   if ((frames - 1) % ratio === 0 && padding === 0) return problems;
-  const fits = (latents: number) => latents > 0 && latents % (model.patch_size_t ?? 1) === 0;
+  const fits = (latents: number) => latents > 0 && latentPadding(model, latents) === 0;
   const nearest = [decoded - 1, decoded, decoded + 1].filter(fits).map((latents) => ratio * (latents - 1) + 1);
   const pairs = padding > 0 ? " and, as CogVideoX1.5 pairs latent frames, an even number of them" : "";
   problems.push(

@@ -18,13 +18,11 @@ const READ_BYTES = 128 * 2 ** 20;
 
 /** Which micro-batches of a step a rank works on, and how their gradients are summed. */
 export interface GradientExchange {
-  /** The host sees all gradients, so it computes their norm. */
-  readonly hostNorm: boolean;
   /** Starts a step of `total` micro-batches over all ranks; returns those of this rank. */
   begin(total: number): { readonly begin: number; readonly end: number };
   /** Called behind each micro-batch of this rank. */
   afterMicro(): Promise<void>;
-  /** Leaves the sum over all ranks (or this rank's shard of it) where the update reads it; the sum of squares with `hostNorm`. */
+  /** Leaves the sum over all ranks (or this rank's shard of it) where the update reads it; the sum of squares where the host computes the norm. */
   finish(): Promise<number | undefined>;
   /** Brings the updated working values of other ranks. */
   afterUpdate(): Promise<void>;
@@ -50,7 +48,6 @@ export function createExchange(options: ExchangeOptions): GradientExchange {
     alone || gradients.host ? undefined : communicator.allocate("f32", gradients.size)
   );
   return {
-    hostNorm: shard !== undefined,
     begin: (total) => blockOf(total, rank, size),
     afterMicro: () => Promise.resolve(),
     async finish() {
@@ -72,7 +69,6 @@ function canonicalExchange(options: ExchangeOptions): GradientExchange {
   const sums = buckets.map(({ gradients }) => new CanonicalSum(communicator, gradients.size));
   const gradients = buckets.map((bucket) => bucket.gradients);
   return {
-    hostNorm: true,
     begin(total) {
       for (const sum of sums) sum.begin(total);
       return sums[0]!.block;

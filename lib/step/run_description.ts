@@ -4,9 +4,9 @@ import { UserError } from "../errors.ts";
 import { declareLora, type Lora } from "../models/lora/adapters.ts";
 import { declareTensors, foldedShapes, Parameters } from "../models/transformer/parameters.ts";
 import { type Bucket, packTrainables, type Trainables } from "../models/tensors/trainables.ts";
-import { parameterShapes, RELEASED, type TransformerConfig } from "../models/transformer/config.ts";
+import { latentSize, parameterShapes, RELEASED, type TransformerConfig } from "../models/transformer/config.ts";
 import type { BatchShape } from "../models/transformer/inputs.ts";
-import type { Tensor } from "../plan/tensor.ts";
+import { elements, type Tensor } from "../plan/tensor.ts";
 import type { TrainConfig } from "../config/config.ts";
 import { type Shard, shardBuckets } from "./shards.ts";
 import type { OptimizerConfig } from "../optim/update.ts";
@@ -14,7 +14,10 @@ import type { StepConfig } from "./training_step.ts";
 
 /** The GPU side of a run. */
 export interface RunDescription {
+  /** The step as it is recorded: `ranks` and the way their gradients are summed are in it. */
   readonly step: StepConfig;
+  /** Processes that train together. */
+  readonly ranks: number;
   /** Checkpoint name and shape of every parameter. */
   readonly shapes: ReadonlyMap<string, readonly number[]>;
   /** What the model reads. */
@@ -46,21 +49,14 @@ export function workingType({ mixed_precision }: TrainConfig): DType {
   return mixed_precision === "no" ? "f32" : mixed_precision === "fp16" ? "f16" : "bf16";
 }
 
-/** Frames of a latent of `pixelFrames`, padded to whole patches in time (CogVideoX1.5 packs two latent frames). */
-export function latentFrames(model: TransformerConfig, pixelFrames: number): number {
-  const frames = Math.floor((pixelFrames - 1) / model.temporal_compression_ratio) + 1;
-  const patch = model.patch_size_t ?? 1;
-  return Math.ceil(frames / patch) * patch;
-}
-
-/** Shape of one micro-batch. A latent pixel is 8 x 8 pixels. */
+/** Shape of one micro-batch. */
 export function batchShape(config: TrainConfig, model: TransformerConfig): BatchShape {
-  const [frames, height, width] = config.train_resolution;
+  const { frames, padding, height, width } = latentSize(model, config.train_resolution);
   return {
     batch: config.batch_size,
-    frames: latentFrames(model, frames),
-    height: height / 8,
-    width: width / 8,
+    frames: frames + padding,
+    height,
+    width,
     textRows: model.max_text_seq_length,
   };
 }
@@ -71,20 +67,25 @@ export function batchShape(config: TrainConfig, model: TransformerConfig): Batch
  * @throws {UserError} when the config names none; the shape is then in the checkpoint's config.json.
  */
 export function namedTransformer(config: TrainConfig): TransformerConfig {
-  const known = config.model === undefined ? undefined : RELEASED[config.model];
-  if (known === undefined) {
-    throw new UserError(
-      `model is ${config.model ?? "not set"}: the shape of the transformer is unknown`,
-      `set model to one of ${Object.keys(RELEASED).join(", ")}`,
-    );
-  }
-  return known;
+  if (config.model !== undefined) return RELEASED[config.model];
+  throw new UserError(
+    "model is not set: the shape of the transformer is unknown",
+    `set model to one of ${Object.keys(RELEASED).join(", ")}`,
+  );
 }
 
+/** Whether each rank updates a part of the weights only. */
+function isSharded({ training_type, zero_stage, gpus }: TrainConfig): boolean {
+  return training_type === "sft" && zero_stage >= 2 && gpus > 1;
+}
+
+/** The host has all gradients, and so computes their norm, where the GPU sees a shard of them or they are summed in a fixed order. */
 function optimizerConfig(config: TrainConfig): OptimizerConfig {
   const { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay, master_weights, seed } =
     config;
-  return { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay, master_weights, seed };
+  const hostNorm = isSharded(config) || config.reduction === "canonical";
+  const rule = { beta1, beta2, beta3, epsilon, weight_decay, master_weights, seed };
+  return { ...rule, optimizer, max_grad_norm, ema_decay, hostNorm };
 }
 
 /** Packs all weights, and decides which of their tensors live in host memory. */
@@ -133,20 +134,21 @@ export function describeRun(
       offload: config.offload_activations,
     },
     optimizer: optimizerConfig(config),
-    accumulation: config.gradient_accumulation_steps,
+    accumulation: config.gradient_accumulation_steps * config.gpus,
   };
+  const ranks = config.gpus;
   const shapes = parameterShapes(model);
   const streamed = config.base_weights === "streamed";
   if (config.training_type === "sft") {
-    const sharded = config.zero_stage >= 2 && config.gpus > 1;
+    const sharded = isSharded(config);
     const trainables = packAll(config, shapes, { activation, streamed, sharded });
     const select = (pick: "working" | "master") => new Map([...trainables.byName].map(([name, t]) => [name, t[pick]]));
     const parameters = new Parameters(select("working"));
     const shard = sharded
-      ? shardBuckets(trainables.buckets, { rank, size: config.gpus, offload: config.offload_optimizer })
+      ? shardBuckets(trainables.buckets, { rank, size: ranks, offload: config.offload_optimizer })
       : undefined;
     const updated = shard?.buckets ?? trainables.buckets;
-    return { step, shapes, parameters, trainables, shard, updated, lora: undefined, uploads: select("master") };
+    return { step, ranks, shapes, parameters, trainables, shard, updated, lora: undefined, uploads: select("master") };
   }
   const matrix = config.mixed_precision === "no" ? stored : activation;
   const { base_weights } = config;
@@ -158,6 +160,7 @@ export function describeRun(
   const { trainables } = lora;
   return {
     step,
+    ranks,
     shapes,
     parameters,
     trainables,
@@ -166,4 +169,9 @@ export function describeRun(
     lora,
     uploads: frozen,
   };
+}
+
+/** Values that train, without padding. */
+export function trainedParameters({ trainables }: RunDescription): number {
+  return [...trainables.byName.values()].reduce((sum, { trueShape }) => sum + elements(trueShape), 0);
 }

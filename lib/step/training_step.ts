@@ -9,7 +9,7 @@ import { encodeF32, type StorageType } from "../io/safetensors/half.ts";
 import type { Parameters } from "../models/transformer/parameters.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
 import { transformer, type TransformerInputs } from "../models/transformer/graph.ts";
-import type { TransformerConfig } from "../models/transformer/config.ts";
+import { isImageToVideo, type TransformerConfig } from "../models/transformer/config.ts";
 import { type BatchShape, declareInputs, uploadTimesteps } from "../models/transformer/inputs.ts";
 import { addNoise, velocityLoss } from "../ops/velocity_loss.ts";
 import { type CheckpointPolicy, Plan } from "../plan/plan.ts";
@@ -32,7 +32,7 @@ export interface StepConfig {
   readonly activation: DType;
   readonly checkpointing: CheckpointPolicy;
   readonly optimizer: OptimizerConfig;
-  /** Micro-batches per optimizer step. */
+  /** Micro-batches of all ranks per optimizer step. */
   readonly accumulation: number;
 }
 
@@ -81,8 +81,7 @@ export function recordStep(
   buckets: readonly Bucket[],
 ): StepRecording {
   const { model, shape, activation, checkpointing } = config;
-  const imageToVideo = model.in_channels > model.out_channels;
-  const inputs = declareInputs(model, shape, activation, { separateCondition: imageToVideo });
+  const inputs = declareInputs(model, shape, activation, { separateCondition: isImageToVideo(model) });
   const resident = (name: string, dims: readonly number[]) => new Tensor(name, dims, "f32", { resident: true });
   const tensors: BatchTensors = {
     inputs,

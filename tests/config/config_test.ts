@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { resolve } from "node:path";
-import { buildSchema, readDocs } from "../../configs/write_schema.ts";
+import { buildRecord, buildSchema } from "../../configs/write_schema.ts";
 import { UserErrors } from "../../lib/errors.ts";
 import {
   loadConfig,
@@ -15,9 +15,11 @@ import {
 import { requireResumable } from "../../lib/config/compare.ts";
 import { variantFromPath } from "../../lib/config/derive.ts";
 import { editDistance, nearestName } from "../../lib/config/nearest.ts";
-import { presetFolder, presetNames } from "../../lib/config/presets.ts";
+import { presetNames } from "../../lib/config/presets.ts";
 import { configKeys, properties } from "../../lib/config/schema.ts";
+import { fromFileUrl } from "../paths.ts";
 
+const configs = fromFileUrl("../../configs", import.meta.url);
 const minimal = "model: 2b\noutput_dir: out\n";
 
 function problemsOf(text: string, options: ParseOptions = {}): readonly string[] {
@@ -243,40 +245,34 @@ Deno.test("printConfig() reads back to the same config", () => {
 });
 
 Deno.test("every preset parses without problems, names its model and starts with the schema line", async () => {
-  const files = readdirSync(presetFolder()).filter((name) => name.endsWith(".yaml")).map((name) => name.slice(0, -5));
+  const files = readdirSync(configs).filter((name) => name.endsWith(".yaml")).map((name) => name.slice(0, -5));
   assert.deepEqual(files.toSorted(), [...presetNames].toSorted());
   for (const name of presetNames) {
     const { config, notes } = await loadConfig({ preset: name });
     assert.deepEqual(notes.filter((note) => !note.startsWith("image_column")), [], name);
     assert.ok(config.model !== undefined);
-    const text = readFileSync(`${presetFolder()}/${name}.yaml`, "utf8");
+    const text = readFileSync(`${configs}/${name}.yaml`, "utf8");
     assert.match(text, /^# yaml-language-server: \$schema=schema\.json\n# /);
   }
 });
 
-Deno.test("configs/schema.json is up to date and states the defaults the interfaces document", () => {
-  const stored = JSON.parse(readFileSync(`${presetFolder()}/schema.json`, "utf8"));
-  assert.deepEqual(stored, buildSchema(), "run: deno run -A configs/write_schema.ts");
-  const docs = readDocs();
-  assert.deepEqual([...docs.keys()].toSorted(), Object.keys(properties).toSorted());
-  for (const [key, { stated, description }] of docs) {
-    assert.match(description, /^[A-Z][^\n]+$/, key);
-    const value = properties[key]!.default;
-    const plain = Array.isArray(value) ? `[${value.join(", ")}]` : value;
-    if (value === undefined) assert.equal(stated, undefined, key);
-    else {assert.equal(
-        typeof value === "number" ? Number(stated) : stated,
-        typeof value === "number" ? value : `${plain}`,
-        key,
-      );}
+Deno.test("schema.json and the type of a config are up to date: deno task schema", () => {
+  assert.deepEqual(JSON.parse(readFileSync(`${configs}/schema.json`, "utf8")), buildSchema());
+  assert.equal(readFileSync(`${configs}/../lib/config/record.ts`, "utf8"), buildRecord());
+});
+
+Deno.test("every key has a sentence and a group", () => {
+  for (const [key, { description, "x-group": group }] of Object.entries(properties)) {
+    assert.match(description, /^[A-Z].*\.$/, key);
+    assert.match(group, /^[A-Z]/, key);
   }
 });
 
 Deno.test("requireTrainable() names data and weights when they are missing", () => {
   assert.throws(() => requireTrainable(parseConfig(minimal)), /data_root: not set(.|\n)*model_path: not set/);
-  const text = `${minimal}random_weights: true\ndata_root: ${presetFolder()}`;
+  const text = `${minimal}random_weights: true\ndata_root: ${configs}`;
   assert.throws(() => requireTrainable(parseConfig(text)), /model_path: not set; random_weights replaces/);
-  requireTrainable(parseConfig(`${text}\nmodel_path: ${presetFolder()}`));
+  requireTrainable(parseConfig(`${text}\nmodel_path: ${configs}`));
 });
 
 Deno.test("requireResumable() refuses what the saved state cannot follow and lists what changes the result", () => {

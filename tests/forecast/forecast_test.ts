@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { Session } from "../../lib/gpu/session.ts";
 import { RELEASED } from "../../lib/models/transformer/config.ts";
 import { parseConfig } from "../../lib/config/config.ts";
-import { forecast, type PhaseForecast, stepOf, trainPhase } from "../../lib/forecast/forecast.ts";
+import { forecast, type PhaseForecast, trainPhase } from "../../lib/forecast/forecast.ts";
 import { describeRun, namedTransformer } from "../../lib/step/run_description.ts";
 import { recordStep } from "../../lib/step/training_step.ts";
 import { testDevice } from "../kernels/run.ts";
@@ -30,7 +30,7 @@ for (const [name, settings] of Object.entries(runs)) {
     using session = new Session(device);
     const config = tinyConfig(settings);
     const run = describeRun(config, namedTransformer(config));
-    const recording = recordStep(device.target, session.limits, stepOf(config, run), run.parameters, run.updated);
+    const recording = recordStep(device.target, session.limits, run.step, run.parameters, run.updated);
     const planned = trainPhase(run, recording);
     const real = await runTiny(config);
     assert.equal(planned.gpuBytes, real.gpuBytes);

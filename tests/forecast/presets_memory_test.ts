@@ -1,6 +1,7 @@
 /** Every preset within the memory that the original trainer's guide states for it, and within half of it by switches that change no bit. */
 import assert from "node:assert/strict";
 import { parseConfig, type TrainConfig } from "../../lib/config/config.ts";
+import { presetNames } from "../../lib/config/presets.ts";
 import { forecast } from "../../lib/forecast/forecast.ts";
 
 /** GiB per GPU that the original trainer's guide states, by preset without `i2v`. */
@@ -23,9 +24,6 @@ const ORIGINAL: Readonly<Record<string, number>> = {
   "1.5-5b-sft-zero3-offload": 40,
 };
 
-const IMAGE_TO_VIDEO = Object.keys(ORIGINAL).filter((name) => !name.startsWith("2b"))
-  .map((name) => name.replace("5b-", "5b-i2v-"));
-
 function peakGib(preset: string, overrides: Partial<TrainConfig> = {}): number {
   const validation = {
     do_validation: true,
@@ -37,9 +35,10 @@ function peakGib(preset: string, overrides: Partial<TrainConfig> = {}): number {
   return forecast(parseConfig(`preset: ${preset}`, { overrides: { ...validation, ...overrides } })).peakBytes / 2 ** 30;
 }
 
-for (const preset of [...Object.keys(ORIGINAL), ...IMAGE_TO_VIDEO]) {
+for (const preset of presetNames.filter((name) => name !== "default")) {
   const original = ORIGINAL[preset.replace("-i2v", "")]!;
   Deno.test(`${preset} needs at most ${original} GiB, validation included, and half of it where it must`, () => {
+    assert.equal(parseConfig(`preset: ${preset}`).gpu_memory, original);
     const asIs = peakGib(preset);
     assert.ok(asIs <= original, `${preset} needs ${asIs} GiB`);
     if (asIs <= original / 2) return;

@@ -13,7 +13,7 @@ import { Tensor } from "../../lib/plan/tensor.ts";
 import { resolveConfig, type TrainConfig } from "../../lib/config/config.ts";
 import type { TrainEvent } from "../../lib/train/report/events.ts";
 import { requireResumable } from "../../lib/config/compare.ts";
-import { stepOf, trainPhase } from "../../lib/forecast/forecast.ts";
+import { trainPhase } from "../../lib/forecast/forecast.ts";
 import { declareOptimizer, recordUpdate, uploadState } from "../../lib/optim/update.ts";
 import { describeRun, namedTransformer } from "../../lib/step/run_description.ts";
 import { train } from "../../lib/train/trainer.ts";
@@ -146,7 +146,7 @@ for (const master_weights of BF16_MASTERS) {
       using session = new Session(device);
       const described = describeRun(config, namedTransformer(config));
       const { parameters, updated } = described;
-      const recording = recordStep(device.target, session.limits, stepOf(config, described), parameters, updated);
+      const recording = recordStep(device.target, session.limits, described.step, parameters, updated);
       const planned = trainPhase(described, recording);
       const real = await runTiny(config);
       assert.deepEqual([planned.gpuBytes, planned.hostBytes], [real.gpuBytes, real.hostBytes]);

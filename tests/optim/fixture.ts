@@ -10,9 +10,9 @@ import {
   type OptimizerConfig,
   type OptimizerTensors,
   recordUpdate,
-  type StepScalars,
   uploadState,
 } from "../../lib/optim/update.ts";
+import type { StepScalars } from "../../lib/optim/rule.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
 
 export type Values = Float32Array<ArrayBuffer>;

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
-import type { LearningRateSchedule } from "../../lib/config/groups/optimization.ts";
-import { learningRateMultiplier } from "../../lib/optim/learning_rate.ts";
+import { learningRateMultiplier, type LearningRateSchedule } from "../../lib/optim/learning_rate.ts";
 import { referenceTest } from "../reference.ts";
 
 /** One table of the reference set: what was asked of the library. */

@@ -60,7 +60,7 @@ Deno.test("a config without a model has no known shape", () => {
 });
 
 referenceTest("tiny shapes are those of the reference pipelines", (folder) => {
-  for (const variant of ["2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"]) {
+  for (const variant of ["2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"] as const) {
     const path = `${folder}/pipelines/tiny-${variant}/transformer/config.json`;
     assert.deepEqual(RELEASED[`tiny-${variant}`], parseTransformerConfig(JSON.parse(readFileSync(path, "utf8")), path));
   }

@@ -8,7 +8,6 @@ import { Plan } from "../../lib/plan/plan.ts";
 import { finish, type RecordingLimits } from "../../lib/plan/recording.ts";
 import { convert } from "../../kernels/rows/flat.ts";
 import { parseConfig, type TrainConfig } from "../../lib/config/config.ts";
-import { stepOf } from "../../lib/forecast/forecast.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../../lib/step/run_description.ts";
 import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../../lib/step/training_step.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
@@ -95,7 +94,7 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
   const checkpointing = { ...described.step.checkpointing, ...(rows === undefined ? {} : { rows }) };
   const run = { ...described, step: { ...described.step, checkpointing } };
   const { trainables: { buckets }, updated, shard } = run;
-  const recording = recordStep(device.target, session.limits, stepOf(config, run), run.parameters, updated);
+  const recording = recordStep(device.target, session.limits, run.step, run.parameters, updated);
   await fillWeights(session, run, options);
   if (shard !== undefined) {
     for (const { values } of buckets) session.free(values);

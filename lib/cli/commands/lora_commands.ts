@@ -3,6 +3,7 @@ import { resolve } from "node:path";
 import { UserError } from "../../errors.ts";
 import type { StorageType } from "../../io/safetensors/half.ts";
 import { localModelPath } from "../../models/folder/hub.ts";
+import { isWeak } from "../../models/lora/adapters.ts";
 import { baseModel, baseName } from "../../models/lora/base.ts";
 import { extractLora } from "../../models/lora/extract.ts";
 import { writeModules } from "../../models/lora/file.ts";
@@ -15,9 +16,6 @@ import { type OpenTransformer, openTransformer, writeTransformer } from "../../m
 import { alphaText, inspectLines } from "./lora_inspect.ts";
 import type { Terminal } from "../machine/terminal.ts";
 import { formatTable } from "../show/text.ts";
-
-/** Below this alpha / rank a LoRA hardly acts; alpha 1, copied from other trainers' advice, is the usual cause. */
-const WEAK_SCALE = 0.1;
 
 /** Flags several commands share. */
 export interface LoraFlags {
@@ -169,7 +167,7 @@ function noteAlpha(terminal: Terminal, lora: LoraFile): void {
       `note: "${lora.path}" does not state alpha; taking ${lora.alpha} as the loaders of its format do; ${trainer}\n`,
     );
   }
-  if (lora.alpha / lora.rank < WEAK_SCALE) {
+  if (isWeak(lora.alpha, lora.rank)) {
     const scale = (lora.alpha / lora.rank).toPrecision(2);
     terminal.writeError(`note: alpha / rank is ${lora.alpha} / ${lora.rank} = ${scale}: the LoRA hardly acts\n`);
   }

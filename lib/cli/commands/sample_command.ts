@@ -7,6 +7,7 @@ import { openDevice } from "../../gpu/device.ts";
 import { Session } from "../../gpu/session.ts";
 import { resolveModelPath } from "../../models/folder/hub.ts";
 import { type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
+import { isVersion15 } from "../../models/transformer/config.ts";
 import { makeFolder, sampleName, writePicture, writeSample } from "../../sample/files.ts";
 import { SamplePage } from "../../sample/page.ts";
 import { readPicture, readVideo } from "../../sample/pictures.ts";
@@ -28,7 +29,7 @@ const DEFAULT_SEED = 42;
 
 /** Frame rate a model was trained at. */
 function modelRate({ transformer }: ModelFolder): number {
-  return transformer.patch_size_t === null ? 8 : 16;
+  return isVersion15(transformer) ? 16 : 8;
 }
 
 function settingsOf(flags: SampleFlags, model: ModelFolder): SampleSettings {

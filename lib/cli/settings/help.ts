@@ -1,13 +1,7 @@
 /** The help of commands that take a config, made from the schema of its keys. */
-import schema from "../../../configs/schema.json" with { type: "json" };
+import { presetNames } from "../../config/presets.ts";
 import { describeProperty, properties } from "../../config/schema.ts";
 import { wrapText } from "../show/text.ts";
-
-interface KeyHelp {
-  readonly description: string;
-  readonly "x-group"?: string;
-  readonly default?: unknown;
-}
 
 const width = 116;
 const indent = 32;
@@ -19,12 +13,11 @@ export function configHelp(): string {
     "key=value, with dashes or underscores. With nothing given, configs/default.yaml is used.",
     "",
     "  --config FILE                 YAML file with any of the keys below; a word that ends in .yaml is one too",
-    ...keyLines("preset", schema.properties.preset.description, `one of ${schema.properties.preset.enum.join(", ")}`),
+    ...keyLines("preset", "Recipe to start from; other settings win over it.", `one of ${presetNames.join(", ")}`),
   ];
   let group: string | undefined;
-  for (const [key, help] of Object.entries(schema.properties as Record<string, KeyHelp>)) {
-    if (properties[key] === undefined) continue;
-    if (help["x-group"] !== group) lines.push("", (group = help["x-group"]!).toUpperCase());
+  for (const [key, help] of Object.entries(properties)) {
+    if (help["x-group"] !== group) lines.push("", (group = help["x-group"]).toUpperCase());
     const accepts = key === "train_resolution" || describeProperty(key) === "text" ? [] : [describeProperty(key)];
     const fallback = help.default === undefined ? [] : [`default ${showDefault(help.default)}`];
     lines.push(...keyLines(key, help.description, [...accepts, ...fallback].join("; ")));

@@ -2,42 +2,26 @@
 import { z } from "zod";
 
 /** LoRA. */
-export interface LoraConfig {
-  /** Rank of the adapters. Default `128`. */
-  readonly rank: number;
-  /** Adapters are scaled by `lora_alpha` / `rank`. Equal to `rank` when unset. */
-  readonly lora_alpha: number;
-  /**
-   * Linear layers that get an adapter: ends of module names, `*` matches any text. Default `[to_q, to_k, to_v,
-   * to_out.0]`.
-   */
-  readonly target_modules: readonly string[];
-}
+export const lora = z.strictObject({
+  rank: z.int().min(1).max(4096).default(128).describe("Rank of the adapters."),
+  lora_alpha: z.number().positive().optional().describe(
+    "Adapters are scaled by `lora_alpha` / `rank`. Equal to `rank` when unset.",
+  ),
+  target_modules: z.array(z.string().min(1)).min(1).default(["to_q", "to_k", "to_v", "to_out.0"]).describe(
+    "Linear layers that get an adapter: ends of module names, `*` matches any text.",
+  ),
+}).meta({ title: "LoRA" });
 
 /** Image to video. */
-export interface ImageConfig {
-  /**
-   * Factor of the condition latent: the VAE's scaling factor as the original trainer, or what the sampling pipeline of
-   * the model uses (differs for 1.5). Default `original`.
-   */
-  readonly image_scale: "original" | "pipeline";
-  /**
-   * Whether the strength of the noise put on the condition image is drawn for every clip or once per batch. Default
-   * `per_sample`.
-   */
-  readonly image_noise: "per_sample" | "per_batch";
-  /** Probability with which the condition of a clip is replaced by zeros. Default `0`. */
-  readonly condition_dropout: number;
-}
-
-export const loraFields = {
-  rank: z.int().min(1).max(4096).default(128),
-  lora_alpha: z.number().positive().optional(),
-  target_modules: z.array(z.string().min(1)).min(1).default(["to_q", "to_k", "to_v", "to_out.0"]),
-};
-
-export const imageFields = {
-  image_scale: z.enum(["original", "pipeline"]).default("original"),
-  image_noise: z.enum(["per_sample", "per_batch"]).default("per_sample"),
-  condition_dropout: z.number().min(0).max(1).default(0),
-};
+export const image = z.strictObject({
+  image_scale: z.enum(["original", "pipeline"]).default("original").describe(
+    "Factor of the condition latent: the VAE's scaling factor as the original trainer, or what the sampling " +
+      "pipeline of the model uses (differs for 1.5).",
+  ),
+  image_noise: z.enum(["per_sample", "per_batch"]).default("per_sample").describe(
+    "Whether the strength of the noise put on the condition image is drawn for every clip or once per batch.",
+  ),
+  condition_dropout: z.number().min(0).max(1).default(0).describe(
+    "Probability with which the condition of a clip is replaced by zeros.",
+  ),
+}).meta({ title: "Image to video" });

@@ -21,6 +21,11 @@ export interface Lora {
   readonly layers: ReadonlyMap<string, readonly [number, number]>;
 }
 
+/** Whether an adapter hardly acts; alpha 1, copied from the advice for other trainers, is the usual cause. */
+export function isWeak(alpha: number, rank: number): boolean {
+  return alpha / rank < 0.1;
+}
+
 function matcher(target: string): (layer: string) => boolean {
   if (!target.includes("*")) return (layer) => layer === target || layer.endsWith(`.${target}`);
   const pattern = target.split("*").map((part) => part.replace(/[.\\+?^${}()|[\]]/g, "\\$&")).join(".*");

@@ -1,6 +1,6 @@
 /** The base model a LoRA belongs to: adapters of another family load without a word and only make noise. */
 import { createHash } from "node:crypto";
-import { innerDim, RELEASED, type TransformerConfig } from "../transformer/config.ts";
+import { innerDim, isImageToVideo, isVersion15, RELEASED, type TransformerConfig } from "../transformer/config.ts";
 
 /** What identifies a base model in the metadata of a LoRA file. */
 export interface BaseModel {
@@ -33,8 +33,8 @@ const IDENTITY = [
 
 /** The identity of the model that `config` describes. */
 export function baseModel(config: TransformerConfig): BaseModel {
-  const line = config.patch_size_t !== null ? "1.5-5b" : config.use_rotary_positional_embeddings ? "5b" : "2b";
-  const family = config.in_channels > config.out_channels ? `${line}-i2v` : line;
+  const line = isVersion15(config) ? "1.5-5b" : config.use_rotary_positional_embeddings ? "5b" : "2b";
+  const family = isImageToVideo(config) ? `${line}-i2v` : line;
   const identity = JSON.stringify(IDENTITY.map((key) => [key, config[key]]));
   const digest = createHash("sha256").update(identity).digest("hex").slice(0, 16);
   return { family, width: innerDim(config), layers: config.num_layers, digest };
@@ -44,8 +44,10 @@ export function baseModel(config: TransformerConfig): BaseModel {
 export function baseName({ family, width, layers }: BaseModel): string {
   const [line, ...rest] = family.startsWith("1.5-") ? ["CogVideoX1.5", family.slice(4)] : ["CogVideoX", family];
   const name = [line, ...rest].join("-").toUpperCase().replace("COGVIDEOX", "CogVideoX");
-  const released = Object.hasOwn(RELEASED, family) ? baseModel(RELEASED[family]!) : undefined;
-  return released?.width === width && released.layers === layers ? name : `${name} (width ${width}, ${layers} blocks)`;
+  const released = Object.entries(RELEASED).some(([variant, config]) => {
+    return variant === family && innerDim(config) === width && config.num_layers === layers;
+  });
+  return released ? name : `${name} (width ${width}, ${layers} blocks)`;
 }
 
 /** The released models of a width, for files that do not say which model they belong to. */

@@ -98,15 +98,30 @@ const tiny: Partial<TransformerConfig> = {
 };
 const tinyWide: Partial<TransformerConfig> = { ...tiny, sample_height: 12, sample_width: 16 };
 
-/** The models by the names presets use: the released ones, and their tiny shapes. */
-export const RELEASED: Readonly<Record<string, TransformerConfig>> = {
+const variants = {
   ...released,
   "tiny-2b": { ...released["2b"], ...tiny, sample_height: 8, sample_width: 12 },
   "tiny-5b": { ...released["5b"], ...tiny, sample_height: 8, sample_width: 12 },
   "tiny-5b-i2v": { ...released["5b-i2v"], ...tiny, sample_height: 6, sample_width: 10 },
   "tiny-1.5-5b": { ...released["1.5-5b"], ...tinyWide },
   "tiny-1.5-5b-i2v": { ...released["1.5-5b-i2v"], ...tinyWide, ofs_embed_dim: 64 },
-};
+} satisfies Readonly<Record<string, TransformerConfig>>;
+
+/** Name of a shape that is known without a checkpoint. */
+export type ModelVariant = keyof typeof variants;
+
+/** The models by the names presets use: the released ones, and their tiny shapes. */
+export const RELEASED: Readonly<Record<ModelVariant, TransformerConfig>> = variants;
+
+/** Whether the model continues an image: its input has channels for one beside those of the latents. */
+export function isImageToVideo({ in_channels, out_channels }: TransformerConfig): boolean {
+  return in_channels > out_channels;
+}
+
+/** Whether the model is of CogVideoX1.5, which packs two latent frames into a token. */
+export function isVersion15({ patch_size_t }: TransformerConfig): boolean {
+  return patch_size_t !== null;
+}
 
 /**
  * Reads the parsed JSON of a config file.
@@ -150,6 +165,39 @@ export function parseTransformerConfig(json: Readonly<Record<string, unknown>>, 
   return config as unknown as TransformerConfig;
 }
 
+/** Pixels of a latent pixel in each direction: the autoencoder of every released model halves three times. */
+export const LATENT_PIXELS = 8;
+
+/** Latents of a clip. */
+export interface LatentSize {
+  /** Latent frames that the clip encodes to, and that are decoded. */
+  readonly frames: number;
+  /** Frames in front of them that fill whole patches in time (CogVideoX1.5). */
+  readonly padding: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** Latents of a clip of `frames` x `height` x `width` pixels: a latent frame for the first, one for each group behind it. */
+export function latentSize(
+  config: TransformerConfig,
+  [frames, height, width]: readonly [frames: number, height: number, width: number],
+): LatentSize {
+  const latents = Math.floor((frames - 1) / config.temporal_compression_ratio) + 1;
+  return {
+    frames: latents,
+    padding: latentPadding(config, latents),
+    height: height / LATENT_PIXELS,
+    width: width / LATENT_PIXELS,
+  };
+}
+
+/** Frames in front of `latents` latent frames that fill whole patches in time. */
+export function latentPadding({ patch_size_t }: TransformerConfig, latents: number): number {
+  const patch = patch_size_t ?? 1;
+  return (patch - latents % patch) % patch;
+}
+
 /** Width of the residual stream. */
 export function innerDim(config: TransformerConfig): number {
   return config.num_attention_heads * config.attention_head_dim;
@@ -160,7 +208,7 @@ export function patchWidth(config: TransformerConfig, channels: number): number 
   return channels * config.patch_size ** 2 * (config.patch_size_t ?? 1);
 }
 
-/** Checkpoint name and shape of every parameter, in model order (spec: 28 tensors a block, everything with a bias). */
+/** Checkpoint name and shape of every parameter, in model order: 28 tensors a block, everything with a bias. */
 export function parameterShapes(config: TransformerConfig): Map<string, readonly number[]> {
   const d = innerDim(config);
   const { time_embed_dim: te, text_embed_dim: x, ofs_embed_dim: ofs, patch_size: p, attention_head_dim: hd } = config;
@@ -173,7 +221,7 @@ export function parameterShapes(config: TransformerConfig): Map<string, readonly
     shapes.set(`${name}.weight`, [out, inWidth]);
     shapes.set(`${name}.bias`, [out]);
   };
-  if (config.patch_size_t === null) {
+  if (!isVersion15(config)) {
     shapes.set("patch_embed.proj.weight", [d, config.in_channels, p, p]);
     if (config.patch_bias) shapes.set("patch_embed.proj.bias", [d]);
   } else {
@@ -208,9 +256,9 @@ export function parameterShapes(config: TransformerConfig): Map<string, readonly
 /** Name and shape of the stored table of learned positions, a buffer that is never trained; undefined when there is none. */
 export function positionTableShape(config: TransformerConfig): { name: string; shape: readonly number[] } | undefined {
   if (!config.use_learned_positional_embeddings) return undefined;
-  const frames = Math.floor((config.sample_frames - 1) / config.temporal_compression_ratio) + 1;
-  const patches = (config.sample_height / config.patch_size) * (config.sample_width / config.patch_size) *
-    Math.ceil(frames / (config.patch_size_t ?? 1));
+  const { sample_frames, sample_height, sample_width, patch_size, patch_size_t } = config;
+  const { frames, padding } = latentSize(config, [sample_frames, 0, 0]);
+  const patches = (sample_height / patch_size) * (sample_width / patch_size) * (frames + padding) / (patch_size_t ?? 1);
   return {
     name: "patch_embed.pos_embedding",
     shape: [1, config.max_text_seq_length + patches, innerDim(config)],

@@ -5,14 +5,14 @@ import { parseScheduleConfig } from "../../diffusion/schedule.ts";
 import { UserError, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { openTextEncoderWeights } from "../../models/t5/encoder.ts";
-import { RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
+import { isImageToVideo, isVersion15, RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
 import { openVaeWeights } from "../../models/vae/vae.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import type { ModelName } from "../../config/groups/model.ts";
 
 /** The trainer name a transformer goes by. */
-function nameOf({ patch_size_t, in_channels, out_channels }: TransformerConfig): ModelName {
-  return `cogvideox${patch_size_t === null ? "" : "1.5"}-${in_channels > out_channels ? "i2v" : "t2v"}`;
+function nameOf(transformer: TransformerConfig): ModelName {
+  return `cogvideox${isVersion15(transformer) ? "1.5" : ""}-${isImageToVideo(transformer) ? "i2v" : "t2v"}`;
 }
 
 /**
@@ -32,7 +32,7 @@ export function requireMatchingModel(config: TrainConfig, { path, transformer }:
     );
   } else if (config.model !== undefined) {
     const key = "use_rotary_positional_embeddings";
-    const expected = RELEASED[config.model]![key];
+    const expected = RELEASED[config.model][key];
     if (transformer[key] !== expected) {
       problems.push(`model is ${config.model}, whose ${key} is ${expected}, but "${file}" says ${transformer[key]}`);
     }

@@ -7,7 +7,7 @@ import { RandomStream } from "../../data/random/random.ts";
 import type { MicroStep, SampledItem } from "../../data/random/sampler.ts";
 import { UserError } from "../../errors.ts";
 import type { VaeConfig } from "../../models/vae/config.ts";
-import type { TransformerConfig } from "../../models/transformer/config.ts";
+import { latentPadding, type TransformerConfig } from "../../models/transformer/config.ts";
 import type { CacheRequest } from "../../data/cache/key.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import { IMAGE_VARIANTS, type TrainingSample } from "./prepare_data.ts";
@@ -84,8 +84,7 @@ export function makeBatch(source: BatchSource, step: MicroStep, items: readonly 
   const parts = filled.map((item) => {
     const sample = samples[item.index]!;
     const posterior = read(cache, sample.latent);
-    const frames = posterior.shape[1]!;
-    const pad = model.patch_size_t === null ? 0 : frames % model.patch_size_t;
+    const pad = latentPadding(model, posterior.shape[1]!);
     const normals = (purpose: "posterior" | "noise" | "imagePosterior", count: number) =>
       new RandomStream({ seed: config.seed, purpose, step: 0, sample: item.globalIndex })
         .fillNormals(new Float32Array(count));

@@ -6,6 +6,7 @@ import { UserError } from "../../../lib/errors.ts";
 import { parseConfig } from "../../../lib/config/config.ts";
 import { forecast } from "../../../lib/forecast/forecast.ts";
 import { fitMemory, requireFits } from "../../../lib/forecast/fit.ts";
+import { parameterShapes, RELEASED } from "../../../lib/models/transformer/config.ts";
 import { gpuRates } from "../../../lib/forecast/gpu_rates.ts";
 import { formatBytes } from "../../../lib/cli/show/text.ts";
 
@@ -54,19 +55,23 @@ Deno.test("the flags of plan are taken out of the settings", () => {
 });
 
 Deno.test("several hosts: the flags of links, and a report that says where each rate is from", async () => {
-  const words = ["preset=5b-lora", "gpus=8", "hosts=4", "network=2.5", "gpu=h100"];
+  const words = ["preset=5b-lora", "gpus=8", "hosts=4", "network=0.01", "gpu=h100"];
   const { options, settings } = planOptions(words);
-  assert.deepEqual(options, { gpu: "h100", hosts: 4, links: { network: 2.5e9 } });
+  assert.deepEqual(options, { gpu: "h100", hosts: 4, links: { network: 1e7 } });
   assert.deepEqual(settings, ["preset=5b-lora", "gpus=8"]);
   const text = (await planLines(parseConfig("preset: 5b-lora\ngpus: 8"), options)).join("\n");
   // LoRA of rank 128: 132,120,576 values, 2 x 31 / 32 of which each rank sends.
+  const exchanged = 132_120_576 * 4 * 2 * 31 / 32;
+  const [, seconds] =
+    /32 ranks exchange 977 MiB each per step, 977 MiB from host to host, 1008 MiB between GPU and host: (\S+) s/
+      .exec(text)!;
+  assert.equal(formatBytes(exchanged), "977 MiB");
+  // So slow a network hides everything else but the way over the GPU's link and waits, which are less than a second.
+  const overNetwork = exchanged / 1e7;
+  assert.ok(Number(seconds) >= overNetwork * 0.995 && Number(seconds) < overNetwork + 1, `${seconds} ${overNetwork}`);
   assert.match(
     text,
-    /32 ranks exchange 977 MiB each per step, 977 MiB from host to host, 1008 MiB between GPU and host/,
-  );
-  assert.match(
-    text,
-    /transfer 12\.0 \(usual\), memory 6\.50 \(usual\), staged 1\.50 \(usual\), network 2\.50 \(given\)/,
+    /transfer \S+ \(usual\), memory \S+ \(usual\), staged \S+ \(usual\), network 0\.0100 \(given\)/,
   );
   assert.match(text, /^ {2}h100 +\d.* s +\d+ %$/m);
   assert.deepEqual(planOptions(["links=measured"]).options, { measure: true });
@@ -84,10 +89,15 @@ Deno.test("links are measured on this machine, and the report says so", async ()
 
 Deno.test("a fit is reported with what each switch saves and costs", async () => {
   const lines = await planLines(parseConfig("preset: 5b-lora"), { fitBytes: 12 * GIB });
-  assert.match(
-    lines.join("\n"),
-    /fastest settings within 12\.0 GiB.*\n.*\n {2}base_weights: streamed +10\.\d GiB less +\d\.\d+ s slower/,
-  );
+  const [, saved] =
+    /fastest settings within 12\.0 GiB.*\n.*\n {2}base_weights: streamed +(\S+) GiB less +\d\.\d+ s slower/
+      .exec(lines.join("\n"))!;
+  // All weights in bf16, of which no more than three of 42 blocks stay on the GPU at a time.
+  const sizes = [...parameterShapes(RELEASED["5b"])].map(([name, shape]) => {
+    return { bytes: 2 * shape.reduce((a, b) => a * b), inBlock: name.startsWith("transformer_blocks.0.") };
+  });
+  const sum = (parts: typeof sizes) => parts.reduce((total, { bytes }) => total + bytes, 0) / GIB;
+  assert.ok(Number(saved) < sum(sizes) && Number(saved) > sum(sizes) - 3 * sum(sizes.filter((s) => s.inBlock)) - 0.1);
   const none = await planLines(parseConfig("preset: 5b-lora"), { fitBytes: GIB });
   assert.match(none.at(-1)!, /^nothing fits 1\.00 GiB/);
 });

@@ -262,7 +262,7 @@ Deno.test("a LoRA of another model is refused with both names", async () => {
 });
 
 Deno.test("released models have the identity of their family", () => {
-  const families = ["2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"];
-  assert.deepEqual(families.map((name) => baseModel(RELEASED[name]!).family), families);
-  assert.equal(new Set(families.map((name) => baseModel(RELEASED[name]!).digest)).size, families.length);
+  const families = ["2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"] as const;
+  assert.deepEqual(families.map((name) => baseModel(RELEASED[name]).family), families);
+  assert.equal(new Set(families.map((name) => baseModel(RELEASED[name]).digest)).size, families.length);
 });

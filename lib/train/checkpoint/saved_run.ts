@@ -1,0 +1,62 @@
+/** A run put on disk as a checkpoint, and taken up from one: what trains, the optimizer, and how far the run is. */
+import { join } from "node:path";
+import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
+import { requireResumable } from "../../config/compare.ts";
+import { loadConfig, printConfig, type TrainConfig } from "../../config/config.ts";
+import type { Session } from "../../gpu/session.ts";
+import { checkpointName } from "../../io/checkpoints.ts";
+import type { ModelFolder } from "../../models/folder/model_folder.ts";
+import type { OptimizerTensors } from "../../optim/update.ts";
+import { writeModel } from "../../step/model_state.ts";
+import type { RunDescription } from "../../step/run_description.ts";
+import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint.ts";
+import { stateEntries } from "./state_entries.ts";
+
+/** What a checkpoint is taken from. */
+export interface SavedRun {
+  readonly session: Session;
+  readonly config: TrainConfig;
+  readonly model: ModelFolder;
+  readonly run: RunDescription;
+  readonly optimizer: OptimizerTensors;
+  readonly communicator: Communicator;
+}
+
+/**
+ * Takes over masters, optimizer states and counters. Returns the counters, and a line for every setting that differs from the
+ * checkpoint's and changes the result.
+ *
+ * @throws {UserErrors} when the saved state does not fit the run.
+ */
+export async function restoreRun(
+  { session, config, run, optimizer, communicator }: SavedRun,
+  checkpoint: string,
+): Promise<{ readonly state: RunState; readonly changes: readonly string[] }> {
+  const saved = await loadConfig({ fileName: join(checkpoint, CONFIG_FILE) });
+  const changes = requireResumable(saved.config, config);
+  await restoreState(checkpoint, session, stateEntries(session, communicator, run, optimizer));
+  return { state: readRunState(checkpoint), changes };
+}
+
+/** Writes a checkpoint; every rank calls it, and the first writes. `bytes` is 0 on the others. */
+export async function saveRun(
+  { session, config, model, run, optimizer, communicator }: SavedRun,
+  state: RunState,
+): Promise<{ readonly path: string; readonly bytes: number }> {
+  const entries = stateEntries(session, communicator, run, optimizer);
+  let bytes = 0;
+  if (communicator.rank === 0) {
+    ({ bytes } = await saveCheckpoint(config.output_dir, {
+      entries,
+      state,
+      config: printConfig(config),
+      writeModel: (folder) => writeModel(session, config, model, run, optimizer.averages, folder),
+      limit: config.checkpointing_limit,
+    }));
+  } else if (run.shard !== undefined) {
+    // Shards are gathered while the first rank writes them.
+    for (const entry of entries) await entry.read();
+  }
+  await communicator.barrier({ deadline: longPhase });
+  return { path: join(config.output_dir, checkpointName(state.step)), bytes };
+}

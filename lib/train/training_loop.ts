@@ -1,0 +1,293 @@
+/** The training loop: data in, optimizer steps, checkpoints and events out. */
+import { join } from "node:path";
+import type { Communicator } from "../comm/exchange/communicator.ts";
+import type { TrainConfig } from "../config/config.ts";
+import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
+import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
+import { UserError } from "../errors.ts";
+import type { Device } from "../gpu/device.ts";
+import { firstNonFinite } from "../gpu/diagnose.ts";
+import { Session } from "../gpu/session.ts";
+import type { ModelFolder } from "../models/folder/model_folder.ts";
+import { learningRateMultiplier } from "../optim/learning_rate.ts";
+import { LossScale } from "../optim/loss_scale.ts";
+import { initialiseOptimizer } from "../optim/update.ts";
+import { createExchange, type GradientExchange } from "../step/exchange.ts";
+import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
+import { type RunDescription, trainedParameters } from "../step/run_description.ts";
+import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "../step/training_step.ts";
+import { restoreRun, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
+import type { HeldOut } from "./checks/held_out.ts";
+import type { Validation } from "./checks/validation.ts";
+import { type BatchSource, makeBatch } from "./data/batches.ts";
+import { capOf, type PreparedData } from "./data/prepare_data.ts";
+import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
+import { gatherFigures } from "./report/gather_figures.ts";
+import type { RunRecords } from "./report/run_records.ts";
+
+/** Skipped steps in a row after which a run is considered broken. */
+const MOST_SKIPPED = 20;
+
+/** A run with everything checked, encoded and open. */
+export interface PreparedRun {
+  readonly device: Device;
+  readonly config: TrainConfig;
+  readonly model: ModelFolder;
+  readonly run: RunDescription;
+  readonly data: PreparedData;
+  readonly validation: Validation | undefined;
+  readonly heldOut: HeldOut | undefined;
+  readonly communicator: Communicator;
+}
+
+/** The steps of one rank. */
+export class TrainingLoop implements Disposable {
+  readonly #session: Session;
+  #step: TrainingStep;
+  readonly #exchange: GradientExchange;
+  readonly #sampler: Sampler;
+  readonly #source: BatchSource;
+  readonly #totalSteps: number;
+  #scale: LossScale;
+  /** What the run continues from. */
+  #checkpoint: string | undefined;
+  #done = 0;
+  #applied = 0;
+  #skippedInRow = 0;
+
+  constructor(readonly prepared: PreparedRun) {
+    const { device, config, model, run, data: { samples, cache }, communicator } = prepared;
+    const session = new Session(device, capOf(config));
+    this.#session = session;
+    const { step, parameters, trainables, updated } = run;
+    for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);
+    this.#exchange = createExchange({ session, communicator, run, reduction: config.reduction });
+    const recording = recordStep(device.target, session.limits, step, parameters, updated);
+    this.#step = new TrainingStep(session, step, recording, trainables.buckets);
+    this.#sampler = createSampler({
+      samples: samples.length,
+      batchSize: config.batch_size,
+      accumulation: step.accumulation,
+      seed: config.seed,
+    });
+    this.#totalSteps = config.train_steps ?? config.train_epochs * this.#sampler.stepsPerEpoch;
+    const schedule = parseScheduleConfig(model.scheduler, join(model.path, "scheduler/scheduler_config.json"));
+    const alphas = alphasCumprod(schedule);
+    this.#source = { config, model: model.transformer, vae: model.vae, cache, samples, alphas };
+    this.#scale = new LossScale(config.mixed_precision === "fp16", undefined);
+  }
+
+  /** Uploads the model and, when resuming, the saved state. */
+  async *start(checkpoint: string | undefined): AsyncGenerator<TrainEvent> {
+    const { device, config, model, run } = this.prepared;
+    const { recording } = this.#step;
+    const warnings = await uploadModel(this.#session, config, model, run, recording);
+    await startShard(this.#session, run);
+    await initialiseOptimizer(this.#session, run.updated, recording.optimizer);
+    if (checkpoint !== undefined) {
+      const { state, changes } = await restoreRun(this.#savedRun(), checkpoint);
+      warnings.push(...changes);
+      this.#checkpoint = checkpoint;
+      this.#done = state.step;
+      this.#applied = state.applied;
+      this.#scale = new LossScale(config.mixed_precision === "fp16", state.lossScale);
+    }
+    await refreshCopies(this.#session, run);
+    await this.#exchange.afterUpdate();
+    yield {
+      type: "started",
+      step: this.#done,
+      totalSteps: this.#totalSteps,
+      clips: this.#source.samples.length,
+      parameters: trainedParameters(run),
+      device: device.adapter.description,
+      outputDir: config.output_dir,
+    };
+    for (const message of warnings) yield { type: "warning", message };
+  }
+
+  /** Optimizer steps done. */
+  get step(): number {
+    return this.#done;
+  }
+
+  /** Makes the remaining steps. `records` are put on disk before every checkpoint, and tell what an interruption has cut off. */
+  async *run(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
+    const started = performance.now();
+    let path = this.#checkpoint;
+    yield* this.#check(signal, records);
+    const { communicator, config } = this.prepared;
+    // Ranks hear of a stop at different moments, so they agree on the step after which they end.
+    while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
+      const event = await this.#optimizerStep();
+      communicator.endFirstStep();
+      const last = this.#done === this.#totalSteps;
+      if (event.type === "skipped" || last || this.#done % config.log_every === 0) yield event;
+      path = undefined;
+      // Before the checks, so that nothing that goes wrong in them costs a step.
+      if (last || this.#done % config.checkpointing_steps === 0) {
+        records?.sync();
+        const saved = await this.#save();
+        path = saved.path;
+        yield saved;
+      }
+      yield* this.#check(signal, records);
+    }
+    if (path === undefined) {
+      records?.sync();
+      const saved = await this.#save();
+      path = saved.path;
+      yield saved;
+    }
+    yield {
+      type: "finished",
+      step: this.#done,
+      seconds: (performance.now() - started) / 1000,
+      path,
+      interrupted: this.#done < this.#totalSteps,
+    };
+  }
+
+  /**
+   * Held-out loss and validation videos that are due and not yet recorded, with the arenas of the training step out of the way.
+   * All ranks share the work.
+   */
+  async *#check(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
+    const { communicator, heldOut, validation, run } = this.prepared;
+    const done = this.#done;
+    const isDue = (check: Validation | HeldOut | undefined) => check?.isDue(done, this.#totalSteps) === true;
+    if (!isDue(heldOut) && !isDue(validation)) return;
+    // The first rank alone knows what is recorded, so it says what all do.
+    const asks = communicator.rank === 0 && signal?.aborted !== true;
+    const measures = asks && isDue(heldOut) && records?.has("heldout", done, 1) !== true;
+    const samples = asks && isDue(validation) && records?.has("sample", done, validation!.requests.length) !== true;
+    const wanted = await communicator.agree(Number(measures) + 2 * Number(samples));
+    if (wanted === 0) return;
+    const { recording, buckets, config } = this.#step;
+    this.#step[Symbol.dispose]();
+    if ((wanted & 1) !== 0) {
+      yield await heldOut!.run(this.#session, run, recording, this.#source, communicator, done);
+    }
+    if ((wanted & 2) !== 0) yield* validation!.run(this.#session, run, done, signal);
+    this.#step = new TrainingStep(this.#session, config, recording, buckets);
+  }
+
+  async #optimizerStep(): Promise<StepEvent | SkippedEvent> {
+    const { config, communicator } = this.prepared;
+    const started = performance.now();
+    const { waited } = communicator;
+    const learningRate = config.learning_rate * learningRateMultiplier(this.#applied, {
+      schedule: config.lr_scheduler,
+      warmupSteps: config.lr_warmup_steps,
+      totalSteps: this.#totalSteps,
+      cycles: config.lr_num_cycles,
+      power: config.lr_power,
+      initialRate: config.learning_rate,
+    });
+    this.#step.begin();
+    const window = this.#window();
+    const block = this.#exchange.begin(window.length);
+    const micros: { clips: string[]; batch: MicroBatch }[] = [];
+    for (const micro of window.slice(block.begin, block.end)) {
+      const batch = makeBatch(this.#source, micro, micro.items);
+      micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
+      await this.#step.micro(batch, this.#scale.value);
+      await this.#exchange.afterMicro();
+    }
+    const squares = await this.#exchange.finish();
+    const scale = this.#scale.value;
+    const own = await this.#step.update(learningRate, this.#applied + 1, scale, squares);
+    await this.#exchange.afterUpdate();
+    const { losses, ranks } = await gatherFigures(communicator, {
+      losses: own.losses,
+      begin: block.begin,
+      total: window.length,
+      seconds: (performance.now() - started - (communicator.waited - waited)) / 1000,
+      gpuBytes: this.#session.allocatedBytes,
+    });
+    const result = { ...own, losses };
+    this.#done++;
+    if (result.skipped) return await this.#skipped(result, micros, scale);
+    this.#scale.update(false);
+    this.#applied++;
+    this.#skippedInRow = 0;
+    return {
+      type: "step",
+      step: this.#done,
+      totalSteps: this.#totalSteps,
+      loss: result.losses.reduce((sum, loss) => sum + loss, 0) / result.losses.length,
+      gradNorm: result.gradientNorm,
+      learningRate,
+      secondsPerStep: (performance.now() - started) / 1000,
+      epoch: (window.at(-1)!.number + 1) / this.#sampler.microStepsPerEpoch,
+      gpuBytes: this.#session.allocatedBytes,
+      ...(communicator.size > 1 ? { ranks } : {}),
+      ...(this.#scale.enabled ? { lossScale: scale } : {}),
+    };
+  }
+
+  /** The micro-batches of the next optimizer step, over all ranks. */
+  #window(): MicroStep[] {
+    const window: MicroStep[] = [];
+    for (let number = this.#sampler.firstMicroStep(this.#done);; number++) {
+      const micro = this.#sampler.microStep(number);
+      window.push(micro);
+      if (micro.sync) return window;
+    }
+  }
+
+  /** A step whose loss or gradient is not finite: no weight has changed; finds out which clip and tensor began it. */
+  async #skipped(
+    result: StepResult,
+    micros: readonly { clips: string[]; batch: MicroBatch }[],
+    scale: number,
+  ): Promise<SkippedEvent> {
+    const overflow = this.#scale.canShrink && result.losses.every(Number.isFinite);
+    this.#scale.update(true);
+    let found = { micro: micros[0] ?? { clips: ["of another rank"], batch: undefined }, tensor: "the gradients" };
+    if (!overflow) {
+      this.#step.begin();
+      for (const micro of micros) {
+        this.#step.upload(micro.batch, scale);
+        const tensor = await firstNonFinite(this.#session, this.#step.recording.micro);
+        if (tensor === undefined) continue;
+        found = { micro, tensor };
+        break;
+      }
+    }
+    if (++this.#skippedInRow >= MOST_SKIPPED) {
+      throw new UserError(
+        `${MOST_SKIPPED} steps in a row had a loss or gradient that is not finite; the last began with ${found.tensor} on ` +
+          `${found.micro.clips.join(", ")}`,
+        "lower learning_rate, train in bf16 instead of fp16, and resume from a checkpoint before the first skipped step",
+      );
+    }
+    return {
+      type: "skipped",
+      step: this.#done,
+      reason: overflow ? "overflow" : result.losses.every(Number.isFinite) ? "non-finite gradient" : "non-finite loss",
+      clip: found.micro.clips.join(", "),
+      timestep: found.micro.batch?.timesteps[0] ?? 0,
+      tensor: found.tensor,
+    };
+  }
+
+  #savedRun(): SavedRun {
+    return { ...this.prepared, session: this.#session, optimizer: this.#step.recording.optimizer };
+  }
+
+  async #save(): Promise<SavedEvent> {
+    const started = performance.now();
+    const { path, bytes } = await saveRun(this.#savedRun(), {
+      step: this.#done,
+      applied: this.#applied,
+      lossScale: { value: this.#scale.value, goodSteps: this.#scale.goodSteps },
+    });
+    return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
+  }
+
+  [Symbol.dispose](): void {
+    this.#step[Symbol.dispose]();
+    this.#session[Symbol.dispose]();
+  }
+}
