@@ -1,4 +1,5 @@
 /** Which training timesteps a sampler visits, and the shape every sampler step has in common. */
+import { roundHalfEven } from "../rounding.ts";
 
 /** How the visited timesteps are spread; every released model is sampled with `trailing`. */
 export type Spacing = "trailing" | "leading" | "linspace";
@@ -8,13 +9,6 @@ export interface Timesteps {
   readonly timesteps: readonly number[];
   /** A step leads from t to t - stepBack, which is not the next entry of the list when the steps do not divide the total. */
   readonly stepBack: number;
-}
-
-/** Rounds halves to even, as numpy does. */
-function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  if (value - floor !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
 }
 
 /**

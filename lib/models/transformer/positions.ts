@@ -2,6 +2,7 @@
  * Position tables, computed in float64 on the host because kernels' sines are not accurate enough: rotary angles, additive
  * sines, and the sinusoid of a scalar.
  */
+import { roundHalfEven } from "../../rounding.ts";
 import { innerDim, type TransformerConfig } from "./config.ts";
 
 /** Token grid of a latent: frames, rows and columns of patches. */
@@ -52,14 +53,6 @@ const count = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 /** Plain positions 0, 1, 2 ...: what training uses for every model, and sampling for 1.5. */
 export function slicePositions(grid: TokenGrid): Positions {
   return { frames: count(grid.frames), rows: count(grid.rows), columns: count(grid.columns) };
-}
-
-/** Rounds half to even, as Python does. */
-function roundHalfEven(value: number): number {
-  const floor = Math.floor(value);
-  const fraction = value - floor;
-  if (fraction !== 0.5) return Math.round(value);
-  return floor % 2 === 0 ? floor : floor + 1;
 }
 
 /**
