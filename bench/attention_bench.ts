@@ -1,5 +1,6 @@
 /** `deno bench bench/attention_bench.ts`: attention forward and backward, with the matrix product they are held against. */
-import { attentionForward, paddedSequence } from "../kernels/attention/forward.ts";
+import { attentionForward } from "../kernels/attention/forward.ts";
+import { paddedSequence } from "../kernels/attention/shape.ts";
 import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../kernels/attention/backward.ts";
 import { gemm } from "../kernels/matrix/gemm.ts";
 import type { DType } from "../kernels/core/kernel.ts";
@@ -30,7 +31,7 @@ function entries(sequence: number, dtype: DType): Entry[] {
     {
       group: "attention row sums",
       name,
-      launch: (target) => attentionDelta(target, spec, shape),
+      launch: () => attentionDelta(spec, shape),
       contents: () => [...tensors(2), statistics],
     },
     {

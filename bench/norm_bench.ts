@@ -79,7 +79,7 @@ function groupEntries(dtype: DType): Entry[] {
       group: "group norm statistics",
       name,
       bytes: size * bytesOf(dtype),
-      launch: () => groupNormParts(dtype, { positions, channels, firstPart: 0 }),
+      launch: () => groupNormParts({ dtype }, { positions, channels, firstPart: 0 }),
       contents: () => [randomBytes(size, dtype), 2 * parts * channels],
     },
     {

@@ -31,7 +31,7 @@ const entries: Entry[] = [
     name: copy === "none" ? "f32" : `f32, ${copy} working copy`,
     // Parameters and both moments are read and written, gradients read, working copies written.
     bytes: (copy === "none" ? 28 : 30) * ELEMENTS,
-    launch: (target) => adam(target, { kind: "adamw", gradients: "f32", copy }, shape),
+    launch: () => adam({ kind: "adamw", gradients: "f32", copy }, shape),
     contents:
       () => [values(), values(), ELEMENTS, ELEMENTS, state(), control(), ...(copy === "none" ? [] : [ELEMENTS])],
   })),
@@ -46,7 +46,7 @@ const entries: Entry[] = [
     group: "moving average",
     name: "f32",
     bytes: 12 * ELEMENTS,
-    launch: (target) => movingAverage(target, { elements: ELEMENTS, decay: 0.999 }),
+    launch: () => movingAverage({ elements: ELEMENTS, decay: 0.999 }),
     contents: () => [values(), values(), control()],
   },
 ];

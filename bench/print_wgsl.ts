@@ -3,7 +3,7 @@
  * of one family. Needs no GPU.
  */
 import type { Kernel } from "../kernels/core/kernel.ts";
-import { DISCRETE_LIMITS } from "../lib/plan/recording.ts";
+import { DISCRETE_LIMITS } from "../lib/plan/limits.ts";
 import { parseConfig } from "../lib/config/config.ts";
 import { describeRun, namedTransformer } from "../lib/step/run_description.ts";
 import { recordStep } from "../lib/step/training_step.ts";

@@ -4,10 +4,10 @@
  */
 import type { BufferSpec, DType, Launch, Target } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
-import { type AttentionShape, type AttentionSpec, checkAttention, launchOctets } from "./forward.ts";
 import {
   accumulators,
   LANE_ROWS,
+  launchOctets,
   type Octet,
   octetOf,
   ownRows,
@@ -19,6 +19,7 @@ import {
   storeRows,
   weightedSumText,
 } from "./octet.ts";
+import { type AttentionShape, type AttentionSpec, checkAttention, HEAD_STATISTICS } from "./shape.ts";
 import { launchPlain, plainBackwardKeyValue, plainBackwardQuery, plainDelta } from "./plain.ts";
 
 const INPUTS = ["query", "key", "value", "dout"] as const;
@@ -33,7 +34,7 @@ function backwardBuffers(dtype: DType, outputs: readonly string[]): BufferSpec[]
 }
 
 /** A per-query number of the octet's head; `lse` in units of log2, because the scores are. */
-const STATISTICS = `let statistics = head * ((params.sequence + 3u) / 4u * 4u);`;
+const STATISTICS = `let statistics = ${HEAD_STATISTICS};`;
 
 function statistic(name: "lse" | "delta", row: string): string {
   const at = `(statistics + min(${row}, last))`;
@@ -99,9 +100,9 @@ ${storeRows(octet, "dv", (i, g) => `dv${i}_${g}`)}`;
 /**
  * delta = rowsum(o * dout) per head. Buffers: o, dout, delta (f32, shaped like lse; its padding is not written).
  *
- * @throws {RangeError} as {@linkcode attentionForward}.
+ * @throws {RangeError} as {@linkcode checkAttention}.
  */
-export function attentionDelta(_target: Target, spec: AttentionSpec, shape: AttentionShape): Launch {
+export function attentionDelta(spec: AttentionSpec, shape: AttentionShape): Launch {
   checkAttention(spec, shape);
   const { dtype, headDim } = spec;
   const buffers: BufferSpec[] = [{ name: "o", dtype }, { name: "dout", dtype }, { name: "delta", dtype: "f32" }];
@@ -112,7 +113,7 @@ export function attentionDelta(_target: Target, spec: AttentionSpec, shape: Atte
 /**
  * Gradient of the queries. Buffers: q, k, v, dout, lse, delta, dq.
  *
- * @throws {RangeError} as {@linkcode attentionForward}.
+ * @throws {RangeError} as {@linkcode checkAttention}.
  */
 export function attentionBackwardQuery(target: Target, spec: AttentionSpec, shape: AttentionShape): Launch {
   return backward(target, spec, shape, {
@@ -127,7 +128,7 @@ export function attentionBackwardQuery(target: Target, spec: AttentionSpec, shap
 /**
  * Gradients of the keys and values. Buffers: q, k, v, dout, lse, delta, dk, dv.
  *
- * @throws {RangeError} as {@linkcode attentionForward}.
+ * @throws {RangeError} as {@linkcode checkAttention}.
  */
 export function attentionBackwardKeyValue(target: Target, spec: AttentionSpec, shape: AttentionShape): Launch {
   return backward(target, spec, shape, {
@@ -161,7 +162,7 @@ function backward(target: Target, spec: AttentionSpec, shape: AttentionShape, gr
     params: PLACE_PARAMS,
     buffers,
     workgroupSize: 8 * octet.octets,
-    subgroups: true,
+    lane: true,
     body: () => octetText(octet),
   });
   return launchOctets(kernel, octet, spec, shape, products);

@@ -1,9 +1,10 @@
 /** Attention forward without a sequence x sequence matrix: online softmax, the log-sum-exp kept for the backward pass. */
-import { type BufferSpec, type DType, foldGrid, type Kernel, type Launch, type Target } from "../core/kernel.ts";
+import type { BufferSpec, Launch, Target } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 import {
   accumulators,
   LANE_ROWS,
+  launchOctets,
   type Octet,
   octetOf,
   ownRows,
@@ -16,71 +17,7 @@ import {
   weightedSumText,
 } from "./octet.ts";
 import { launchPlain, plainForward } from "./plain.ts";
-
-/** What decides the text of the attention kernels. */
-export interface AttentionSpec {
-  /** Storage of every tensor but the log-sum-exp, the row sums and the bias, which are f32. */
-  readonly dtype: DType;
-  /** Columns of one head, a multiple of 4. */
-  readonly headDim: number;
-  /** Adds bias[head][key - query + sequence - 1] to the scaled scores (T5's relative positions). Forward only. */
-  readonly bias?: boolean;
-}
-
-/** Sizes of q, k, v and o [batch, sequence, heads * headDim], row-major; head h is columns h * headDim onwards. */
-export interface AttentionShape {
-  readonly batch: number;
-  readonly heads: number;
-  readonly sequence: number;
-  /** Factor of q k^T: 1 / sqrt(headDim), or 1 for T5. */
-  readonly scale: number;
-}
-
-/** Elements of one head's row of a per-query f32 tensor: the sequence padded to a multiple of four. */
-export function paddedSequence(sequence: number): number {
-  return Math.ceil(sequence / 4) * 4;
-}
-
-/** Elements of one head's row of the bias table: 2 * sequence - 1 distances, padded to a multiple of four. */
-export function biasStride(sequence: number): number {
-  return Math.ceil((2 * sequence - 1) / 4) * 4;
-}
-
-/** Loop iterations of one invocation are limited to 65,535 on Mesa 22.3, nested ones counted. */
-const MOST_ITERATIONS = 65535;
-
-/** Throws with every size that the kernels cannot serve. */
-export function checkAttention({ headDim }: AttentionSpec, { batch, heads, sequence, scale }: AttentionShape): void {
-  const problems = Object.entries({ batch, heads, sequence, headDim })
-    .filter(([, size]) => !Number.isInteger(size) || size < 1)
-    .map(([name, size]) => `${name} is ${size}, expected a whole number from 1 up`);
-  if (headDim % 4 !== 0) problems.push(`headDim is ${headDim}, expected a multiple of 4`);
-  const iterations = Math.ceil(sequence / STEP_ROWS) * (1 + headDim / 4 + 8);
-  if (Math.max(iterations, sequence) > MOST_ITERATIONS) {
-    problems.push(`sequence is ${sequence}, more than one invocation can walk`);
-  }
-  if (!Number.isFinite(scale)) problems.push(`scale is ${scale}, expected a finite number`);
-  if (problems.length > 0) throw new RangeError(`Cannot run attention: ${problems.join("; ")}`);
-}
-
-/** The launch of an octet kernel over all rows of all heads. */
-export function launchOctets(
-  kernel: Kernel,
-  octet: Octet,
-  spec: AttentionSpec,
-  shape: AttentionShape,
-  products: number,
-): Launch {
-  const { batch, heads, sequence, scale } = shape;
-  const tiles = Math.ceil(sequence / (octet.rows * octet.octets));
-  const units = tiles * batch * heads;
-  return {
-    kernel,
-    params: [sequence, heads, heads * spec.headDim / 4, tiles, units, scale],
-    grid: foldGrid(units),
-    flops: 2 * products * batch * heads * sequence * sequence * spec.headDim,
-  };
-}
+import { type AttentionShape, type AttentionSpec, checkAttention, HEAD_STATISTICS } from "./shape.ts";
 
 /** Running maximum of an empty row, and the score of a key past the end: finite, so that differences stay finite. */
 const LOWEST = "-1e30";
@@ -115,17 +52,15 @@ ${
       `{ var top = m${8 * n}; var sum = l${8 * n};
 ${unroll(7, (i) => `if (ln == ${i + 1}u) { top = m${8 * n + i + 1}; sum = l${8 * n + i + 1}; }`)}
 let row = row0 + ${8 * n}u + ln;
-if (row <= last) { let at = head * ((params.sequence + 3u) / 4u * 4u) + row; store_element_lse(at, top * ${Math.LN2} + log(sum)); } }`)
+if (row <= last) { let at = ${HEAD_STATISTICS} + row; store_element_lse(at, top * ${Math.LN2} + log(sum)); } }`)
   }`;
 }
 
 /**
  * o = softmax(scale q k^T (+ bias)) v per head, and lse = log sum exp of the scores. Buffers: q, k, v, o, lse, then bias if the
- * spec has one. lse is f32 [batch, heads, {@linkcode paddedSequence}]; its padding is not written. bias is f32
- * [heads, {@linkcode biasStride}].
+ * spec has one. lse is f32 [batch, heads, `paddedSequence`]; its padding is not written. bias is f32 [heads, `biasStride`].
  *
- * @throws {RangeError} when a size is not positive, headDim is no multiple of 4, or the sequence exceeds what one invocation
- * can walk.
+ * @throws {RangeError} as {@linkcode checkAttention}.
  */
 export function attentionForward(target: Target, spec: AttentionSpec, shape: AttentionShape): Launch {
   checkAttention(spec, shape);
@@ -144,7 +79,7 @@ export function attentionForward(target: Target, spec: AttentionSpec, shape: Att
     params: PLACE_PARAMS,
     buffers,
     workgroupSize: 8 * octet.octets,
-    subgroups: true,
+    lane: true,
     body: () => octetForward(octet),
   });
   return launchOctets(kernel, octet, spec, shape, 2);

@@ -3,8 +3,9 @@
  * owns 4 of the 32 rows of the other operand that are in flight. Scores stay in registers, so there is no workgroup memory
  * and no barrier. Forward and backward are the same two steps, scores and weighted sums, with the operands exchanged.
  */
+import { foldGrid, type Kernel, type Launch, type Target } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
-import type { Target } from "../core/kernel.ts";
+import type { AttentionShape, AttentionSpec } from "./shape.ts";
 
 /** Rows of the other operand per lane and step. */
 export const LANE_ROWS = 4;
@@ -73,7 +74,7 @@ export function tree(variable: string, combine: (a: string, b: string) => string
 }
 
 /** Index of the first column group of `row`; rows past the end read the last one. */
-export function rowStart(row: string): string {
+function rowStart(row: string): string {
   return `origin + min(${row}, last) * params.stride4`;
 }
 
@@ -161,4 +162,23 @@ export function storeRows({ rows, headDim }: Octet, buffer: string, value: (i: n
         )
       } }`,
   );
+}
+
+/** The launch of an octet kernel over all rows of all heads. */
+export function launchOctets(
+  kernel: Kernel,
+  octet: Octet,
+  spec: AttentionSpec,
+  shape: AttentionShape,
+  products: number,
+): Launch {
+  const { batch, heads, sequence, scale } = shape;
+  const tiles = Math.ceil(sequence / (octet.rows * octet.octets));
+  const units = tiles * batch * heads;
+  return {
+    kernel,
+    params: [sequence, heads, heads * spec.headDim / 4, tiles, units, scale],
+    grid: foldGrid(units),
+    flops: 2 * products * batch * heads * sequence * sequence * spec.headDim,
+  };
 }

@@ -1,9 +1,7 @@
 /** Attention with one thread per query (or per key): for devices without subgroups, other head sizes, and relative biases. */
-import { type BufferSpec, foldGrid, type Launch } from "../core/kernel.ts";
+import { type BufferSpec, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
-import type { AttentionShape, AttentionSpec } from "./forward.ts";
-
-const THREADS = 64;
+import { type AttentionShape, type AttentionSpec, HEAD_STATISTICS } from "./shape.ts";
 
 /** Finds the thread's head and row. In scope afterwards: `head` (of all batches), `row`, `origin`, `mine`, `statistics`. */
 function place(headDim: number): string {
@@ -12,7 +10,7 @@ let head = gid / params.sequence;
 let row = gid % params.sequence;
 let origin = head / params.heads * params.sequence * params.stride4 + head % params.heads * ${headDim / 4}u;
 let mine = origin + row * params.stride4;
-let statistics = head * ((params.sequence + 3u) / 4u * 4u);`;
+let statistics = ${HEAD_STATISTICS};`;
 }
 
 /** Loads the thread's row of `buffer` into `{buffer}_{c}`. */

@@ -9,7 +9,9 @@
  * - matrices are row-major and a row is a multiple of four elements, so buffers are read and written four elements at a time;
  * - what a kernel does not write it reads by `load_NAME` and `element_NAME` alone, so plans may have it read through textures;
  * - arithmetic is f32 whatever the storage type;
- * - no binding overlaps another within one launch.
+ * - no binding overlaps another within one launch;
+ * - the function that makes a launch takes, in this order, the target, the spec that decides its text, the shape, and choices with
+ *   defaults (a tile): of these what it depends on, so a kernel that is the same on every device takes no target.
  */
 
 /** How numbers lie in a buffer. f16 and bf16 are packed two to a word, so no shader extension is needed. */
@@ -78,8 +80,17 @@ export interface Target {
   readonly subgroups: number;
 }
 
+/** Threads of a workgroup where nothing asks for another number: a multiple of 32, one-dimensional. */
+export const THREADS = 64;
+
+/**
+ * Iterations of all loops of one invocation, nested ones counted: Mesa 22.3 ends loops silently past it. Launches whose loops grow
+ * with a shape refuse larger ones.
+ */
+export const MOST_ITERATIONS = 65535;
+
 /** Largest number of workgroups in one grid dimension that every WebGPU device accepts. */
-export const MAX_GRID = 65535;
+const MAX_GRID = 65535;
 
 /** Folds a count of workgroups into x and y; the kernel finds its number with `workgroup_number()` and checks the bound. */
 export function foldGrid(workgroups: number): [number, number, number] {
@@ -87,7 +98,7 @@ export function foldGrid(workgroups: number): [number, number, number] {
   const y = Math.ceil(workgroups / MAX_GRID);
   const x = Math.ceil(workgroups / y);
   if (y > MAX_GRID) {
-    throw new RangeError(`Cannot launch ${workgroups} workgroups as a grid holds at most 65535 x 65535`);
+    throw new RangeError(`Cannot launch ${workgroups} workgroups as a grid holds at most ${MAX_GRID} x ${MAX_GRID}`);
   }
   return [x, y, 1];
 }

@@ -12,11 +12,11 @@ export interface Module extends Bound {
   readonly params: readonly string[];
   /** Threads of a workgroup, one-dimensional (wgpu refuses subgroup builtins in others). */
   readonly workgroupSize: number;
-  /** Adds `lane` (subgroup_invocation_id) to what the body can use. */
-  readonly subgroups?: boolean;
+  /** Whether the body uses `lane`, the subgroup_invocation_id. */
+  readonly lane?: boolean;
   /** Helper functions and workgroup variables. */
   readonly declarations?: Text;
-  /** Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), `lane`. */
+  /** Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), and `lane` where asked for. */
   readonly body: Text;
 }
 
@@ -82,9 +82,7 @@ function moduleText(module: Module): string {
     textOf(module.declarations ?? ""),
     `@compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup_id: vec3u, @builtin(num_workgroups) num_workgroups: vec3u,
-        @builtin(local_invocation_index) li: u32${
-      module.subgroups ? ", @builtin(subgroup_invocation_id) lane: u32" : ""
-    }) {
+        @builtin(local_invocation_index) li: u32${module.lane ? ", @builtin(subgroup_invocation_id) lane: u32" : ""}) {
   let wg = workgroup_id.y * num_workgroups.x + workgroup_id.x;
   let gid = wg * ${workgroupSize}u + li;`,
     textOf(module.body),

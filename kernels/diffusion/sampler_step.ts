@@ -1,9 +1,8 @@
 /** One step of a diffusion sampler: guidance, the clean latent, and the next latent, as one linear combination. */
-import { foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
-const THREADS = 64;
 /** Vectors per thread. */
 const UNROLL = 4;
 
@@ -23,11 +22,7 @@ export const SAMPLER_COEFFICIENTS = 8;
  * Buffers, all f32: latents (read and written), before (x0 of the step before, replaced by this step's), v, [negative],
  * [noise], coefficients.
  */
-export function samplerStep(
-  _target: Target,
-  { guided, stochastic }: SamplerSpec,
-  { elements }: { readonly elements: number },
-): Launch {
+export function samplerStep({ guided, stochastic }: SamplerSpec, { elements }: { readonly elements: number }): Launch {
   const count = fours("latents", elements);
   const optional = [...(guided ? ["negative"] : []), ...(stochastic ? ["noise"] : [])];
   const perVector = `    let positive = load_velocity(at);

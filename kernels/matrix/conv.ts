@@ -86,19 +86,19 @@ const PARAMS = [
   "positions",
   "height",
   "width",
-  "inputHeight",
-  "inputWidth",
+  "input_height",
+  "input_width",
   "channels4",
   "outputs4",
-  "tilesN",
+  "across",
   "kt",
   "kh",
   "kw",
   "stride",
   "padding",
-  "spaceShift",
-  "timeShift",
-  "timeOffset",
+  "space_shift",
+  "time_shift",
+  "time_offset",
   "depth",
 ];
 
@@ -111,8 +111,8 @@ ${
     unroll(loads, (i) =>
       `let y${i} = u32(i32(oy${i}) + tap_y);
 let x${i} = u32(i32(ox${i}) + tap_x);
-let inside${i} = known${i} && y${i} < (params.inputHeight << params.spaceShift) && x${i} < (params.inputWidth << params.spaceShift);
-let at${i} = select(0u, (((frame${i} + dt) * params.inputHeight + (y${i} >> params.spaceShift)) * params.inputWidth + (x${i} >> params.spaceShift)) * params.channels4, inside${i});`)
+let inside${i} = known${i} && y${i} < (params.input_height << params.space_shift) && x${i} < (params.input_width << params.space_shift);
+let at${i} = select(0u, (((frame${i} + dt) * params.input_height + (y${i} >> params.space_shift)) * params.input_width + (x${i} >> params.space_shift)) * params.channels4, inside${i});`)
   }`;
 }
 
@@ -122,7 +122,7 @@ function rowSetup({ rows, lanes }: ConvTile): string {
 let known${i} = row${i} < params.positions;
 let oy${i} = (row${i} / params.width % params.height) * params.stride;
 let ox${i} = (row${i} % params.width) * params.stride;
-let frame${i} = (row${i} / (params.width * params.height) + params.timeOffset) >> params.timeShift;`);
+let frame${i} = (row${i} / (params.width * params.height) + params.time_offset) >> params.time_shift;`);
 }
 
 /** The element at depth `k` of a tile's row, held by the lane that loaded it. */
@@ -164,8 +164,8 @@ function convBody(spec: ConvSpec, tile: ConvTile): string {
   const { rows, vectors, lanes } = tile;
   const loads = rows / lanes;
   return `let tile = gid / ${lanes}u;
-let m0 = (tile / params.tilesN) * ${rows}u;
-let n = (tile % params.tilesN) * ${lanes * vectors}u + li % ${lanes}u;
+let m0 = (tile / params.across) * ${rows}u;
+let n = (tile % params.across) * ${lanes * vectors}u + li % ${lanes}u;
 ${unroll(vectors, (j) => `let n${j} = min(n + ${j * lanes}u, params.outputs4 - 1u);`)}
 let lane_row = li % ${lanes}u;
 ${tile.share === "shuffle" ? `let first_lane = lane - lane % ${lanes}u;` : ""}
@@ -202,7 +202,7 @@ function convKernel(spec: ConvSpec, tile: ConvTile): Kernel {
     params: PARAMS,
     buffers,
     workgroupSize: tile.threads,
-    subgroups: tile.share !== "none",
+    lane: tile.share !== "none",
     body: () => convBody(spec, tile),
   });
 }

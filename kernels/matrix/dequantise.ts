@@ -1,5 +1,5 @@
 /** Frozen weights stored in 8 or 4 bits: blocks of consecutive elements share a scale, and codes are packed into words. */
-import { type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
 /** int8: codes are integers -127..127 times the scale. nf4: codes are indices of {@linkcode NF4_LEVELS}, times the scale. */
@@ -36,8 +36,6 @@ export interface DequantiseShape {
   readonly block: number;
 }
 
-const THREADS = 64;
-
 const bodies: Readonly<Record<QuantisedKind, string>> = {
   int8: `let word = load_codes(gid);
 store_y(gid, factor * vec4f(${unroll(4, (i) => `f32(extractBits(i32(word), ${8 * i}u, 8u))`, ", ")}));`,
@@ -62,7 +60,6 @@ const LEVELS = `fn level(code: u32) -> f32 {
  * @throws {RangeError} when elements are no multiple of the block, or the block is none of the codes in a word.
  */
 export function dequantise(
-  _target: Target,
   spec: { readonly kind: QuantisedKind; readonly scales: DType; readonly y: DType },
   { elements, block }: DequantiseShape,
 ): Launch {

@@ -1,5 +1,13 @@
 /** Matrix products in three layouts with a fused epilogue, whole or in parts of the depth that are summed afterwards. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import {
+  type BufferSpec,
+  type DType,
+  foldGrid,
+  type Launch,
+  MOST_ITERATIONS,
+  type Target,
+  THREADS,
+} from "../core/kernel.ts";
 import { buildKernel } from "../core/wgsl.ts";
 import { epilogueText, gemmBody, type Layout, operandLoader } from "./gemm_text.ts";
 import { depthParts, type Extent, gemmTile, gemmTiles, type Tile } from "./gemm_tile.ts";
@@ -25,9 +33,6 @@ export interface GemmShape extends Extent {
   readonly alpha?: number;
 }
 
-/** Loop iterations of one invocation are limited to 65,535 on Mesa 22.3; past it loops end early without an error. */
-const MOST_ITERATIONS = 65535;
-
 function checkShape({ layout }: GemmSpec, { m, n, k }: GemmShape): void {
   const problems = Object.entries({ m, n, k })
     .filter(([, size]) => !Number.isInteger(size) || size < 1)
@@ -45,8 +50,8 @@ const PARAMS = ["m", "n4", "k", "k4", "across", "tiles", "parts", "depth", "alph
 
 function launchTile(
   spec: GemmSpec,
-  tile: Tile,
   { m, n, k, alpha = 1 }: GemmShape,
+  tile: Tile,
   parts: number,
   partial: boolean,
 ): Launch {
@@ -60,7 +65,7 @@ function launchTile(
     params: PARAMS,
     buffers,
     workgroupSize: tile.lanes * tile.groups,
-    subgroups: tile.broadcast,
+    lane: tile.broadcast,
     declarations: () =>
       [
         operandLoader("A", "a", layout === "TN" ? "(params.m / 4u)" : "params.k4"),
@@ -84,22 +89,18 @@ function launchTile(
 
 /**
  * C[m,n] = activation(alpha * op(A) op(B) + bias), plus C when accumulating. Buffers: a, b, c, then bias if present.
- * Sums in f32 in a fixed order.
+ * Sums in f32 in a fixed order; every tile serves every size.
  *
  * @throws {RangeError} when n and k (n and m in layout TN) are not positive multiples of 4, or k exceeds 262,140.
  */
-export function gemm(target: Target, spec: GemmSpec, shape: GemmShape): Launch {
-  return gemmTiled(gemmTile(target, shape), spec, shape);
-}
-
-/**
- * {@linkcode gemm} with a tile of the caller's choice; every tile serves every size.
- *
- * @throws {RangeError} as {@linkcode gemm}.
- */
-export function gemmTiled(tile: Tile, spec: GemmSpec, shape: GemmShape): Launch {
+export function gemm(
+  target: Target,
+  spec: GemmSpec,
+  shape: GemmShape,
+  tile: Tile = gemmTile(target, shape),
+): Launch {
   checkShape(spec, shape);
-  return launchTile(spec, tile, shape, 1, false);
+  return launchTile(spec, shape, tile, 1, false);
 }
 
 /** Into how many parts to cut the depth of a product with few output tiles; 1 means {@linkcode gemm} fills the device. */
@@ -117,10 +118,8 @@ export function splitK(target: Target, spec: GemmSpec, shape: GemmShape): number
 export function gemmPartial(target: Target, spec: GemmSpec, shape: GemmShape, splits: number): Launch {
   checkShape(spec, shape);
   const { layout, a, b } = spec;
-  return launchTile({ layout, a, b, c: "f32" }, gemmTile(target, shape), shape, splits, true);
+  return launchTile({ layout, a, b, c: "f32" }, shape, gemmTile(target, shape), splits, true);
 }
-
-const SUM_THREADS = 64;
 
 /**
  * Adds the partial products of {@linkcode gemmPartial} in order and applies scale, bias, activation and accumulation.
@@ -140,7 +139,7 @@ export function sumPartials(spec: GemmSpec, shape: GemmShape, splits: number): L
     spec: { c, bias: bias ?? "none", accumulate, activation: activation ?? "none" },
     params: ["count", "n4", "parts", "alpha:f32"],
     buffers,
-    workgroupSize: SUM_THREADS,
+    workgroupSize: THREADS,
     declarations: epilogueText(spec),
     body: `if (gid >= params.count) { return; }
 var sum = vec4f(0);
@@ -150,7 +149,7 @@ store_c(gid, epilogue(sum, gid, ${bias === undefined ? "vec4f(0)" : "load_bias(g
   return {
     kernel,
     params: [count, n / 4, splits, alpha],
-    grid: foldGrid(Math.ceil(count / SUM_THREADS)),
+    grid: foldGrid(Math.ceil(count / THREADS)),
     flops: m * n * splits,
   };
 }

@@ -5,7 +5,7 @@
  * merged in a fixed order by the formulas of Chan, Golub and LeVeque (1979); channels of a group are merged last, so any number
  * of channels per group works. No step subtracts large equal numbers, and two runs give the same bits.
  */
-import { type DType, foldGrid, type Launch } from "../core/kernel.ts";
+import { type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { buildKernel } from "../core/wgsl.ts";
 
 /** Positions of one part. */
@@ -13,8 +13,6 @@ export const PART_POSITIONS = 256;
 
 /** Parts one thread merges. */
 export const MERGE_FACTOR = 64;
-
-const WORKGROUP = 64;
 
 /** Positions one thread normalises, so that it reads the vectors of its channels once. */
 const APPLY_POSITIONS = 16;
@@ -31,14 +29,17 @@ export interface PartsShape {
  * Mean and M2 of every part and channel. Buffers: x [positions, channels], parts f32 [parts, 2, channels]. Sums are taken of
  * distances from the part's first value, which lies within a few deviations of the mean.
  */
-export function groupNormParts(dtype: DType, { positions, channels, firstPart }: PartsShape): Launch {
+export function groupNormParts(
+  { dtype }: { readonly dtype: DType },
+  { positions, channels, firstPart }: PartsShape,
+): Launch {
   const parts = Math.ceil(positions / PART_POSITIONS);
   const kernel = buildKernel({
     name: "group_norm_parts",
     spec: { dtype },
-    params: ["positions", "channels4", "parts", "firstPart"],
+    params: ["positions", "channels4", "parts", "first_part"],
     buffers: [{ name: "x", dtype }, { name: "parts", dtype: "f32" }],
-    workgroupSize: WORKGROUP,
+    workgroupSize: THREADS,
     body: `let part = gid / params.channels4;
 let channel = gid % params.channels4;
 if (part >= params.parts) { return; }
@@ -53,14 +54,14 @@ for (var i = 1u; i < count; i++) {
   squares += distance * distance;
 }
 let shift = sum / f32(count);
-let at = (params.firstPart + part) * 2u * params.channels4 + channel;
+let at = (params.first_part + part) * 2u * params.channels4 + channel;
 store_parts(at, origin + shift);
 store_parts(at + params.channels4, max(squares - sum * shift, vec4f(0)));`,
   });
   return {
     kernel,
     params: [positions, channels / 4, parts, firstPart],
-    grid: foldGrid(Math.ceil(parts * (channels / 4) / WORKGROUP)),
+    grid: foldGrid(Math.ceil(parts * (channels / 4) / THREADS)),
     flops: 4 * positions * channels,
   };
 }
@@ -81,9 +82,9 @@ export function groupNormMerge({ parts, partPositions, positions, channels }: Me
   const kernel = buildKernel({
     name: "group_norm_merge",
     spec: {},
-    params: ["parts", "partPositions", "positions", "channels4", "merged"],
+    params: ["parts", "part_positions", "positions", "channels4", "merged"],
     buffers: [{ name: "parts", dtype: "f32" }, { name: "merged", dtype: "f32" }],
-    workgroupSize: WORKGROUP,
+    workgroupSize: THREADS,
     body: `let target_part = gid / params.channels4;
 let channel = gid % params.channels4;
 if (target_part >= params.merged) { return; }
@@ -94,7 +95,7 @@ var m2 = vec4f(0);
 var count = 0.0;
 for (var part = first; part < last; part++) {
   let at = part * 2u * params.channels4 + channel;
-  let added = f32(min(params.partPositions, params.positions - part * params.partPositions));
+  let added = f32(min(params.part_positions, params.positions - part * params.part_positions));
   let total = count + added;
   let distance = load_parts(at) - mean;
   mean += distance * (added / total);
@@ -108,7 +109,7 @@ store_merged(at + params.channels4, m2);`,
   return {
     kernel,
     params: [parts, partPositions, positions, channels / 4, merged],
-    grid: foldGrid(Math.ceil(merged * (channels / 4) / WORKGROUP)),
+    grid: foldGrid(Math.ceil(merged * (channels / 4) / THREADS)),
     flops: 8 * parts * channels,
   };
 }
@@ -129,24 +130,24 @@ export function groupNormTable({ positions, channels, groups, eps }: TableShape)
   const kernel = buildKernel({
     name: "group_norm_table",
     spec: {},
-    params: ["positions:f32", "channels", "groupChannels", "eps:f32"],
+    params: ["positions:f32", "channels", "group_channels", "eps:f32"],
     buffers: [
       { name: "statistics", dtype: "f32" },
       { name: "weight", dtype: "f32" },
       { name: "table", dtype: "f32" },
     ],
-    workgroupSize: WORKGROUP,
+    workgroupSize: THREADS,
     declarations: `fn statistic(i: u32) -> f32 {
   let v = load_statistics(i / 4u);
   return v[i % 4u];
 }
 fn group_moments(channel: u32) -> vec2f {
-  let first = channel - channel % params.groupChannels;
-  let channels = f32(params.groupChannels);
+  let first = channel - channel % params.group_channels;
+  let channels = f32(params.group_channels);
   var mean = 0.0;
-  for (var i = 0u; i < params.groupChannels; i++) { mean += statistic(first + i) / channels; }
+  for (var i = 0u; i < params.group_channels; i++) { mean += statistic(first + i) / channels; }
   var m2 = 0.0;
-  for (var i = 0u; i < params.groupChannels; i++) {
+  for (var i = 0u; i < params.group_channels; i++) {
     let distance = statistic(first + i) - mean;
     m2 += statistic(params.channels + first + i) + params.positions * distance * distance;
   }
@@ -163,7 +164,7 @@ store_table(params.channels / 4u + gid, vec4f(m0.y, m1.y, m2.y, m3.y) * load_wei
   return {
     kernel,
     params: [positions, channels, channels / groups, eps],
-    grid: foldGrid(Math.ceil(channels / 4 / WORKGROUP)),
+    grid: foldGrid(Math.ceil(channels / 4 / THREADS)),
     flops: 8 * channels * (channels / groups),
   };
 }
@@ -201,7 +202,7 @@ export interface ApplyShape {
   readonly grid?: SpatialGrid;
 }
 
-const GRID_PARAMS = ["firstPosition", "frames", "height", "width", "latentFrames", "latentHeight", "latentWidth"];
+const GRID_PARAMS = ["first_position", "frames", "height", "width", "latent_frames", "latent_height", "latent_width"];
 
 /**
  * Nearest neighbour on the latent grid: output index o reads floor(o * in / out); with an odd number of frames above one, frame 0
@@ -212,10 +213,10 @@ const LATENT_POSITION = `fn latent_position(position: u32) -> u32 {
   let y = position / params.width % params.height;
   let t = position / (params.width * params.height);
   let first = select(0u, 1u, params.frames > 1u && params.frames % 2u == 1u);
-  let later = first + (max(t, first) - first) * (params.latentFrames - first) / (params.frames - first);
+  let later = first + (max(t, first) - first) * (params.latent_frames - first) / (params.frames - first);
   let frame = select(later, 0u, t < first);
-  return (frame * params.latentHeight + y * params.latentHeight / params.height) * params.latentWidth
-    + x * params.latentWidth / params.width;
+  return (frame * params.latent_height + y * params.latent_height / params.height) * params.latent_width
+    + x * params.latent_width / params.width;
 }`;
 
 /**
@@ -230,12 +231,13 @@ export function groupNormApply(spec: ApplySpec, shape: ApplyShape): Launch {
     throw new TypeError("Cannot launch group_norm_apply: a latent grid is given exactly when the norm is spatial");
   }
   const blocks = Math.ceil(positions / APPLY_POSITIONS);
-  const modulate = `let modulation = latent_position(params.firstPosition + position) * 2u * params.channels4 + channel;
+  const modulate =
+    `let modulation = latent_position(params.first_position + position) * 2u * params.channels4 + channel;
   v = v * load_modulation(modulation) + load_modulation(modulation + params.channels4);`;
   const kernel = buildKernel({
     name: "group_norm_apply",
     spec: { dtype, silu, spatial },
-    params: ["positions", "channels4", "blocks", "outputPosition", ...(spatial ? GRID_PARAMS : [])],
+    params: ["positions", "channels4", "blocks", "output_position", ...(spatial ? GRID_PARAMS : [])],
     buffers: [
       { name: "x", dtype },
       { name: "table", dtype: "f32" },
@@ -243,7 +245,7 @@ export function groupNormApply(spec: ApplySpec, shape: ApplyShape): Launch {
       ...(spatial ? [{ name: "modulation", dtype }] : []),
       { name: "y", dtype },
     ],
-    workgroupSize: WORKGROUP,
+    workgroupSize: THREADS,
     ...(spatial ? { declarations: LATENT_POSITION } : {}),
     body: `let block = gid / params.channels4;
 let channel = gid % params.channels4;
@@ -255,7 +257,7 @@ for (var position = block; position < params.positions; position += params.block
   var v = (load_x(position * params.channels4 + channel) - mean) * scale + bias;
   ${spatial ? modulate : ""}
   ${silu ? "v = v / (1.0 + exp(-v));" : ""}
-  store_y((params.outputPosition + position) * params.channels4 + channel, v);
+  store_y((params.output_position + position) * params.channels4 + channel, v);
 }`,
   });
   return {
@@ -275,7 +277,7 @@ for (var position = block; position < params.positions; position += params.block
         grid.latentWidth,
       ]),
     ],
-    grid: foldGrid(Math.ceil(blocks * (channels / 4) / WORKGROUP)),
+    grid: foldGrid(Math.ceil(blocks * (channels / 4) / THREADS)),
     flops: (3 + (spatial ? 2 : 0) + (silu ? 4 : 0)) * positions * channels,
   };
 }

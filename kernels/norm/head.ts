@@ -1,10 +1,10 @@
 /** Layer norm of queries and keys over the 64 channels of each head, followed by the rotation of video rows. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
-import { hasSubgroups, LANES, laneSums, sumWorkgroup, THREADS } from "../reduce/lanes.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
+import { hasSubgroups, LANES, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
 /** Channels of a head in every CogVideoX model. */
-export const HEAD_CHANNELS = 64;
+const HEAD_CHANNELS = 64;
 const HEAD_VECTORS = HEAD_CHANNELS / 4;
 
 /** Rows of a joint sequence [batch * sequence, heads * 64]; rows from `textRows` on are video and are rotated. */

@@ -1,8 +1,8 @@
 /** Layer norm over the channels of each token, with the adaptive scale and shift of the conditioning, and T5's RMS norm. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { GROUP_ROWS, locateRows, ROW_PARAMS, rowGroups, type SegmentRows } from "./rows.ts";
-import { hasSubgroups, LANES, laneSums, THREADS } from "../reduce/lanes.ts";
+import { hasSubgroups, LANES, laneSums } from "../reduce/lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
 /** Shape of a layer norm; the last five are element counts inside one row of the modulation tensor. */

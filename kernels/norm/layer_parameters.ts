@@ -1,9 +1,8 @@
 /** Gradients of layer norm's gamma and beta and of the modulation, from column sums over the rows of each segment. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import type { LayerNormShape } from "./layer.ts";
 import { columnPartials, columnParts, type ColumnShape, finishColumns, partialElements } from "../reduce/columns.ts";
-import { THREADS } from "../reduce/lanes.ts";
 import { buildKernel } from "../core/wgsl.ts";
 
 function columnShape({ rows, sequence, textRows, width }: LayerNormShape): ColumnShape {
@@ -16,11 +15,7 @@ export function layerNormPartials(shape: LayerNormShape): number {
 }
 
 /** First stage of S1 = sum g and S2 = sum g * xhat over rows. Buffers: x, stats (of the forward), g, partials. */
-export function layerNormColumns(
-  _target: Target,
-  spec: { readonly x: DType; readonly g: DType },
-  shape: LayerNormShape,
-): Launch {
+export function layerNormColumns(spec: { readonly x: DType; readonly g: DType }, shape: LayerNormShape): Launch {
   return columnPartials({
     name: "layer_norm_columns",
     spec: { x: spec.x, g: spec.g },
@@ -35,7 +30,7 @@ export function layerNormColumns(
 }
 
 /** Second stage: buffers partials, sums (f32 [batch, 2 (text, video), 2 (S1, S2), width]). */
-export function layerNormSums(_target: Target, shape: LayerNormShape): Launch {
+export function layerNormSums(shape: LayerNormShape): Launch {
   const columns = columnShape(shape);
   const { batch, width } = columns;
   return finishColumns({ accumulate: false, total: false }, {
@@ -54,7 +49,6 @@ export function layerNormSums(_target: Target, shape: LayerNormShape): Launch {
  * Buffers: sums, dGamma, dBeta (both f32) and, when modulated, gamma, beta, modulation, dModulation.
  */
 export function layerNormParameters(
-  _target: Target,
   spec: { readonly param: DType; readonly modulated: boolean },
   shape: LayerNormShape,
 ): Launch {

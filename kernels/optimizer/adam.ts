@@ -1,7 +1,7 @@
 /** Adam and AdamW over flat f32 buffers, and the norm clipping and overflow check that precede them. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { hasSubgroups, laneSums, THREADS } from "../reduce/lanes.ts";
+import { hasSubgroups, laneSums } from "../reduce/lanes.ts";
 import { sumSlots } from "../reduce/sums.ts";
 import { buildKernel, NON_FINITE, unroll } from "../core/wgsl.ts";
 
@@ -126,7 +126,6 @@ ${
  * with `copy`, working copy of the parameters in that type.
  */
 export function adam(
-  _target: Target,
   spec: { readonly kind: "adamw" | "adam"; readonly gradients: DType; readonly copy: DType | "none" },
   shape: AdamShape,
 ): Launch {

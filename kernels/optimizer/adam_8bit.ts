@@ -4,14 +4,14 @@
  * octave for the root of the second, 0 for zero, so every value keeps its relative precision over 16 octaves. Measured against
  * exact AdamW over 40 steps with gradients that span four decades in a block: 5% of the distance moved; square-law codes 25%.
  */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { ADAM_WORDS, type AdamShape, adamWords } from "./adam.ts";
-import { hasSubgroups, LANES, THREADS } from "../reduce/lanes.ts";
+import { hasSubgroups, LANES } from "../reduce/lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
 /** Parameters that share their scales: what one workgroup takes at a time. */
-export const BLOCK_ELEMENTS = THREADS * 4;
+const BLOCK_ELEMENTS = THREADS * 4;
 
 /** Sizes of the moment tensors of a flat buffer: u32 words of codes (for each moment), f32 of scales; both multiples of four. */
 export function quantisedMoments(elements: number): { readonly words: number; readonly scales: number } {

@@ -6,10 +6,9 @@
  * A compensation has 8 bits and rounds as well: 1000 equal updates of about a hundredth of the spacing of bf16 numbers were measured
  * to end up to 9% of their way off, by 1.4e-3 of the weights in root mean square.
  */
-import type { BufferSpec, Launch, Target } from "../core/kernel.ts";
+import { type BufferSpec, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { ADAM_WORDS, adamGrid, type AdamShape, adamText, adamWords } from "./adam.ts";
-import { THREADS } from "../reduce/lanes.ts";
 import { buildKernel } from "../core/wgsl.ts";
 
 /** How the sum of a weight and its update becomes a bf16 number. */
@@ -60,7 +59,6 @@ const stores: Readonly<Record<Bf16Rounding, string>> = {
  * exact sum), with `stochastic` the key (u32 [4], see {@linkcode drawKey}).
  */
 export function adamBf16(
-  _target: Target,
   spec: { readonly kind: "adamw" | "adam"; readonly rounding: Bf16Rounding },
   shape: AdamShape & { readonly bucket: number },
 ): Launch {

@@ -1,17 +1,13 @@
 /** The moving average of the trained weights that is saved beside them. */
-import { foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { THREADS } from "../reduce/lanes.ts";
 import { buildKernel } from "../core/wgsl.ts";
 
 /**
  * average = average + (1 - decay)(parameters - average); a skipped step (see clipControl) does not count.
  * Buffers: average, parameters, control, all f32. Start with average = parameters.
  */
-export function movingAverage(
-  _target: Target,
-  shape: { readonly elements: number; readonly decay: number },
-): Launch {
+export function movingAverage(shape: { readonly elements: number; readonly decay: number }): Launch {
   const count = fours("parameters", shape.elements);
   return {
     kernel: buildKernel({

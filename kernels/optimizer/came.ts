@@ -2,10 +2,10 @@
  * CAME (arXiv:2307.02047): the second moment of a matrix is kept as row and column means only, and so is the instability of the
  * update, which lowers the trust in it. Eleven launches per matrix; buffers are found by the names in `kernel.buffers`.
  */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { columnPartials, columnParts, type ColumnShape, partialElements } from "../reduce/columns.ts";
-import { hasSubgroups, LANES, laneSums, sumWorkgroup, THREADS } from "../reduce/lanes.ts";
+import { hasSubgroups, LANES, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { finishSum } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";
 

@@ -2,14 +2,14 @@
  * Prodigy (arXiv:2306.06101): Adam whose step size is an estimate d of the distance to the solution, learnt from the gradients.
  * Three launches per step: moments and sums, the estimate, the update.
  */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { hasSubgroups, laneSums, sumWorkgroup, THREADS } from "../reduce/lanes.ts";
+import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { sumSlots } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";
 
 /** The first estimate of the distance. */
-export const PRODIGY_FIRST_DISTANCE = 1e-6;
+const PRODIGY_FIRST_DISTANCE = 1e-6;
 
 /** What the distance tensor holds before the first step: d, numerator, step size of the step under way (0: no step), 0. */
 export function prodigyDistanceStart(): Float32Array<ArrayBuffer> {
@@ -180,7 +180,7 @@ ${sumSlots()}
  * Third launch: p = p - dlr m / (sqrt(v) + d eps), with decoupled decay also - dlr wd p; offset grows by the same.
  * Buffers: parameters, offset, moment1, moment2, distance and, with `copy`, working copy of the parameters in that type.
  */
-export function prodigyUpdate(_target: Target, spec: ProdigySpec, shape: ProdigyShape): Launch {
+export function prodigyUpdate(spec: ProdigySpec, shape: ProdigyShape): Launch {
   const buffers: BufferSpec[] = ["parameters", "offset", "moment1", "moment2", "distance"].map((name) => ({
     name,
     dtype: "f32",

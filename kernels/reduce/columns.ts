@@ -1,8 +1,7 @@
 /** Sums over the rows of each segment of a joint sequence, column by column, in two stages with a fixed order. */
-import { type BufferSpec, foldGrid, type Launch } from "../core/kernel.ts";
+import { type BufferSpec, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
-import { THREADS } from "./lanes.ts";
 
 /** Which rows are summed together: rows `b * sequence + n`, text (`n < textRows`) apart from video, in every batch element. */
 export interface ColumnShape {

@@ -3,11 +3,8 @@
  * cache line, and fit every subgroup size that is a multiple of eight. Where subgroup operations are missing, workgroup memory
  * takes their place with the same order of additions, so both texts give the same bits.
  */
-import type { Target } from "../core/kernel.ts";
+import { type Target, THREADS } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
-
-/** Threads of every row and reduction kernel: a multiple of 32, one-dimensional. */
-export const THREADS = 64;
 
 /** Lanes that share one row or one sum. */
 export const LANES = 8;

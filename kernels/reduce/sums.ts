@@ -1,8 +1,8 @@
 /** Bias and gate gradients (column sums), and sums of squares of flat buffers. */
-import { type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { columnPartials, columnParts, type ColumnShape, finishColumns, partialElements } from "./columns.ts";
-import { hasSubgroups, laneSums, sumWorkgroup, THREADS } from "./lanes.ts";
+import { hasSubgroups, laneSums, sumWorkgroup } from "./lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
 function matrixShape({ rows, width }: { rows: number; width: number }): ColumnShape {
@@ -16,7 +16,6 @@ export function columnSumsPartials(shape: { readonly rows: number; readonly widt
 
 /** First stage of the sum over the rows of a matrix [rows, width]. Buffers: g, partials. */
 export function columnSums(
-  _target: Target,
   spec: { readonly g: DType },
   shape: { readonly rows: number; readonly width: number },
 ): Launch {
@@ -32,7 +31,6 @@ export function columnSums(
 
 /** Second stage: out (f32 [width]) = or += the sum over rows. Buffers: partials, out. */
 export function finishColumnSums(
-  _target: Target,
   spec: { readonly accumulate: boolean },
   shape: { readonly rows: number; readonly width: number },
 ): Launch {
@@ -59,11 +57,7 @@ export function gateSumsPartials(shape: ColumnShape): number {
 }
 
 /** First stage of the gate gradient: sum over the rows of each segment of g * y. Buffers: g, y, partials. */
-export function gateSums(
-  _target: Target,
-  spec: { readonly g: DType; readonly y: DType },
-  shape: ColumnShape,
-): Launch {
+export function gateSums(spec: { readonly g: DType; readonly y: DType }, shape: ColumnShape): Launch {
   return columnPartials({
     name: "gate_sums",
     spec: { g: spec.g, y: spec.y },
@@ -75,7 +69,7 @@ export function gateSums(
 }
 
 /** Second stage: writes the gate chunks of every batch element. Buffers: partials, out (f32 [batch, stride]). */
-export function finishGateSums(_target: Target, shape: GateShape): Launch {
+export function finishGateSums(shape: GateShape): Launch {
   return finishColumns({ accumulate: false, total: false }, {
     batch: shape.batch,
     parts: columnParts(shape),

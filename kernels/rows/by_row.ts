@@ -1,10 +1,8 @@
 /** Elementwise kernels that know rows: gated residual, positional table, embedding lookup. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { GROUP_ROWS, locateRows, ROW_PARAMS, rowGroups, type SegmentRows } from "../norm/rows.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
-
-const THREADS = 64;
 
 /** A joint sequence with the place of its gates: element offsets inside one row of f32 [batch, stride]. */
 export interface GatedShape extends SegmentRows {
@@ -56,7 +54,6 @@ ${unroll(GROUP_ROWS, (i) => `  if (live${i}) { let at = row${i} * params.width4 
  * out = x + gate * y with the gate of the row's batch element and segment. Buffers: x, gate (f32 [batch, stride]), y, out.
  */
 export function gatedResidual(
-  _target: Target,
   spec: { readonly x: DType; readonly y: DType; readonly out: DType },
   shape: GatedShape,
 ): Launch {
@@ -74,27 +71,8 @@ export function gatedResidual(
   }, shape);
 }
 
-/** x += gate * y. Buffers: x, gate (f32 [batch, stride]), y. */
-export function gatedResidualInPlace(
-  _target: Target,
-  spec: { readonly x: DType; readonly y: DType },
-  shape: GatedShape,
-): Launch {
-  return gated({
-    name: "gated_residual_in_place",
-    spec: { x: spec.x, y: spec.y },
-    buffers: [{ name: "x", dtype: spec.x }, { name: "gate", dtype: "f32" }, { name: "y", dtype: spec.y }],
-    perVector: "store_x(at, load_x(at) + gate * load_y(at));",
-    flopsPerElement: 2,
-  }, shape);
-}
-
 /** dy = gate * g. Buffers: gate (f32 [batch, stride]), g, dy. */
-export function gatedResidualBackward(
-  _target: Target,
-  spec: { readonly g: DType; readonly dy: DType },
-  shape: GatedShape,
-): Launch {
+export function gatedResidualBackward(spec: { readonly g: DType; readonly dy: DType }, shape: GatedShape): Launch {
   return gated({
     name: "gated_residual_backward",
     spec: { g: spec.g, dy: spec.dy },
@@ -141,11 +119,7 @@ export interface TableShape {
 }
 
 /** x[b, n] += table[n] for every batch element. Buffers: x, table. */
-export function addTable(
-  _target: Target,
-  spec: { readonly x: DType; readonly table: DType },
-  shape: TableShape,
-): Launch {
+export function addTable(spec: { readonly x: DType; readonly table: DType }, shape: TableShape): Launch {
   return perRow(
     {
       name: "add_table",
@@ -164,7 +138,6 @@ export function addTable(
  * y[i] = table[ids[i]]; an id past the vocabulary reads its last row. Buffers: ids (u32 [rows]), table [vocabulary, width], y.
  */
 export function embedding(
-  _target: Target,
   spec: { readonly table: DType; readonly y: DType },
   shape: { readonly rows: number; readonly width: number; readonly vocabulary: number },
 ): Launch {

@@ -1,9 +1,8 @@
-/** Elementwise kernels over flat buffers: activations, sums, scaling, conversion. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+/** Elementwise kernels over flat buffers: activations, sums, conversion. */
+import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
-const THREADS = 64;
 /** Vectors of four elements per thread. */
 const UNROLL = 4;
 
@@ -15,18 +14,15 @@ interface Flat {
   /** Statement for the vector at index `at`. */
   readonly perVector: string;
   readonly flopsPerElement: number;
-  /** Float parameters. */
-  readonly floats?: Readonly<Record<string, number>>;
 }
 
 function flat(kernel: Flat, elements: number): Launch {
   const count = fours(`${kernel.name} of`, elements);
-  const floats = kernel.floats ?? {};
   return {
     kernel: buildKernel({
       name: kernel.name,
       spec: kernel.spec,
-      params: ["count4", ...Object.keys(floats).map((name) => `${name}:f32`)],
+      params: ["count4"],
       buffers: kernel.buffers,
       workgroupSize: THREADS,
       declarations: kernel.declarations ?? "",
@@ -36,7 +32,7 @@ function flat(kernel: Flat, elements: number): Launch {
     if (at < params.count4) { ${kernel.perVector} }
   }`),
     }),
-    params: [count, ...Object.values(floats)],
+    params: [count],
     grid: foldGrid(Math.ceil(count / (THREADS * UNROLL))),
     flops: kernel.flopsPerElement * elements,
   };
@@ -72,34 +68,30 @@ fn silu_derivative(x: vec4f) -> vec4f {
   return s * (1.0 + c * (e * s));
 }`;
 
-function activation(name: string, declarations: string) {
-  return (_target: Target, spec: { readonly x: DType; readonly y: DType }, { elements }: FlatShape): Launch =>
-    flat({
-      name,
-      spec: { x: spec.x, y: spec.y },
-      buffers: [{ name: "x", dtype: spec.x }, { name: "y", dtype: spec.y }],
-      declarations,
-      perVector: `store_y(at, ${name}(load_x(at)));`,
-      flopsPerElement: 10,
-    }, elements);
+function activation(
+  name: string,
+  declarations: string,
+  spec: { readonly x: DType; readonly y: DType },
+  elements: number,
+): Launch {
+  return flat({
+    name,
+    spec: { x: spec.x, y: spec.y },
+    buffers: [{ name: "x", dtype: spec.x }, { name: "y", dtype: spec.y }],
+    declarations,
+    perVector: `store_y(at, ${name}(load_x(at)));`,
+    flopsPerElement: 10,
+  }, elements);
 }
 
 /** y = gelu(x) (tanh form). Buffers: x, y. */
-export function gelu(
-  target: Target,
-  spec: { readonly x: DType; readonly y: DType },
-  shape: FlatShape,
-): Launch {
-  return activation("gelu", GELU)(target, spec, shape);
+export function gelu(spec: { readonly x: DType; readonly y: DType }, { elements }: FlatShape): Launch {
+  return activation("gelu", GELU, spec, elements);
 }
 
 /** y = silu(x). Buffers: x, y. */
-export function silu(
-  target: Target,
-  spec: { readonly x: DType; readonly y: DType },
-  shape: FlatShape,
-): Launch {
-  return activation("silu", SILU)(target, spec, shape);
+export function silu(spec: { readonly x: DType; readonly y: DType }, { elements }: FlatShape): Launch {
+  return activation("silu", SILU, spec, elements);
 }
 
 function activationBackward(
@@ -120,7 +112,6 @@ function activationBackward(
 
 /** dx = g * gelu'(x). Buffers: x (pre-activation), g, dx. */
 export function geluBackward(
-  _target: Target,
   spec: { readonly x: DType; readonly g: DType; readonly dx: DType },
   { elements }: FlatShape,
 ): Launch {
@@ -129,7 +120,6 @@ export function geluBackward(
 
 /** dx = g * silu'(x). Buffers: x (pre-activation), g, dx. */
 export function siluBackward(
-  _target: Target,
   spec: { readonly x: DType; readonly g: DType; readonly dx: DType },
   { elements }: FlatShape,
 ): Launch {
@@ -137,11 +127,7 @@ export function siluBackward(
 }
 
 /** y = gelu(a) * b, the gated activation of T5. Buffers: a, b, y. */
-export function gatedGelu(
-  _target: Target,
-  spec: { readonly x: DType; readonly y: DType },
-  { elements }: FlatShape,
-): Launch {
+export function gatedGelu(spec: { readonly x: DType; readonly y: DType }, { elements }: FlatShape): Launch {
   return flat({
     name: "gated_gelu",
     spec: { x: spec.x, y: spec.y },
@@ -154,7 +140,6 @@ export function gatedGelu(
 
 /** out = a + b. Buffers: a, b, out. */
 export function add(
-  _target: Target,
   spec: { readonly a: DType; readonly b: DType; readonly out: DType },
   { elements }: FlatShape,
 ): Launch {
@@ -168,11 +153,7 @@ export function add(
 }
 
 /** a += b. Buffers: a, b. */
-export function addInPlace(
-  _target: Target,
-  spec: { readonly a: DType; readonly b: DType },
-  { elements }: FlatShape,
-): Launch {
+export function addInPlace(spec: { readonly a: DType; readonly b: DType }, { elements }: FlatShape): Launch {
   return flat({
     name: "add_in_place",
     spec: { a: spec.a, b: spec.b },
@@ -182,28 +163,8 @@ export function addInPlace(
   }, elements);
 }
 
-/** y = factor * x, also a plain copy or a conversion between storage types at factor 1. Buffers: x, y. */
-export function scale(
-  _target: Target,
-  spec: { readonly x: DType; readonly y: DType },
-  shape: FlatShape & { readonly factor: number },
-): Launch {
-  return flat({
-    name: "scale",
-    spec: { x: spec.x, y: spec.y },
-    buffers: [{ name: "x", dtype: spec.x }, { name: "y", dtype: spec.y }],
-    perVector: "store_y(at, load_x(at) * params.factor);",
-    flopsPerElement: 1,
-    floats: { factor: shape.factor },
-  }, shape.elements);
-}
-
 /** y = x in another storage type, rounded to nearest even. Buffers: x, y. */
-export function convert(
-  _target: Target,
-  spec: { readonly x: DType; readonly y: DType },
-  { elements }: FlatShape,
-): Launch {
+export function convert(spec: { readonly x: DType; readonly y: DType }, { elements }: FlatShape): Launch {
   return flat({
     name: "convert",
     spec: { x: spec.x, y: spec.y },
@@ -211,20 +172,4 @@ export function convert(
     perVector: "store_y(at, load_x(at));",
     flopsPerElement: 0,
   }, elements);
-}
-
-/** x = value everywhere. Buffers: x. */
-export function fill(
-  _target: Target,
-  spec: { readonly x: DType },
-  shape: FlatShape & { readonly value: number },
-): Launch {
-  return flat({
-    name: "fill",
-    spec: { x: spec.x },
-    buffers: [{ name: "x", dtype: spec.x }],
-    perVector: "store_x(at, vec4f(params.value));",
-    flopsPerElement: 0,
-    floats: { value: shape.value },
-  }, shape.elements);
 }

@@ -1,9 +1,7 @@
 /** Joins text and video rows into the joint sequence, text first, and takes them out again. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel } from "../core/wgsl.ts";
-
-const THREADS = 64;
 
 /** [batch, textRows, width] and [batch, videoRows, width] against [batch, textRows + videoRows, width]. */
 export interface JointShape {
@@ -48,7 +46,6 @@ const TEXT_AT = "b * params.text4 + k";
 
 /** Buffers: text, video, y; with `text: "zero"` the text rows of y become zero and the buffers are video, y. */
 export function joinRows(
-  _target: Target,
   spec: { readonly text: DType | "zero"; readonly video: DType; readonly y: DType },
   shape: JointShape,
 ): Launch {
@@ -62,7 +59,6 @@ export function joinRows(
 
 /** Buffers: x, text, video; with `text: "drop"` only the video rows are taken and the buffers are x, video. */
 export function splitRows(
-  _target: Target,
   spec: { readonly x: DType; readonly text: DType | "drop"; readonly video: DType },
   shape: JointShape,
 ): Launch {

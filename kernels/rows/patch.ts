@@ -1,9 +1,7 @@
 /** Permutations between latents [B, f, C, h, w] and patch rows, and between text and video rows and the joint sequence. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel } from "../core/wgsl.ts";
-
-const THREADS = 64;
 
 /** Latents [batch, frames, channels, height, width] cut into patches of 2 x 2 pixels and `framesPerPatch` frames. */
 export interface PatchShape {
@@ -43,11 +41,7 @@ const PAIR = (name: string) =>
  * framesPerPatch (for span 1 that is (c * 2 + a) * 2 + b). Token (t * height/2 + i) * width/2 + j holds pixel
  * (frame t * span + r, row 2i + a, column 2j + b). Buffers: x (f32 latents), rows and, with `condition`, condition (f32).
  */
-export function patchify(
-  _target: Target,
-  spec: { readonly y: DType; readonly condition: boolean },
-  shape: PatchShape,
-): Launch {
+export function patchify(spec: { readonly y: DType; readonly condition: boolean }, shape: PatchShape): Launch {
   if (spec.condition !== shape.conditionChannels > 0) {
     throw new RangeError(
       `Cannot cut patches: condition is ${spec.condition} but it has ${shape.conditionChannels} channels`,
@@ -95,7 +89,7 @@ export function patchify(
 }
 
 /** Inverse of {@linkcode patchify} without condition: buffers rows, x (f32 [batch, frames, channels, height, width]). */
-export function unpatchify(_target: Target, spec: { readonly rows: DType }, shape: PatchShape): Launch {
+export function unpatchify(spec: { readonly rows: DType }, shape: PatchShape): Launch {
   const { values, count } = paramValues({ ...shape, conditionChannels: 0 });
   const half = (name: string, index: string) =>
     `let ${name}_j = (${index}) % params.pairs;

@@ -1,7 +1,7 @@
 /** Adapter choice, feature and limit probing: the only place that requests a device. */
 import { UserError } from "../errors.ts";
 import type { Target } from "../../kernels/core/kernel.ts";
-import { MOST_BINDINGS, type RecordingLimits } from "../plan/recording.ts";
+import { MOST_BINDINGS, type RecordingLimits } from "../plan/limits.ts";
 import { type Dialect, type Engine, openDialect } from "./dialect.ts";
 
 /** What `doctor` prints and what decides the paths of kernels. */

@@ -5,7 +5,7 @@
 import { type TexelFormat, TEXTURE_WIDTH } from "../../kernels/core/kernel.ts";
 import { UserError } from "../errors.ts";
 import { pieceRanges, storedPieces } from "../plan/pieces.ts";
-import type { RecordingLimits } from "../plan/recording.ts";
+import type { RecordingLimits } from "../plan/limits.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { textureRowBytes } from "../plan/textures.ts";
 import type { Device } from "./device.ts";
@@ -27,7 +27,6 @@ export class Session implements Disposable {
   /** By owner, one for each of its pieces. */
   readonly #buffers = new Map<Tensor, readonly GPUBuffer[]>();
   #allocated = 0;
-  #peak = 0;
   #unflushed = 0;
 
   /**
@@ -44,16 +43,6 @@ export class Session implements Disposable {
     return this.#allocated;
   }
 
-  /** Largest value {@linkcode allocatedBytes} has had since {@linkcode resetPeak}. */
-  get peakBytes(): number {
-    return this.#peak;
-  }
-
-  /** Starts a new measurement of the peak (one per phase). */
-  resetPeak(): void {
-    this.#peak = this.#allocated;
-  }
-
   /** Makes a counted buffer. */
   createBuffer(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
     this.#count(bytes, label);
@@ -68,7 +57,6 @@ export class Session implements Disposable {
       );
     }
     this.#allocated += bytes;
-    this.#peak = Math.max(this.#peak, this.#allocated);
   }
 
   /** Frees a buffer made by {@linkcode createBuffer}. */

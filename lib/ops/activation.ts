@@ -12,11 +12,11 @@ function activation(plan: Plan, kind: keyof typeof kinds, x: Tensor): Tensor {
   const { forward, backward } = kinds[kind];
   const shape = { elements: x.size };
   const y = plan.transient(kind, x.shape, x.dtype, [x]);
-  plan.launch(forward(plan.target, { x: x.dtype, y: y.dtype }, shape), [x, y], [y]);
+  plan.launch(forward({ x: x.dtype, y: y.dtype }, shape), [x, y], [y]);
   return plan.differentiable(y, (g) => {
     plan.contribute(x, (dx, accumulate) => {
       if (accumulate) throw new Error(`"${x.name}" feeds ${kind} and something else, which the kernel cannot add to`);
-      plan.launch(backward(plan.target, { x: x.dtype, g: g.dtype, dx: dx.dtype }, shape), [x, g, dx], [dx]);
+      plan.launch(backward({ x: x.dtype, g: g.dtype, dx: dx.dtype }, shape), [x, g, dx], [dx]);
     });
   });
 }

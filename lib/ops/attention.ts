@@ -7,6 +7,7 @@
  */
 import { attentionForward } from "../../kernels/attention/forward.ts";
 import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../../kernels/attention/backward.ts";
+import { paddedSequence } from "../../kernels/attention/shape.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
@@ -16,7 +17,7 @@ export function attention(plan: Plan, q: Tensor, k: Tensor, v: Tensor, heads: nu
   const headDim = width / heads;
   const spec = { dtype: q.dtype, headDim };
   const shape = { batch, heads, sequence, scale: 1 / Math.sqrt(headDim) };
-  const rowValues = [batch, heads, Math.ceil(sequence / 4) * 4];
+  const rowValues = [batch, heads, paddedSequence(sequence)];
   const [o, lse] = plan.keepable("attention", () => {
     const output = plan.transient("attention", q.shape, q.dtype, [q, k, v]);
     const logSumExp = plan.transient("lse", rowValues, "f32");
@@ -29,7 +30,7 @@ export function attention(plan: Plan, q: Tensor, k: Tensor, v: Tensor, heads: nu
   }) as [Tensor, Tensor];
   return plan.differentiable(o, (dO) => {
     const delta = plan.transient("delta", rowValues, "f32");
-    plan.launch(attentionDelta(plan.target, spec, shape), [o, dO, delta], [delta]);
+    plan.launch(attentionDelta(spec, shape), [o, dO, delta], [delta]);
     if (q.needsGrad) {
       const dQ = collector(plan, q);
       plan.launch(attentionBackwardQuery(plan.target, spec, shape), [q, k, v, dO, lse, delta, dQ], [dQ]);

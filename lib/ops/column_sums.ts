@@ -7,6 +7,6 @@ import type { Tensor } from "../plan/tensor.ts";
 export function columnSums(plan: Plan, g: Tensor, into: Tensor): void {
   const shape = { rows: g.rows, width: g.width };
   const partials = plan.transient("partials", [columnSumsPartials(shape)], "f32");
-  plan.launch(firstStage(plan.target, { g: g.dtype }, shape), [g, partials], [partials]);
-  plan.launch(finishColumnSums(plan.target, { accumulate: true }, shape), [partials, into], [into]);
+  plan.launch(firstStage({ g: g.dtype }, shape), [g, partials], [partials]);
+  plan.launch(finishColumnSums({ accumulate: true }, shape), [partials, into], [into]);
 }

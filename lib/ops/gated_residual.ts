@@ -29,18 +29,18 @@ export function gatedResidual(plan: Plan, x: Tensor, y: Tensor, gates: Gates, se
     gateVideo: gates.gateVideo * width,
   };
   const z = plan.transient("residual", x.shape, x.dtype, [x, y, gate]);
-  plan.launch(forward(plan.target, { x: x.dtype, y: y.dtype, out: z.dtype }, shape), [x, gate, y, z], [z]);
+  plan.launch(forward({ x: x.dtype, y: y.dtype, out: z.dtype }, shape), [x, gate, y, z], [z]);
   return plan.differentiable(z, (g) => {
     plan.contribute(y, (dy, accumulate) => {
       if (accumulate) throw new Error(`"${y.name}" feeds a gate and something else, which the kernel cannot add to`);
-      plan.launch(gatedResidualBackward(plan.target, { g: g.dtype, dy: dy.dtype }, shape), [gate, g, dy], [dy]);
+      plan.launch(gatedResidualBackward({ g: g.dtype, dy: dy.dtype }, shape), [gate, g, dy], [dy]);
     });
     // Shift and scale of the same modulation are written by the layer norm: every chunk has exactly one writer.
     plan.contribute(gate, (dGate) => {
       const columns = { ...shape, batch: x.rows / segments.sequence };
       const partials = plan.transient("partials", [gateSumsPartials(columns)], "f32");
-      plan.launch(gateSums(plan.target, { g: g.dtype, y: y.dtype }, columns), [g, y, partials], [partials]);
-      plan.launch(finishGateSums(plan.target, columns), [partials, dGate], [dGate]);
+      plan.launch(gateSums({ g: g.dtype, y: y.dtype }, columns), [g, y, partials], [partials]);
+      plan.launch(finishGateSums(columns), [partials, dGate], [dGate]);
     });
     plan.passOn(x, g, addGradient(plan));
   });

@@ -17,11 +17,11 @@ export function joinRows(plan: Plan, text: Tensor, video: Tensor, batch: number,
   const shape = { batch, textRows, videoRows: sequence - textRows, width };
   const y = plan.transient("joint", [batch, sequence, width], video.dtype, [text, video]);
   const spec = { text: text.dtype, video: video.dtype, y: y.dtype };
-  plan.launch(join(plan.target, spec, shape), [text, video, y], [y]);
+  plan.launch(join(spec, shape), [text, video, y], [y]);
   return plan.differentiable(y, (g) => {
     const record = (dText: Tensor, dVideo: Tensor) => {
       const types = { x: g.dtype, text: dText.dtype, video: dVideo.dtype };
-      plan.launch(split(plan.target, types, shape), [g, dText, dVideo], [dText, dVideo]);
+      plan.launch(split(types, shape), [g, dText, dVideo], [dText, dVideo]);
     };
     plan.contribute(video, (dVideo, second) => {
       refuseSecond(second, video);
@@ -42,11 +42,11 @@ export function videoRows(plan: Plan, x: Tensor, { sequence, textRows }: Segment
   const [batch, , width] = x.shape as [number, number, number];
   const shape = { batch, textRows, videoRows: sequence - textRows, width };
   const video = plan.transient("video", [batch, sequence - textRows, width], x.dtype, [x]);
-  plan.launch(split(plan.target, { x: x.dtype, text: "drop", video: video.dtype }, shape), [x, video], [video]);
+  plan.launch(split({ x: x.dtype, text: "drop", video: video.dtype }, shape), [x, video], [video]);
   return plan.differentiable(video, (g) => {
     plan.contribute(x, (dx, accumulate) => {
       refuseSecond(accumulate, x);
-      plan.launch(join(plan.target, { text: "zero", video: g.dtype, y: dx.dtype }, shape), [g, dx], [dx]);
+      plan.launch(join({ text: "zero", video: g.dtype, y: dx.dtype }, shape), [g, dx], [dx]);
     });
   });
 }

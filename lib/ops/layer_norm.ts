@@ -90,16 +90,16 @@ function parameterGradients(
   const partials = plan.transient("partials", [layerNormPartials(shape)], "f32");
   const sums = plan.transient("column sums", [shape.rows / shape.sequence, 4, shape.width], "f32");
   plan.launch(
-    layerNormColumns(plan.target, { x: x.dtype, g: g.dtype }, shape),
+    layerNormColumns({ x: x.dtype, g: g.dtype }, shape),
     [x, stats, g, partials],
     [partials],
   );
-  plan.launch(layerNormSums(plan.target, shape), [partials, sums], [sums]);
+  plan.launch(layerNormSums(shape), [partials, sums], [sums]);
   // A frozen norm still passes gradients to its modulation; what it would collect for itself goes to scratch memory.
   const dGamma = gamma.gradient ?? plan.transient("scratch", gamma.shape, "f32");
   const dBeta = beta.gradient ?? plan.transient("scratch", beta.shape, "f32");
   const spec = { param: gamma.dtype, modulated: modulation !== undefined };
-  const launch = layerNormParameters(plan.target, spec, shape);
+  const launch = layerNormParameters(spec, shape);
   if (modulation === undefined) return plan.launch(launch, [sums, dGamma, dBeta], [dGamma, dBeta]);
   const record = (d: Tensor) =>
     plan.launch(launch, [sums, dGamma, dBeta, gamma, beta, modulation, d], [dGamma, dBeta, d]);

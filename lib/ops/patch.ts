@@ -37,11 +37,11 @@ export function patchify(
   ]);
   const tail = condition === undefined ? [] : [condition];
   const spec = { y: dtype, condition: condition !== undefined };
-  plan.launch(toRows(plan.target, spec, sizes), [latents, rows, ...tail], [rows]);
+  plan.launch(toRows(spec, sizes), [latents, rows, ...tail], [rows]);
   return plan.differentiable(rows, (g) => {
     if (condition !== undefined) throw new Error("The gradient of latents with a separate condition is not defined");
     plan.contribute(latents, (d) => {
-      plan.launch(toLatents(plan.target, { rows: g.dtype }, { ...sizes, conditionChannels: 0 }), [g, d], [d]);
+      plan.launch(toLatents({ rows: g.dtype }, { ...sizes, conditionChannels: 0 }), [g, d], [d]);
     });
   });
 }
@@ -51,10 +51,10 @@ export function unpatchify(plan: Plan, rows: Tensor, channels: number, shape: La
   const sizes = { ...shape, channels, conditionChannels: 0 };
   const { batch, frames, height, width } = shape;
   const latents = plan.transient("latents", [batch, frames, channels, height, width], "f32", [rows]);
-  plan.launch(toLatents(plan.target, { rows: rows.dtype }, sizes), [rows, latents], [latents]);
+  plan.launch(toLatents({ rows: rows.dtype }, sizes), [rows, latents], [latents]);
   return plan.differentiable(latents, (g) => {
     plan.contribute(rows, (d) => {
-      plan.launch(toRows(plan.target, { y: d.dtype, condition: false }, sizes), [g, d], [d]);
+      plan.launch(toRows({ y: d.dtype, condition: false }, sizes), [g, d], [d]);
     });
   });
 }

@@ -38,7 +38,7 @@ export function adamBf16Rule(
         const { moments, compensation } = states[bucket]!;
         const shape = { elements: values.size, bucket, beta1, beta2, eps: epsilon, weightDecay: weight_decay };
         plan.launch(
-          adamBf16(plan.target, { kind, rounding }, shape),
+          adamBf16({ kind, rounding }, shape),
           [values, gradients, ...moments, state, control, ...(rounding === "kahan" ? compensation : [key])],
           [values, ...moments, ...compensation],
         );

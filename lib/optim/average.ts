@@ -21,7 +21,7 @@ export function recordAverages(
 ): void {
   buckets.forEach(({ values }, i) => {
     const average = averages[i]!;
-    const launch = movingAverage(plan.target, { elements: values.size, decay });
+    const launch = movingAverage({ elements: values.size, decay });
     plan.launch(launch, [average, values, control], [average]);
     plan.release();
   });

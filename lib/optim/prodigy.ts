@@ -70,7 +70,7 @@ export function prodigyRule(config: RuleConfig, buckets: readonly Bucket[]): Upd
       buckets.forEach((bucket, i) => {
         const { offset, m, v } = all[i]!;
         plan.launch(
-          prodigyUpdate(plan.target, spec(bucket), shape(bucket)),
+          prodigyUpdate(spec(bucket), shape(bucket)),
           [bucket.values, offset, m, v, distance, ...copies(bucket)],
           [bucket.values, offset, ...copies(bucket)],
         );

@@ -2,7 +2,7 @@
 import { storedPieces } from "./pieces.ts";
 import { align, type Tensor } from "./tensor.ts";
 import type { Step } from "./plan.ts";
-import type { RecordingLimits } from "./recording.ts";
+import type { RecordingLimits } from "./limits.ts";
 
 /** Where a piece of an owner tensor lies: which arena buffer, and the byte it starts at. */
 export interface Place {

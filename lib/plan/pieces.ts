@@ -4,7 +4,7 @@
  * are those of the undivided tensor.
  */
 import { type Launch, stepBytes } from "../../kernels/core/kernel.ts";
-import type { RecordingLimits } from "./recording.ts";
+import type { RecordingLimits } from "./limits.ts";
 import { align, ALIGNMENT, type Tensor } from "./tensor.ts";
 
 /** Consecutive bytes of a tensor: they lie `offset` bytes into piece `piece` of its owner. */

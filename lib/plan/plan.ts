@@ -57,7 +57,7 @@ export interface CheckpointPolicy {
  * Rows of a feed-forward at a time: enough that its products fill a large GPU (1,500 workgroups at width 3072), few enough that the
  * inner activations of 17,776 tokens shrink to a fifth.
  */
-export const ROWS_AT_ONCE = 4096;
+const ROWS_AT_ONCE = 4096;
 
 /** Choices that shape a recording. */
 export interface PlanOptions {
@@ -127,7 +127,7 @@ export class Plan {
   #widen({ quantised }: Tensor, to: Tensor): void {
     const { kind, block, codes, scales } = quantised!;
     const spec = { kind, scales: scales.dtype, y: to.dtype };
-    this.launch(dequantise(this.target, spec, { elements: to.size, block }), [codes, scales, to], [to]);
+    this.launch(dequantise(spec, { elements: to.size, block }), [codes, scales, to], [to]);
   }
 
   /** Copies changed host tensors back and drops their copies on the GPU; a launch that binds one again fetches it again. */
@@ -189,11 +189,6 @@ export class Plan {
     const existing = of.gradient ?? this.#gradients.get(of);
     if (existing !== undefined) add(existing, gradient);
     else this.#gradients.set(of, gradient);
-  }
-
-  /** The gradient collected for a transient or input, once {@linkcode backward} has been recorded. */
-  gradientOf(tensor: Tensor): Tensor | undefined {
-    return tensor.gradient ?? this.#gradients.get(tensor);
   }
 
   /** Records the backward pass of everything recorded so far, starting from the gradient of `output`. */

@@ -1,17 +1,11 @@
 /** A finished plan: dead launches dropped, memory assigned, cost known. What `lib/gpu` executes and `plan` prints. */
 import type { Launch, TexelFormat } from "../../kernels/core/kernel.ts";
 import { assignMemory, type MemoryMap } from "./memory.ts";
+import type { RecordingLimits } from "./limits.ts";
 import { divideLaunch } from "./pieces.ts";
 import type { Plan, Step } from "./plan.ts";
 import { align, type Tensor } from "./tensor.ts";
-import {
-  TEXEL_FORMATS,
-  type TextureLimits,
-  textureRowBytes,
-  type TextureRows,
-  textureRows,
-  throughTextures,
-} from "./textures.ts";
+import { TEXEL_FORMATS, textureRowBytes, type TextureRows, textureRows, throughTextures } from "./textures.ts";
 
 /** A plan ready to be executed or priced. */
 export interface Recording {
@@ -29,31 +23,6 @@ export interface Recording {
   readonly uniforms: readonly { readonly launch: Launch; readonly offset: number }[];
   readonly uniformOf: readonly number[];
 }
-
-/** Limits of the device a recording is made for. */
-export interface RecordingLimits {
-  /** Largest buffer in bytes. */
-  readonly chunkBytes: number;
-  /** Largest range one binding may cover in bytes. */
-  readonly bindingBytes: number;
-  /** Which operands are read through textures; none without. */
-  readonly textures?: TextureLimits;
-  /** Most tensors, or pieces of them, that one launch may bind. */
-  readonly bindings: number;
-}
-
-/**
- * Most bindings that plans use, whatever a device offers: every piece adds a word to the 64 words of a launch's parameters, of which
- * kernels themselves use up to half.
- */
-export const MOST_BINDINGS = 32;
-
-/** Limits of a common discrete GPU, for forecasts made without a device. */
-export const DISCRETE_LIMITS: RecordingLimits = {
-  chunkBytes: 2 ** 31 - 256,
-  bindingBytes: 2 ** 31 - 4,
-  bindings: MOST_BINDINGS,
-};
 
 /** Bytes between uniform blocks: the alignment every device accepts for uniform offsets. */
 export const UNIFORM_STRIDE = 256;

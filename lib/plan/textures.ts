@@ -6,18 +6,8 @@
 import { type TexelFormat, texelFormat, TEXTURE_WIDTH } from "../../kernels/core/kernel.ts";
 import { pieceRanges } from "./pieces.ts";
 import type { LaunchStep, Step } from "./plan.ts";
-import type { RecordingLimits } from "./recording.ts";
+import type { RecordingLimits } from "./limits.ts";
 import type { Tensor } from "./tensor.ts";
-
-/** What a device can do with textures. */
-export interface TextureLimits {
-  /** Bytes of an operand from which on a launch is worth copies. */
-  readonly leastBytes: number;
-  /** Textures one launch may read. */
-  readonly most: number;
-  /** Rows of a texture. */
-  readonly maxRows: number;
-}
 
 /** All formats. */
 export const TEXEL_FORMATS: readonly TexelFormat[] = ["rgba32float", "rg32uint"];

@@ -17,7 +17,8 @@ import { transformer, type TransformerInputs } from "../models/transformer/graph
 import { isImageToVideo, isVersion15, type TransformerConfig } from "../models/transformer/config.ts";
 import { type BatchShape, declareInputs, uploadTables, uploadTimesteps } from "../models/transformer/inputs.ts";
 import { Plan } from "../plan/plan.ts";
-import { finish, type Recording, type RecordingLimits } from "../plan/recording.ts";
+import type { RecordingLimits } from "../plan/limits.ts";
+import { finish, type Recording } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";
 import type { GuidanceMode } from "./guidance.ts";
 
@@ -71,7 +72,7 @@ export function recordDenoise(
 
   const plan = new Plan({ target });
   const predicted = transformer(plan, model, parameters, inputs, activation);
-  plan.launch(convert(target, { x: "f32", y: "f32" }, { elements: velocity.size }), [predicted, velocity], [velocity]);
+  plan.launch(convert({ x: "f32", y: "f32" }, { elements: velocity.size }), [predicted, velocity], [velocity]);
 
   const before = resident("clean latents", one);
   const noise = stochastic ? resident("sampler noise", one) : undefined;
@@ -87,7 +88,7 @@ export function recordDenoise(
     : [velocity, ...(sequential === undefined ? [] : [sequential.velocity])];
   const step = new Plan({ target });
   step.launch(
-    samplerStep(target, { guided: guidance !== "off", stochastic }, { elements: latents.size }),
+    samplerStep({ guided: guidance !== "off", stochastic }, { elements: latents.size }),
     [latents, before, ...velocities, ...(noise === undefined ? [] : [noise]), coefficients],
     [latents, before],
   );

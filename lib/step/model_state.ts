@@ -121,7 +121,7 @@ export async function refreshCopies(session: Session, run: RunDescription): Prom
   const plan = new Plan({ target });
   for (const { values, copy } of run.updated) {
     if (copy === undefined) continue;
-    plan.launch(convert(target, { x: "f32", y: copy.dtype }, { elements: values.size }), [values, copy], [copy]);
+    plan.launch(convert({ x: "f32", y: copy.dtype }, { elements: values.size }), [values, copy], [copy]);
     plan.release();
   }
   if (plan.steps.length === 0) return;

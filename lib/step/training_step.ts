@@ -11,9 +11,10 @@ import type { Bucket } from "../models/tensors/trainables.ts";
 import { transformer, type TransformerInputs } from "../models/transformer/graph.ts";
 import { isImageToVideo, type TransformerConfig } from "../models/transformer/config.ts";
 import { type BatchShape, declareInputs, uploadTimesteps } from "../models/transformer/inputs.ts";
-import { addNoise, velocityLoss } from "../ops/velocity_loss.ts";
+import { velocityLoss, velocityTarget } from "../ops/velocity.ts";
 import { type CheckpointPolicy, Plan } from "../plan/plan.ts";
-import { finish, type Recording, type RecordingLimits } from "../plan/recording.ts";
+import type { RecordingLimits } from "../plan/limits.ts";
+import { finish, type Recording } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";
 import {
   declareOptimizer,
@@ -111,7 +112,7 @@ function recordForward(
   parameters: Parameters,
   { inputs, clean, noise, coefficients, loss }: BatchTensors,
 ): { readonly predicted: Tensor; readonly gradient: Tensor } {
-  const { noisy, velocity } = addNoise(plan, clean, noise, coefficients);
+  const { noisy, velocity } = velocityTarget(plan, clean, noise, coefficients);
   const predicted = transformer(plan, model, parameters, { ...inputs, latents: noisy }, activation);
   return { predicted, gradient: velocityLoss(plan, predicted, velocity, coefficients, loss) };
 }

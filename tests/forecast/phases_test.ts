@@ -14,6 +14,7 @@ import { describeRun } from "../../lib/step/run_description.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
 import { tinyConfig } from "../step/tiny_run.ts";
+import { LimitedSession } from "../limited_session.ts";
 
 const VALIDATION = {
   do_validation: true,
@@ -31,7 +32,7 @@ async function samePeak(
   body: (session: Session) => Promise<void>,
 ): Promise<void> {
   const { device } = await testDevice();
-  using session = new Session(device);
+  using session = new LimitedSession(device);
   await body(session);
   assert.equal(session.peakBytes, phase.gpuBytes - beside, phase.name);
 }

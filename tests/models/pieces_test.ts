@@ -6,7 +6,7 @@ import { openTextEncoder } from "../../lib/models/t5/encoder.ts";
 import { openVae } from "../../lib/models/vae/vae.ts";
 import { forecastVae } from "../../lib/models/vae/chunks.ts";
 import { RELEASED_VAE } from "../../lib/models/vae/config.ts";
-import { DISCRETE_LIMITS } from "../../lib/plan/recording.ts";
+import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
 import { testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
 import { LimitedSession, piecesOf } from "../limited_session.ts";

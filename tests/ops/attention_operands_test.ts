@@ -7,6 +7,7 @@ import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
+import { gradientOf } from "./gradients.ts";
 
 const SHAPE = [1, 11, 128];
 
@@ -25,7 +26,7 @@ async function gradients(wanted: string): Promise<Map<string, Float32Array>> {
   session.write(g, numbers(g.size, 9));
   plan.backward(attention(plan, q, k, v, 2), g);
   const found = operands.filter(({ name }) => wanted.includes(name)).map((tensor) =>
-    plan.output(plan.gradientOf(tensor)!)
+    plan.output(gradientOf(plan, tensor))
   );
   using executable = new Executable(session, finish(plan, session.limits));
   await executable.run();

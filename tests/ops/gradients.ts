@@ -1,6 +1,7 @@
 /** The gradient of an op in the middle of a graph, by the plan and by float64 differences of the op's definition. */
-import type { Target } from "../../kernels/core/kernel.ts";
-import { addInPlace, scale } from "../../kernels/rows/flat.ts";
+import { foldGrid, type Launch, type Target, THREADS } from "../../kernels/core/kernel.ts";
+import { buildKernel } from "../../kernels/core/wgsl.ts";
+import { addInPlace } from "../../kernels/rows/flat.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import type { Session } from "../../lib/gpu/session.ts";
 import { addTensors } from "../../lib/ops/add.ts";
@@ -29,13 +30,33 @@ export const weightOf = ({ shape }: Tensor, seed: number): Weight => ({
   values: numbers(elements(shape), seed),
 });
 
-function scaled(plan: Plan, x: Tensor): Tensor {
-  const shape = { elements: x.size, factor: FACTOR };
-  const y = plan.transient("scaled", x.shape, "f32", [x]);
-  plan.launch(scale(plan.target, { x: "f32", y: "f32" }, shape), [x, y], [y]);
-  return plan.differentiable(y, (g) => {
-    plan.contribute(x, (dx) => plan.launch(scale(plan.target, { x: "f32", y: "f32" }, shape), [g, dx], [dx]));
+/** y = factor * x. Buffers: x, y. */
+function scale(elements: number, factor: number): Launch {
+  const kernel = buildKernel({
+    name: "scale",
+    spec: {},
+    params: ["count4", "factor:f32"],
+    buffers: [{ name: "x", dtype: "f32" }, { name: "y", dtype: "f32" }],
+    workgroupSize: THREADS,
+    body: "if (gid < params.count4) { store_y(gid, params.factor * load_x(gid)); }",
   });
+  const count4 = elements / 4;
+  return { kernel, params: [count4, factor], grid: foldGrid(Math.ceil(count4 / THREADS)), flops: elements };
+}
+
+function scaled(plan: Plan, x: Tensor): Tensor {
+  const y = plan.transient("scaled", x.shape, "f32", [x]);
+  plan.launch(scale(x.size, FACTOR), [x, y], [y]);
+  return plan.differentiable(y, (g) => {
+    plan.contribute(x, (dx) => plan.launch(scale(x.size, FACTOR), [g, dx], [dx]));
+  });
+}
+
+/** The gradient of a transient or input once the backward pass has been recorded. */
+export function gradientOf(plan: Plan, tensor: Tensor): Tensor {
+  let found: Tensor | undefined;
+  plan.contribute(tensor, (gradient) => found = gradient);
+  return found!;
 }
 
 /** Goes backward from the sum of weight * tensor over all pairs. */
@@ -44,9 +65,7 @@ export function backward(plan: Plan, terms: readonly (readonly [Tensor, Weight])
   plan.differentiable(root, () => {
     for (const [tensor, { tensor: weight }] of terms) {
       plan.contribute(tensor, (d, accumulate) => {
-        const launch = accumulate
-          ? addInPlace(plan.target, { a: "f32", b: "f32" }, { elements: d.size })
-          : scale(plan.target, { x: "f32", y: "f32" }, { elements: d.size, factor: 1 });
+        const launch = accumulate ? addInPlace({ a: "f32", b: "f32" }, { elements: d.size }) : scale(d.size, 1);
         plan.launch(launch, accumulate ? [d, weight] : [weight, d], [d]);
       });
     }
@@ -101,7 +120,7 @@ export async function planGradients(
   if (order === "after") consume();
   backward(plan, [[y, output], ...terms]);
   const wanted = [...leaves].filter(([, { needsGrad }]) => needsGrad);
-  const gradients = wanted.map(([, leaf]) => plan.output(plan.gradientOf(leaf)!));
+  const gradients = wanted.map(([, leaf]) => plan.output(gradientOf(plan, leaf)));
   using executable = new Executable(session, finish(plan, session.limits));
   for (const { tensor, values } of [output, ...others.values()]) session.write(tensor, values);
   await executable.run();

@@ -4,7 +4,8 @@ import { Executable } from "../../lib/gpu/executable.ts";
 import type { Session } from "../../lib/gpu/session.ts";
 import { encodeF32, type StorageType } from "../../lib/io/safetensors/half.ts";
 import { Plan } from "../../lib/plan/plan.ts";
-import { cost, DISCRETE_LIMITS, finish, type Recording } from "../../lib/plan/recording.ts";
+import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
+import { cost, finish, type Recording } from "../../lib/plan/recording.ts";
 import { elements, Tensor } from "../../lib/plan/tensor.ts";
 import { numbers, rounded } from "../kernels/run.ts";
 

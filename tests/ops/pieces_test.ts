@@ -1,7 +1,8 @@
 /** Ops on a device that holds a quarter of their largest tensor in a buffer or a binding: the same bits as in one piece. */
 import assert from "node:assert/strict";
 import { Session } from "../../lib/gpu/session.ts";
-import { DISCRETE_LIMITS, finish } from "../../lib/plan/recording.ts";
+import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
+import { finish } from "../../lib/plan/recording.ts";
 import { testDevice } from "../kernels/run.ts";
 import { LimitedSession, piecesOf } from "../limited_session.ts";
 import { differentiableCases, opCases } from "./cases.ts";

@@ -9,10 +9,11 @@ import { headNorm } from "../../lib/ops/head_norm.ts";
 import { layerNorm } from "../../lib/ops/layer_norm.ts";
 import { linear } from "../../lib/ops/linear.ts";
 import { type CheckpointPolicy, Plan } from "../../lib/plan/plan.ts";
-import { cost, DISCRETE_LIMITS, finish, type Recording } from "../../lib/plan/recording.ts";
+import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
+import { cost, finish, type Recording } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
-import { backward, weightOf } from "./gradients.ts";
+import { backward, gradientOf, weightOf } from "./gradients.ts";
 
 const [BATCH, WIDTH, BLOCKS] = [2, 128, 2];
 const segments = { sequence: 7, textRows: 3 };
@@ -81,7 +82,7 @@ async function run(checkpointing: CheckpointPolicy): Promise<Outcome> {
   const loss = weightOf(x, 9);
   backward(plan, [[plan.output(x), loss]]);
   const parameters = weights.flatMap((each) => Object.values(each));
-  const results = new Map([["output", x], ["input", plan.output(plan.gradientOf(input)!)]]);
+  const results = new Map([["output", x], ["input", plan.output(gradientOf(plan, input))]]);
   for (const { name, gradient } of parameters) results.set(name, gradient!);
   const recording = finish(plan, session.limits);
   using executable = new Executable(session, recording);

@@ -3,14 +3,15 @@ import assert from "node:assert/strict";
 import { addInPlace } from "../../kernels/rows/flat.ts";
 import { quantisedTensor } from "../../lib/models/tensors/quantise.ts";
 import { Plan } from "../../lib/plan/plan.ts";
-import { cost, DISCRETE_LIMITS, finish, type Recording } from "../../lib/plan/recording.ts";
+import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
+import { cost, finish, type Recording } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 
 const target = { subgroups: 32 };
 const KIB = 1024;
 
 function add(plan: Plan, a: Tensor, b: Tensor): void {
-  plan.launch(addInPlace(target, { a: a.dtype, b: b.dtype }, { elements: b.size }), [a, b], [a]);
+  plan.launch(addInPlace({ a: a.dtype, b: b.dtype }, { elements: b.size }), [a, b], [a]);
 }
 
 const host = (name: string, size = 256) => new Tensor(name, [size], "f32", { host: true });

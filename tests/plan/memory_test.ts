@@ -4,7 +4,8 @@ import { addInPlace, convert } from "../../kernels/rows/flat.ts";
 import { livePeak } from "../../lib/plan/live.ts";
 import { lifetimes } from "../../lib/plan/memory.ts";
 import { Plan } from "../../lib/plan/plan.ts";
-import { arenaChunks, cost, finish, type RecordingLimits } from "../../lib/plan/recording.ts";
+import type { RecordingLimits } from "../../lib/plan/limits.ts";
+import { arenaChunks, cost, finish } from "../../lib/plan/recording.ts";
 import type { Tensor } from "../../lib/plan/tensor.ts";
 import { numbers } from "../kernels/run.ts";
 
@@ -22,7 +23,7 @@ function randomPlan(seed: number): Plan {
     const size = Math.min(from.size, 4 * (1 + below(3 * i + 1, 16 * 1024)));
     const to = plan.transient(`t${i}`, [size], "f32");
     const part = from.window(from.name, 0, [size]);
-    plan.launch(convert(target, { x: "f32", y: "f32" }, { elements: size }), [part, to], [to]);
+    plan.launch(convert({ x: "f32", y: "f32" }, { elements: size }), [part, to], [to]);
     made.push(to);
   }
   plan.output(made.at(-1)!);
@@ -75,7 +76,7 @@ Deno.test("equal parameters share a uniform block", () => {
   const plan = new Plan({ target });
   const [a, b] = ["a", "b"].map((name) => plan.resident(name, [1024], "f32")) as [Tensor, Tensor];
   for (let i = 0; i < 5; i++) {
-    plan.launch(addInPlace(target, { a: "f32", b: "f32" }, { elements: 1024 }), [a, b], [a]);
+    plan.launch(addInPlace({ a: "f32", b: "f32" }, { elements: 1024 }), [a, b], [a]);
   }
   const recording = finish(plan, LIMITS);
   assert.equal(recording.uniforms.length, 1);

@@ -4,7 +4,8 @@ import { addInPlace, convert } from "../../kernels/rows/flat.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { pieceRanges, storedPieces } from "../../lib/plan/pieces.ts";
 import { Plan } from "../../lib/plan/plan.ts";
-import { DISCRETE_LIMITS, finish, type RecordingLimits } from "../../lib/plan/recording.ts";
+import { DISCRETE_LIMITS, type RecordingLimits } from "../../lib/plan/limits.ts";
+import { finish } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
 import { LimitedSession, piecesOf } from "../limited_session.ts";
@@ -61,11 +62,11 @@ Deno.test("windows across pieces are read and written where they lie", async () 
     windows(from).forEach((window, i) => {
       const into = to.window(to.name, spans[i]![0], [window.size]);
       const spec = { x: from.dtype, y: to.dtype };
-      plan.launch(convert(plan.target, spec, { elements: window.size }), [window, into], [into]);
+      plan.launch(convert(spec, { elements: window.size }), [window, into], [into]);
     });
   copy(x, y);
-  plan.launch(convert(plan.target, { x: "f32", y: "f16" }, { elements: 2048 }), [y, half], [half]);
-  plan.launch(convert(plan.target, { x: "f16", y: "f32" }, { elements: 2048 }), [half, y], [y]);
+  plan.launch(convert({ x: "f32", y: "f16" }, { elements: 2048 }), [y, half], [half]);
+  plan.launch(convert({ x: "f16", y: "f32" }, { elements: 2048 }), [half, y], [y]);
   using executable = new Executable(session, finish(plan, session.limits));
   const values = numbers(2048, 3).map(Math.f16round);
   session.write(x, values);
@@ -88,7 +89,7 @@ Deno.test("a tensor in host memory travels in pieces", async () => {
   const kept = new Tensor("kept", [1000], "f32", { host: true });
   const step = plan.resident("step", [1000], "f32");
   const shape = { elements: 1000 };
-  plan.launch(addInPlace(plan.target, { a: "f32", b: "f32" }, shape), [kept, step], [kept]);
+  plan.launch(addInPlace({ a: "f32", b: "f32" }, shape), [kept, step], [kept]);
   using executable = new Executable(session, finish(plan, session.limits));
   const [a, b] = [numbers(1000, 1), numbers(1000, 2)];
   session.write(kept, a);
@@ -102,7 +103,7 @@ Deno.test("pieces are placed one by one, so that no buffer exceeds the limit", (
   const x = plan.resident("x", [1 << 20], "f32");
   const [y, z] = ["y", "z"].map((name) => plan.output(plan.transient(name, [1 << 20], "f32"))) as [Tensor, Tensor];
   for (const to of [y, z]) {
-    plan.launch(convert(target, { x: "f32", y: "f32" }, { elements: 1 << 20 }), [x, to], [to]);
+    plan.launch(convert({ x: "f32", y: "f32" }, { elements: 1 << 20 }), [x, to], [to]);
   }
   const { memory } = finish(plan, limitsOf(3 << 19));
   // 4 MiB are two pieces of 1.5 MiB and one of 1 MiB.
@@ -113,7 +114,7 @@ Deno.test("pieces are placed one by one, so that no buffer exceeds the limit", (
 Deno.test("launches that need no division are what was recorded", () => {
   const plan = new Plan({ target });
   const [a, b] = ["a", "b"].map((name) => plan.resident(name, [1024], "f32")) as [Tensor, Tensor];
-  plan.launch(addInPlace(target, { a: "f32", b: "f32" }, { elements: 1024 }), [a, b], [a]);
+  plan.launch(addInPlace({ a: "f32", b: "f32" }, { elements: 1024 }), [a, b], [a]);
   const { steps, launches } = finish(plan, DISCRETE_LIMITS);
   assert.ok(steps[0]!.kind === "launch" && launches[0] === steps[0]!.launch);
 });
@@ -121,7 +122,7 @@ Deno.test("launches that need no division are what was recorded", () => {
 Deno.test("a launch with more pieces than a device binds is refused with the tensors it binds", () => {
   const plan = new Plan({ target });
   const x = plan.resident("wide", [2 ** 19], "f32");
-  plan.launch(addInPlace(target, { a: "f32", b: "f32" }, { elements: 4 }), [x, plan.resident("b", [4], "f32")], [x]);
+  plan.launch(addInPlace({ a: "f32", b: "f32" }, { elements: 4 }), [x, plan.resident("b", [4], "f32")], [x]);
   assert.throws(
     () => finish(plan, limitsOf(2 ** 16)),
     /at most 65536 bytes in a binding its tensors take 33, and this device has 32: "wide" \[524288\], "b" \[4\]/,

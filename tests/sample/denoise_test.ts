@@ -9,6 +9,7 @@ import { relativeL2, testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
 import { VARIANTS } from "./golden_pipeline.ts";
 import { replay } from "./replay.ts";
+import { LimitedSession } from "../limited_session.ts";
 
 for (const variant of VARIANTS) {
   referenceTest(`denoising ${variant} equals the stored runs after every step`, async (folder) => {
@@ -33,7 +34,7 @@ referenceTest("one run of batch 2 and two of batch 1 agree, and the default need
   const peaks: number[] = [];
   const results: Float32Array[] = [];
   for (const mode of ["sequential", "batched"] as const) {
-    using session = new Session(device);
+    using session = new LimitedSession(device);
     const path = `${folder}/pipelines/tiny-1.5-5b-i2v`;
     using model = await loadTransformer(session, openModelFolder(path));
     const { latents, expected } = await replay(model, folder, "1.5-5b-i2v", "dpm", { mode });

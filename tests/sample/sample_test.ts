@@ -14,6 +14,7 @@ import { Golden } from "../models/golden.ts";
 import { referenceTest } from "../reference.ts";
 import { caseConfig, entry, type RunConfig, storedPixels, VARIANTS } from "./golden_pipeline.ts";
 import { replay } from "./replay.ts";
+import { LimitedSession } from "../limited_session.ts";
 
 /** How many values of two videos differ, and by how many levels at most. */
 function pixelDifference(actual: RgbFrames, expected: RgbFrames): { count: number; worst: number } {
@@ -126,7 +127,7 @@ referenceTest("streamed weights change no bit and need less memory", async (fold
   const path = `${folder}/lora/5b/pytorch_lora_weights.safetensors`;
   const results: { video: RgbFrames; peak: number }[] = [];
   for (const streamed of [false, true]) {
-    using session = new Session(device);
+    using session = new LimitedSession(device);
     const settings = quick(model, { streamed, height: 16, width: 16, frames: 1 });
     const requests = [{ prompt: "", seed: 5 }];
     const { videos } = await sampled(session, model, requests, { settings, loras: [{ path, strength: 1 }] });
@@ -193,7 +194,7 @@ referenceTest(
   "requests that the model cannot serve are refused together, before anything is loaded",
   async (folder) => {
     const { device } = await testDevice();
-    using session = new Session(device);
+    using session = new LimitedSession(device);
     const refused = async (variant: string, requests: SampleRequest[], changes: Partial<SampleSettings>) => {
       const model = openModelFolder(`${folder}/pipelines/tiny-${variant}`);
       const error = await sampled(session, model, requests, { settings: quick(model, changes) }).then(

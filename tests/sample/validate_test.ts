@@ -18,6 +18,7 @@ import { sampleValidation, validationNames, type ValidationOptions } from "../..
 import { testDevice } from "../kernels/run.ts";
 import { referenceTest } from "../reference.ts";
 import { RECIPE } from "../optim/fixture.ts";
+import { LimitedSession } from "../limited_session.ts";
 
 /** Bytes that a checkpointed training step of the same shape frees with its arena. */
 function trainingArena(
@@ -42,7 +43,7 @@ function trainingArena(
 
 referenceTest("sampleValidation() samples with the weights on the device and leaves them alone", async (folder) => {
   const { device } = await testDevice();
-  using session = new Session(device);
+  using session = new LimitedSession(device);
   const model = openModelFolder(`${folder}/pipelines/tiny-1.5-5b-i2v`);
   const settings: SampleSettings = {
     ...defaultSettings(model.transformer),
@@ -77,7 +78,7 @@ referenceTest("sampleValidation() samples with the weights on the device and lea
       }
       return samples;
     };
-    session.resetPeak();
+    session.peakBytes = session.allocatedBytes;
     const samples = await sampleAll(20, options);
     assert.equal(session.allocatedBytes, before);
     const shape = { ...denoiseConfig(model, settings, "f32").shape, batch: 1 };

@@ -39,7 +39,7 @@ Deno.test("the loss of one fixed sample falls to a tenth within 300 steps", () =
     const losses: number[] = [];
     for (let k = 1; k <= 300 && !(losses.at(-1)! <= 0.1 * losses[0]!); k++) {
       step.begin();
-      step.micro(batch);
+      await step.micro(batch);
       losses.push((await step.update(0.003, k)).losses[0]!);
     }
     assert.ok(losses.at(-1)! <= 0.1 * losses[0]!, `from ${losses[0]} to ${losses.at(-1)} in ${losses.length} steps`);

@@ -5,7 +5,8 @@ import { positionTableShape } from "../../lib/models/transformer/config.ts";
 import { uploadTables } from "../../lib/models/transformer/inputs.ts";
 import { writeValues } from "../../lib/models/tensors/weights.ts";
 import { Plan } from "../../lib/plan/plan.ts";
-import { finish, type RecordingLimits } from "../../lib/plan/recording.ts";
+import type { RecordingLimits } from "../../lib/plan/limits.ts";
+import { finish } from "../../lib/plan/recording.ts";
 import { convert } from "../../kernels/rows/flat.ts";
 import { parseConfig, type TrainConfig } from "../../lib/config/config.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../../lib/step/run_description.ts";
@@ -48,7 +49,7 @@ async function fillWeights(
   const plan = new Plan({ target: session.device.target });
   for (const { values, copy } of trainables.buckets) {
     if (copy === undefined) continue;
-    const launch = convert(plan.target, { x: "f32", y: copy.dtype }, { elements: values.size });
+    const launch = convert({ x: "f32", y: copy.dtype }, { elements: values.size });
     plan.launch(launch, [values, copy], [copy]);
     plan.release();
   }
@@ -102,7 +103,7 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
   }
   const learned = positionTableShape(model) && numbers(recording.inputs.positions!.size);
   uploadTables(session, model, run.step.shape, recording.inputs, { learned });
-  session.resetPeak();
+  session.peakBytes = session.allocatedBytes;
   using step = new TrainingStep(session, run.step, recording, buckets);
   const losses: number[] = [];
   const norms: number[] = [];

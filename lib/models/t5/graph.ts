@@ -5,7 +5,8 @@
  *   h += softmax(q k^T + bias) v Wo^T          q, k, v = rms(h) Wq^T, rms(h) Wk^T, rms(h) Wv^T; no 1 / sqrt(d)
  *   h += (gelu(x W0^T) * (x W1^T)) W2^T        x = rms(h)
  */
-import { attentionForward, biasStride, paddedSequence } from "../../../kernels/attention/forward.ts";
+import { attentionForward } from "../../../kernels/attention/forward.ts";
+import { biasStride, paddedSequence } from "../../../kernels/attention/shape.ts";
 import type { DType, Target } from "../../../kernels/core/kernel.ts";
 import { rmsNorm } from "../../../kernels/norm/layer.ts";
 import { gatedGelu } from "../../../kernels/rows/flat.ts";
@@ -13,7 +14,8 @@ import { BINDING_BYTES } from "../../ops/video/frames.ts";
 import { linear } from "../../ops/linear.ts";
 import { matmul } from "../../ops/matmul.ts";
 import { Plan } from "../../plan/plan.ts";
-import { DISCRETE_LIMITS, finish, type Recording, type RecordingLimits } from "../../plan/recording.ts";
+import { DISCRETE_LIMITS, type RecordingLimits } from "../../plan/limits.ts";
+import { finish, type Recording } from "../../plan/recording.ts";
 import { Tensor } from "../../plan/tensor.ts";
 import { blockShapes, FINAL_NORM, type T5Config } from "./config.ts";
 
@@ -117,7 +119,7 @@ function recordBlock(
   const up = linear(plan, y, { weight: weight("layer.1.DenseReluDense.wi_1") });
   const product = plan.transient("gated gelu", gate.shape, "f32");
   const elements = product.size;
-  plan.launch(gatedGelu(plan.target, { x: "f32", y: "f32" }, { elements }), [gate, up, product], [product]);
+  plan.launch(gatedGelu({ x: "f32", y: "f32" }, { elements }), [gate, up, product], [product]);
   addTo(product, "layer.1.DenseReluDense.wo", d_ff);
 }
 

@@ -2,7 +2,8 @@
 import type { DType, Target } from "../../../kernels/core/kernel.ts";
 import { BINDING_BYTES } from "../../ops/video/frames.ts";
 import { Plan } from "../../plan/plan.ts";
-import { DISCRETE_LIMITS, finish, type Recording, type RecordingLimits } from "../../plan/recording.ts";
+import { DISCRETE_LIMITS, type RecordingLimits } from "../../plan/limits.ts";
+import { finish, type Recording } from "../../plan/recording.ts";
 import { Tensor } from "../../plan/tensor.ts";
 import { changesTime, spatialCompression, type VaeConfig, type VaePart } from "./config.ts";
 import { type ChunkKind, decodeChunk, encodeChunk, FrameCaches, LEAD } from "./graph.ts";

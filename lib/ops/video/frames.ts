@@ -75,7 +75,7 @@ function copyFrame(context: VideoContext, x: Tensor, from: number, y: Tensor, to
   const source = range(context, x, from, 1);
   const target = range(context, y, to, 1);
   context.plan.launch(
-    copyFrames(x.dtype, { size, from: source.first * size, to: target.first * size }),
+    copyFrames({ dtype: x.dtype }, { size, from: source.first * size, to: target.first * size }),
     [source.tensor, target.tensor],
     [target.tensor],
   );

@@ -57,7 +57,7 @@ function channelStatistics(context: VideoContext, x: Tensor): Tensor {
   let parts = plan.transient("channel statistics", [count, 2, channels], "f32");
   slices(context, positions, frameBytes(rows), (from, length) => {
     const shape = { positions: length, channels, firstPart: from / PART_POSITIONS };
-    plan.launch(groupNormParts(x.dtype, shape), [entries(rows, from, length), parts], [parts]);
+    plan.launch(groupNormParts({ dtype: x.dtype }, shape), [entries(rows, from, length), parts], [parts]);
   }, PART_POSITIONS);
   while (count > 1) {
     const launch = groupNormMerge({ parts: count, partPositions: covered, positions, channels });

@@ -17,7 +17,7 @@ export function halveFrames(context: VideoContext, x: Tensor): Tensor {
     const source = entries(x, Math.max(0, 2 * from - odd), 2 * count - (keepFirst ? 1 : 0));
     const target = entries(y, from, count);
     const shape = { frames: count, frameSize: x.size / frames, keepFirst };
-    context.plan.launch(averageFramePairs(x.dtype, shape), [source, target], [target]);
+    context.plan.launch(averageFramePairs({ dtype: x.dtype }, shape), [source, target], [target]);
   });
   return y;
 }

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
-import { attentionForward, biasStride, paddedSequence } from "../../../kernels/attention/forward.ts";
+import { attentionForward } from "../../../kernels/attention/forward.ts";
 import {
   attentionBackwardKeyValue,
   attentionBackwardQuery,
   attentionDelta,
 } from "../../../kernels/attention/backward.ts";
+import { biasStride, paddedSequence } from "../../../kernels/attention/shape.ts";
 import type { DType, Target } from "../../../kernels/core/kernel.ts";
 import { type AttentionCase, attentionCases, type AttentionInputs, attentionReference, biasCases } from "./cases.ts";
 import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
@@ -48,7 +49,7 @@ async function checkBackward(target: Target, each: AttentionCase): Promise<void>
   const tolerance = BACKWARD[spec.dtype];
   const o = stored(Float32Array.from(expected.o), spec.dtype);
   const padded = expected.lse.length;
-  const [, , delta] = await runLaunch(attentionDelta(target, spec, shape), [o, dout, padded]);
+  const [, , delta] = await runLaunch(attentionDelta(spec, shape), [o, dout, padded]);
   checkError(`${name} delta`, delta!, expected.delta, tolerance);
   const statistics = [Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
   const contents = [q, k, v, dout, ...statistics, q.length];

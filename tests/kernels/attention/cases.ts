@@ -4,7 +4,7 @@ import {
   type AttentionSpec,
   biasStride,
   paddedSequence,
-} from "../../../kernels/attention/forward.ts";
+} from "../../../kernels/attention/shape.ts";
 
 /** A named problem. */
 export interface AttentionCase {

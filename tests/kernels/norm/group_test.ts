@@ -40,7 +40,7 @@ async function table(x: Float32Array, dtype: DType, channels: number, groups: nu
   let parts = Math.ceil(positions / PART_POSITIONS);
   let partPositions = PART_POSITIONS;
   let [, statistics] = await runLaunch(
-    groupNormParts(dtype, { positions, channels, firstPart: 0 }),
+    groupNormParts({ dtype }, { positions, channels, firstPart: 0 }),
     [x, parts * 2 * channels],
   );
   while (parts > 1) {
@@ -88,11 +88,11 @@ Deno.test("slices of the input write their own parts", async () => {
   const channels = 4;
   const x = numbers(3 * PART_POSITIONS * channels);
   const [, whole] = await runLaunch(
-    groupNormParts("f32", { positions: 3 * PART_POSITIONS, channels, firstPart: 0 }),
+    groupNormParts({ dtype: "f32" }, { positions: 3 * PART_POSITIONS, channels, firstPart: 0 }),
     [x, 3 * 2 * channels],
   );
   const [, slice] = await runLaunch(
-    groupNormParts("f32", { positions: 2 * PART_POSITIONS, channels, firstPart: 1 }),
+    groupNormParts({ dtype: "f32" }, { positions: 2 * PART_POSITIONS, channels, firstPart: 1 }),
     [x.slice(PART_POSITIONS * channels), 3 * 2 * channels],
   );
   assert.deepEqual(slice!.slice(2 * channels), whole!.slice(2 * channels));

@@ -14,18 +14,17 @@ import { numbers, relativeL2, runLaunch, stored } from "../run.ts";
 import { targets } from "../targets.ts";
 
 Deno.test("column sums over rows, written or accumulated, match float64", async () => {
-  const [target] = await targets();
   for (const dtype of ["f32", "f16", "bf16"] as const) {
     for (const [rows, width] of [[301, 36], [1, 4], [17, 260]] as const) {
       const shape = { rows, width };
       const g = stored(numbers(rows * width, 1), dtype);
       const expected = new Float64Array(width);
       g.forEach((v, i) => expected[i % width]! += v);
-      const first = columnSums(target!, { g: dtype }, shape);
+      const first = columnSums({ g: dtype }, shape);
       const [, partials] = await runLaunch(first, [g, columnSumsPartials(shape)]);
       const start = numbers(width, 2);
       for (const accumulate of [false, true]) {
-        const [, out] = await runLaunch(finishColumnSums(target!, { accumulate }, shape), [partials!, start]);
+        const [, out] = await runLaunch(finishColumnSums({ accumulate }, shape), [partials!, start]);
         assert.ok(relativeL2(out!, accumulate ? expected.map((v, i) => v + start[i]!) : expected) < 1e-6);
       }
     }
@@ -33,7 +32,6 @@ Deno.test("column sums over rows, written or accumulated, match float64", async 
 });
 
 Deno.test("gate sums go to the chunks of their batch element and segment and nowhere else", async () => {
-  const [target] = await targets();
   for (const dtype of ["f32", "bf16"] as const) {
     const shape = { batch: 2, sequence: 70, textRows: 19, width: 20, stride: 120, gateText: 100, gateVideo: 40 };
     const size = 2 * 70 * 20;
@@ -47,12 +45,12 @@ Deno.test("gate sums go to the chunks of their batch element and segment and now
       const chunk = row % 70 < 19 ? 100 : 40;
       expected[Math.floor(row / 70) * 120 + chunk + i % 20]! += v * y[i]!;
     });
-    const [, , partials] = await runLaunch(gateSums(target!, { g: dtype, y: dtype }, shape), [
+    const [, , partials] = await runLaunch(gateSums({ g: dtype, y: dtype }, shape), [
       g,
       y,
       gateSumsPartials(shape),
     ]);
-    const [, out] = await runLaunch(finishGateSums(target!, shape), [partials!, start]);
+    const [, out] = await runLaunch(finishGateSums(shape), [partials!, start]);
     assert.ok(relativeL2(out!, expected) < 1e-6);
   }
 });

@@ -3,8 +3,6 @@ import { patchify, type PatchShape, unpatchify } from "../../../kernels/rows/pat
 import { joinRows, splitRows } from "../../../kernels/rows/join_rows.ts";
 import { numbers, runLaunch, stored } from "../run.ts";
 
-const target = { subgroups: 0 };
-
 /** Rows of patches straight from the definition; channels from `channels` on come from `condition`. */
 function reference(x: Float32Array, condition: Float32Array, shape: PatchShape): Float32Array {
   const { batch, frames, channels, conditionChannels, height, width, framesPerPatch: span } = shape;
@@ -50,12 +48,12 @@ for (const span of [1, 2]) {
         const pixels = 2 * 2 * span * 60;
         const x = stored(numbers(pixels * 6, 1), dtype);
         const condition = stored(numbers(pixels * conditionChannels, 2), dtype);
-        const launch = patchify(target, { y: dtype, condition: conditionChannels > 0 }, shape);
+        const launch = patchify({ y: dtype, condition: conditionChannels > 0 }, shape);
         const extra = conditionChannels > 0 ? [condition] : [];
         const [, rows] = await runLaunch(launch, [x, x.length + condition.length, ...extra]);
         assert.deepEqual(rows, reference(x, condition, shape));
         if (conditionChannels === 0) {
-          const [, back] = await runLaunch(unpatchify(target, { rows: dtype }, shape), [rows!, x.length]);
+          const [, back] = await runLaunch(unpatchify({ rows: dtype }, shape), [rows!, x.length]);
           assert.deepEqual(back, x);
         }
       }
@@ -73,9 +71,9 @@ Deno.test("latents that patches do not tile are refused", () => {
     width: 10,
     framesPerPatch: 2,
   };
-  assert.throws(() => patchify(target, { y: "f32", condition: false }, shape), RangeError);
+  assert.throws(() => patchify({ y: "f32", condition: false }, shape), RangeError);
   const odd = { ...shape, frames: 2, height: 7 };
-  assert.throws(() => unpatchify(target, { rows: "f32" }, odd), RangeError);
+  assert.throws(() => unpatchify({ rows: "f32" }, odd), RangeError);
 });
 
 Deno.test("text and video rows join, text first, and split again", async () => {
@@ -87,16 +85,16 @@ Deno.test("text and video rows join, text first, and split again", async () => {
     return k < 16 ? text[b * 16 + k]! : video[b * 40 + k - 16]!;
   });
   for (const dtype of ["f32", "bf16"] as const) {
-    const join = joinRows(target, { text: dtype, video: "f32", y: dtype }, shape);
+    const join = joinRows({ text: dtype, video: "f32", y: dtype }, shape);
     const [, , joint] = await runLaunch(join, [text, video, expected.length]);
     assert.deepEqual(joint, expected);
-    const split = splitRows(target, { x: dtype, text: "f32", video: dtype }, shape);
+    const split = splitRows({ x: dtype, text: "f32", video: dtype }, shape);
     const [, textBack, videoBack] = await runLaunch(split, [joint!, text.length, video.length]);
     assert.deepEqual(textBack, text);
     assert.deepEqual(videoBack, video);
-    const drop = splitRows(target, { x: dtype, text: "drop", video: dtype }, shape);
+    const drop = splitRows({ x: dtype, text: "drop", video: dtype }, shape);
     assert.deepEqual((await runLaunch(drop, [joint!, video.length]))[1], video);
-    const zero = joinRows(target, { text: "zero", video: "f32", y: dtype }, shape);
+    const zero = joinRows({ text: "zero", video: "f32", y: dtype }, shape);
     const before = new Float32Array(expected.length).fill(9);
     const [, zeroed] = await runLaunch(zero, [video, before]);
     assert.deepEqual(zeroed, expected.map((v, i) => (i % 56 < 16 ? 0 : v)));

@@ -18,7 +18,7 @@ Deno.test("pairs of frames are averaged, and the first of an odd number is kept"
   for (const dtype of ["f32", "f16", "bf16"] as const) {
     for (const [frames, frameSize] of [[9, 20], [8, 12], [1, 4], [3, 260]] as const) {
       const x = stored(numbers(frames * frameSize), dtype);
-      const launch = averageFramePairs(dtype, {
+      const launch = averageFramePairs({ dtype }, {
         frames: Math.ceil(frames / 2),
         frameSize,
         keepFirst: frames % 2 === 1,
@@ -32,9 +32,9 @@ Deno.test("pairs of frames are averaged, and the first of an odd number is kept"
 
 Deno.test("frames are copied from and to an offset", async () => {
   const x = numbers(24);
-  const [, once] = await runLaunch(copyFrames("f32", { size: 8, from: 12, to: 4 }), [x, 16]);
+  const [, once] = await runLaunch(copyFrames({ dtype: "f32" }, { size: 8, from: 12, to: 4 }), [x, 16]);
   assert.deepEqual([...once!], [0, 0, 0, 0, ...x.slice(12, 20), 0, 0, 0, 0]);
   const half = stored(x, "bf16");
-  const [, packed] = await runLaunch(copyFrames("bf16", { size: 8, from: 8, to: 0 }), [half, 8]);
+  const [, packed] = await runLaunch(copyFrames({ dtype: "bf16" }, { size: 8, from: 8, to: 0 }), [half, 8]);
   assert.deepEqual([...packed!], [...half.slice(8, 16)]);
 });

@@ -13,6 +13,7 @@ import { finish } from "../../../lib/plan/recording.ts";
 import { Tensor } from "../../../lib/plan/tensor.ts";
 import { relativeL2, testDevice } from "../../kernels/run.ts";
 import type { Golden } from "../golden.ts";
+import { gradientOf } from "../../ops/gradients.ts";
 
 /** How far a result is from the reference. */
 export interface Distance {
@@ -76,8 +77,8 @@ export async function runTransformer(
     trace.blocks.forEach((block, i) => wanted.set(`block.${i}`, block));
   }
   const gradients = new Map<string, Tensor>([
-    ["hidden_states", plan.gradientOf(inputs.latents)!],
-    ["encoder_hidden_states", plan.gradientOf(inputs.text)!],
+    ["hidden_states", gradientOf(plan, inputs.latents)],
+    ["encoder_hidden_states", gradientOf(plan, inputs.text)],
   ]);
   for (const [name, tensor] of tensors) gradients.set(name, tensor.gradient!);
   for (const tensor of [...wanted.values(), ...gradients.values()]) plan.output(tensor);

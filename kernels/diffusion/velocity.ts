@@ -1,7 +1,7 @@
 /** The training objective: noised latents, the velocity target, the loss and its gradient. */
-import { type DType, foldGrid, type Launch, type Target } from "../core/kernel.ts";
+import { type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { hasSubgroups, laneSums, sumWorkgroup, THREADS } from "../reduce/lanes.ts";
+import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { finishSum } from "../reduce/sums.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
@@ -37,10 +37,10 @@ const perVector = (statements: string): string =>
  * x_t = sqrt(a) z + sqrt(1-a) eps and v* = sqrt(a) eps - sqrt(1-a) z. Buffers: z, noise (f32 [batch, elements]), coefficients
  * (f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, loss weight), xt, velocity (f32).
  */
-export function addNoise(_target: Target, { batch, elements }: SampleShape): Launch {
+export function velocityTarget({ batch, elements }: SampleShape): Launch {
   return {
     kernel: buildKernel({
-      name: "add_noise",
+      name: "velocity_target",
       spec: {},
       params: PARAMS,
       buffers: ["z", "noise", "coefficients", "xt", "velocity"].map((name) => ({ name, dtype: "f32" })),

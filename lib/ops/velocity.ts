@@ -1,13 +1,13 @@
 /**
  * Noise in, loss out. x_t = sqrt(a) z + sqrt(1-a) eps; the loss is mean((v - v*)^2) with v* = sqrt(a) eps - sqrt(1-a) z, equal
- * to the weighted x0 loss of the original trainer and free of its large weights (spec: training, section 3).
+ * to the weighted x0 loss of the original trainer and free of its large weights.
  */
 import {
-  addNoise as noise,
   finishVelocityLoss,
   velocityLoss as loss,
   velocityLossSlots,
-} from "../../kernels/diffusion/velocity_loss.ts";
+  velocityTarget as target,
+} from "../../kernels/diffusion/velocity.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
@@ -18,12 +18,12 @@ export interface Noised {
 }
 
 /** Records x_t and v* of latents [batch, ...]; `coefficients` is f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, loss weight. */
-export function addNoise(plan: Plan, latents: Tensor, eps: Tensor, coefficients: Tensor): Noised {
+export function velocityTarget(plan: Plan, latents: Tensor, eps: Tensor, coefficients: Tensor): Noised {
   const batch = latents.shape[0]!;
   const noisy = plan.transient("noisy", latents.shape, "f32");
   const velocity = plan.transient("velocity", latents.shape, "f32");
   const shape = { batch, elements: latents.size / batch };
-  plan.launch(noise(plan.target, shape), [latents, eps, coefficients, noisy, velocity], [noisy, velocity]);
+  plan.launch(target(shape), [latents, eps, coefficients, noisy, velocity], [noisy, velocity]);
   return { noisy, velocity };
 }
 

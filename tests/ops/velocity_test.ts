@@ -3,12 +3,13 @@ import assert from "node:assert/strict";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { gelu } from "../../lib/ops/activation.ts";
-import { addNoise, velocityLoss } from "../../lib/ops/velocity_loss.ts";
+import { velocityLoss, velocityTarget } from "../../lib/ops/velocity.ts";
 import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
 import { numbers, relativeL2, testDevice } from "../kernels/run.ts";
 import { targets } from "../kernels/targets.ts";
 import { geluReference } from "./reference.ts";
+import { gradientOf } from "./gradients.ts";
 
 const SHAPE = [3, 2, 4, 6, 10];
 const SIZE = SHAPE.reduce((a, b) => a * b);
@@ -41,10 +42,10 @@ async function run(target: { readonly subgroups: number }): Promise<Results> {
   const k = plan.resident("coefficients", [3, 4], "f32");
   const slot = plan.resident("loss", [4], "f32");
   const x = plan.resident("x", SHAPE, "f32", { needsGrad: true });
-  const { noisy, velocity } = addNoise(plan, z, eps, k);
+  const { noisy, velocity } = velocityTarget(plan, z, eps, k);
   const v = gelu(plan, x);
   plan.backward(v, velocityLoss(plan, v, velocity, k, slot));
-  const outputs = [noisy, velocity, plan.gradientOf(x)!].map((tensor) => plan.output(tensor));
+  const outputs = [noisy, velocity, gradientOf(plan, x)].map((tensor) => plan.output(tensor));
   using executable = new Executable(session, finish(plan, session.limits));
   for (const [tensor, values] of [[z, latents], [eps, noise], [k, coefficients], [x, hidden]] as const) {
     session.write(tensor, values);

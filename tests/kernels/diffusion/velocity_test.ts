@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import {
-  addNoise,
   finishVelocityLoss,
   velocityLoss,
   velocityLossSlots,
-} from "../../../kernels/diffusion/velocity_loss.ts";
+  velocityTarget,
+} from "../../../kernels/diffusion/velocity.ts";
 import { numbers, relativeL2, runLaunch, stored } from "../run.ts";
 import { targets } from "../targets.ts";
 
@@ -20,11 +20,10 @@ function coefficients(): Float32Array<ArrayBuffer> {
 }
 
 Deno.test("noised latents and velocity follow their formulas per sample", async () => {
-  const [target] = await targets();
   const z = numbers(SIZE, 1);
   const noise = numbers(SIZE, 2);
   const k = coefficients();
-  const [, , , xt, velocity] = await runLaunch(addNoise(target!, shape), [z, noise, k, SIZE, SIZE]);
+  const [, , , xt, velocity] = await runLaunch(velocityTarget(shape), [z, noise, k, SIZE, SIZE]);
   const at = (i: number, c: number) => k[Math.floor(i / 1500) * 4 + c]!;
   assert.ok(relativeL2(xt!, Float64Array.from(z, (v, i) => at(i, 0) * v + at(i, 1) * noise[i]!)) < 1e-7);
   assert.ok(relativeL2(velocity!, Float64Array.from(z, (v, i) => at(i, 0) * noise[i]! - at(i, 1) * v)) < 1e-7);
