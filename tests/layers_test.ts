@@ -22,8 +22,8 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   diffusion: [],
   models: ["kernels", "plan", "ops", "gpu", "io"],
   sample: ["kernels", "plan", "ops", "gpu", "io", "models", "diffusion", "data"],
-  config: ["models"],
-  optim: ["kernels", "plan", "gpu", "models", "config"],
+  optim: ["kernels", "plan", "gpu", "models"],
+  config: ["models", "optim"],
   step: ["kernels", "plan", "ops", "gpu", "io", "models", "data", "comm", "config", "optim"],
   forecast: ["kernels", "plan", "gpu", "io", "models", "sample", "comm", "config", "step"],
   train: [
