@@ -1,5 +1,6 @@
-/** The program of one rank of `measureLinks`; the first reports on its standard output. */
+/** The program of one rank of `measureLinks`; the first tells its parent. */
 import { withCommunicator } from "../comm/connect.ts";
+import { tellParent } from "../comm/launch/report_line.ts";
 import { openDevice } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
 import { LinkProbe } from "./link_probe.ts";
@@ -14,7 +15,6 @@ await withCommunicator(async (communicator) => {
   await probe.sample();
   probe.reset();
   for (let seconds = 0; seconds < SECONDS;) seconds += await probe.sample();
-  const report = JSON.stringify(probe.rates());
-  if (communicator.rank === 0) Deno.stdout.writeSync(new TextEncoder().encode(`${report}\n`));
+  if (communicator.rank === 0) tellParent(probe.rates());
 });
 Deno.exit(0);

@@ -24,6 +24,8 @@ import { TrainingLoop } from "./training_loop.ts";
 export interface TrainOptions {
   /** Aborting finishes the step, saves and ends the run. */
   readonly signal?: AbortSignal;
+  /** Aborted before `signal`, it makes the run end without saving. */
+  readonly abandon?: AbortSignal;
   /** The processes that train together; every one of them calls `train`, and rank 0 tells what happens. */
   readonly communicator?: Communicator;
 }
@@ -65,7 +67,7 @@ export async function* train(config: TrainConfig, options: TrainOptions = {}): A
   // The other ranks look after that exchange, when the first has put the folder in order.
   yield* loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
   using records = isFirst ? new RunRecords(config, loop.step) : undefined;
-  for await (const event of loop.run(signal, records)) {
+  for await (const event of loop.run(options, records)) {
     records?.write(event);
     yield event;
   }

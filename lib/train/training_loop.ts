@@ -4,9 +4,7 @@ import type { Communicator } from "../comm/exchange/communicator.ts";
 import type { TrainConfig } from "../config/config.ts";
 import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
-import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
-import { firstNonFinite } from "../gpu/diagnose.ts";
 import { Session } from "../gpu/session.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
 import { learningRateMultiplier } from "../optim/learning_rate.ts";
@@ -15,18 +13,16 @@ import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
 import { type RunDescription, trainedParameters } from "../step/run_description.ts";
-import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "../step/training_step.ts";
+import { recordStep, TrainingStep } from "../step/training_step.ts";
 import { restoreRun, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
 import type { HeldOut } from "./checks/held_out.ts";
+import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { capOf, type PreparedData } from "./data/prepare_data.ts";
 import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
-
-/** Skipped steps in a row after which a run is considered broken. */
-const MOST_SKIPPED = 20;
 
 /** A run with everything checked, encoded and open. */
 export interface PreparedRun {
@@ -53,7 +49,7 @@ export class TrainingLoop implements Disposable {
   #checkpoint: string | undefined;
   #done = 0;
   #applied = 0;
-  #skippedInRow = 0;
+  readonly #skips = new SkippedSteps();
 
   constructor(readonly prepared: PreparedRun) {
     const { device, config, model, run, data: { samples, cache }, communicator } = prepared;
@@ -112,7 +108,10 @@ export class TrainingLoop implements Disposable {
   }
 
   /** Makes the remaining steps. `records` are put on disk before every checkpoint, and tell what an interruption has cut off. */
-  async *run(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
+  async *run(
+    { signal, abandon }: { readonly signal?: AbortSignal; readonly abandon?: AbortSignal },
+    records: RunRecords | undefined,
+  ): AsyncGenerator<TrainEvent> {
     const started = performance.now();
     let path = this.#checkpoint;
     yield* this.#check(signal, records);
@@ -133,6 +132,7 @@ export class TrainingLoop implements Disposable {
       }
       yield* this.#check(signal, records);
     }
+    abandon?.throwIfAborted();
     if (path === undefined) {
       records?.sync();
       const saved = await this.#save();
@@ -187,7 +187,7 @@ export class TrainingLoop implements Disposable {
     this.#step.begin();
     const window = this.#window();
     const block = this.#exchange.begin(window.length);
-    const micros: { clips: string[]; batch: MicroBatch }[] = [];
+    const micros: NamedMicroBatch[] = [];
     for (const micro of window.slice(block.begin, block.end)) {
       const batch = makeBatch(this.#source, micro, micro.items);
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
@@ -205,18 +205,21 @@ export class TrainingLoop implements Disposable {
       seconds: (performance.now() - started - (communicator.waited - waited)) / 1000,
       gpuBytes: this.#session.allocatedBytes,
     });
-    const result = { ...own, losses };
     this.#done++;
-    if (result.skipped) return await this.#skipped(result, micros, scale);
+    if (own.skipped) {
+      const overflow = this.#scale.canShrink && losses.every(Number.isFinite);
+      this.#scale.update(true);
+      return await this.#skips.skipped(this.#step, { step: this.#done, losses, micros, scale, overflow });
+    }
     this.#scale.update(false);
     this.#applied++;
-    this.#skippedInRow = 0;
+    this.#skips.made();
     return {
       type: "step",
       step: this.#done,
       totalSteps: this.#totalSteps,
-      loss: result.losses.reduce((sum, loss) => sum + loss, 0) / result.losses.length,
-      gradNorm: result.gradientNorm,
+      loss: losses.reduce((sum, loss) => sum + loss, 0) / losses.length,
+      gradNorm: own.gradientNorm,
       learningRate,
       secondsPerStep: (performance.now() - started) / 1000,
       epoch: (window.at(-1)!.number + 1) / this.#sampler.microStepsPerEpoch,
@@ -234,42 +237,6 @@ export class TrainingLoop implements Disposable {
       window.push(micro);
       if (micro.sync) return window;
     }
-  }
-
-  /** A step whose loss or gradient is not finite: no weight has changed; finds out which clip and tensor began it. */
-  async #skipped(
-    result: StepResult,
-    micros: readonly { clips: string[]; batch: MicroBatch }[],
-    scale: number,
-  ): Promise<SkippedEvent> {
-    const overflow = this.#scale.canShrink && result.losses.every(Number.isFinite);
-    this.#scale.update(true);
-    let found = { micro: micros[0] ?? { clips: ["of another rank"], batch: undefined }, tensor: "the gradients" };
-    if (!overflow) {
-      this.#step.begin();
-      for (const micro of micros) {
-        this.#step.upload(micro.batch, scale);
-        const tensor = await firstNonFinite(this.#session, this.#step.recording.micro);
-        if (tensor === undefined) continue;
-        found = { micro, tensor };
-        break;
-      }
-    }
-    if (++this.#skippedInRow >= MOST_SKIPPED) {
-      throw new UserError(
-        `${MOST_SKIPPED} steps in a row had a loss or gradient that is not finite; the last began with ${found.tensor} on ` +
-          `${found.micro.clips.join(", ")}`,
-        "lower learning_rate, train in bf16 instead of fp16, and resume from a checkpoint before the first skipped step",
-      );
-    }
-    return {
-      type: "skipped",
-      step: this.#done,
-      reason: overflow ? "overflow" : result.losses.every(Number.isFinite) ? "non-finite gradient" : "non-finite loss",
-      clip: found.micro.clips.join(", "),
-      timestep: found.micro.batch?.timesteps[0] ?? 0,
-      tensor: found.tensor,
-    };
   }
 
   #savedRun(): SavedRun {

@@ -10,17 +10,15 @@ import { packTrainables } from "../../lib/models/tensors/trainables.ts";
 import { openTransformer } from "../../lib/models/transformer/file.ts";
 import { finish } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
-import { resolveConfig, type TrainConfig } from "../../lib/config/config.ts";
-import type { TrainEvent } from "../../lib/train/report/events.ts";
+import { resolveConfig } from "../../lib/config/config.ts";
 import { requireResumable } from "../../lib/config/compare.ts";
 import { trainPhase } from "../../lib/forecast/forecast.ts";
 import { declareOptimizer, recordUpdate, uploadState } from "../../lib/optim/update.ts";
 import { describeRun, namedTransformer } from "../../lib/step/run_description.ts";
-import { train } from "../../lib/train/trainer.ts";
 import { recordStep } from "../../lib/step/training_step.ts";
 import { relativeL2, rounded, testDevice } from "../kernels/run.ts";
 import { RECIPE } from "./fixture.ts";
-import { configOf, inScratch } from "../train/runs.ts";
+import { collect, configOf, inScratch } from "../train/runs.ts";
 import { runTiny, tinyConfig } from "../step/tiny_run.ts";
 
 const BF16_MASTERS = ["bf16_kahan", "bf16_stochastic"] as const;
@@ -90,12 +88,6 @@ Deno.test("1000 updates too small for bf16 add up to their mean with stochastic 
   assert.ok(Math.abs(mean - STEPS * rate) < 5 * deviation, `moved by ${mean}, expected ${STEPS * rate}`);
 });
 
-async function run(config: TrainConfig): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of train(config)) events.push(event);
-  return events;
-}
-
 for (const master_weights of BF16_MASTERS) {
   Deno.test(`sft with ${master_weights} weights trains, resumes with the same bits and writes a model`, () =>
     inScratch(async (folder) => {
@@ -108,12 +100,12 @@ for (const master_weights of BF16_MASTERS) {
         checkpointing_steps: 2,
       };
       const at = (name: string) => join(folder, name);
-      const events = await run(configOf(folder, { ...extra, output_dir: at("whole") }));
+      const events = await collect(configOf(folder, { ...extra, output_dir: at("whole") }));
       const losses = events.flatMap((event) => event.type === "step" ? [event.loss] : []);
       assert.ok(losses.length === 4 && losses.every(Number.isFinite));
       const parts = { ...extra, output_dir: at("parts") };
-      await run(configOf(folder, { ...parts, train_steps: 2 }));
-      const resumed = await run(configOf(folder, { ...parts, resume_from_checkpoint: "latest" }));
+      await collect(configOf(folder, { ...parts, train_steps: 2 }));
+      const resumed = await collect(configOf(folder, { ...parts, resume_from_checkpoint: "latest" }));
       assert.deepEqual(resumed.flatMap((event) => event.type === "step" ? [event.loss] : []), losses.slice(2));
       const fileOf = (name: string) => join(at(name), "checkpoint-4", "state.safetensors");
       assert.deepEqual(readFileSync(fileOf("parts")), readFileSync(fileOf("whole")));

@@ -4,16 +4,8 @@ import { cpSync, existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { openTransformer } from "../../lib/models/transformer/file.ts";
 import { resolveConfig } from "../../lib/config/config.ts";
-import type { TrainEvent } from "../../lib/train/report/events.ts";
-import { train } from "../../lib/train/trainer.ts";
 import { clipsFolder, referenceTest } from "../reference.ts";
-import { configOf, inScratch } from "../train/runs.ts";
-
-async function run(config: Parameters<typeof train>[0]): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of train(config)) events.push(event);
-  return events;
-}
+import { collect, configOf, inScratch } from "../train/runs.ts";
 
 const MODELS = [
   ["tiny-5b", "cogvideox-t2v", "bf16"],
@@ -43,7 +35,7 @@ learning_rate: 0.0005
 ema_decay: 0.5
 train_steps: 3
 `);
-        const events = await run(config);
+        const events = await collect(config);
         const losses = events.flatMap((event) => event.type === "step" ? [event.loss] : []);
         const skipped = events.filter(({ type }) => type === "skipped").length;
         // fp16 may lower its loss scale first; everything else makes every step.
@@ -76,9 +68,9 @@ Deno.test("every optimizer trains, resumes exactly and saves its states", () =>
       const rate = optimizer === "prodigy" ? 1 : 0.001;
       const at = (name: string) => ({ output_dir: join(folder, `${optimizer}-${name}`) });
       const extra = { optimizer, learning_rate: rate, ema_decay: 0.9, checkpointing_steps: 2, train_steps: 3 };
-      await run(configOf(folder, { ...extra, ...at("whole") }));
-      await run(configOf(folder, { ...extra, ...at("parts"), train_steps: 2 }));
-      await run(configOf(folder, { ...extra, ...at("parts"), resume_from_checkpoint: "latest" }));
+      await collect(configOf(folder, { ...extra, ...at("whole") }));
+      await collect(configOf(folder, { ...extra, ...at("parts"), train_steps: 2 }));
+      await collect(configOf(folder, { ...extra, ...at("parts"), resume_from_checkpoint: "latest" }));
       const state = (name: string) => readFileSync(join(at(name).output_dir, "checkpoint-3", "state.safetensors"));
       assert.deepEqual(state("parts"), state("whole"), optimizer);
     }
@@ -87,7 +79,7 @@ Deno.test("every optimizer trains, resumes exactly and saves its states", () =>
 Deno.test("a learning rate of zero leaves every weight as it was", () =>
   inScratch(async (folder) => {
     const config = configOf(folder, { training_type: "sft", learning_rate: 0, train_steps: 2, mixed_precision: "no" });
-    await run(config);
+    await collect(config);
     using trained = openTransformer(join(config.output_dir, "checkpoint-2"));
     using base = openTransformer(config.model_path!);
     for (const name of base.source.tensors.keys()) {

@@ -2,6 +2,9 @@
 import { cpSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { resolveConfig, type TrainConfig } from "../../lib/config/config.ts";
+import { trainOnGpus } from "../../lib/train/launch/launch.ts";
+import type { TrainEvent } from "../../lib/train/report/events.ts";
+import { train } from "../../lib/train/trainer.ts";
 import { fromFileUrl } from "../paths.ts";
 
 /** Folder of the example clips and model. */
@@ -35,4 +38,9 @@ lr_warmup_steps: 2
 train_steps: 4
 `;
   return resolveConfig(text, { overrides }).config;
+}
+
+/** Everything that a run tells: in this process, with several GPUs in as many others. */
+export function collect(config: TrainConfig): Promise<TrainEvent[]> {
+  return Array.fromAsync(config.gpus > 1 ? trainOnGpus(config) : train(config));
 }

@@ -4,16 +4,9 @@ import { cpSync, existsSync, readFileSync, rmSync, writeFileSync } from "node:fs
 import { join } from "node:path";
 import { UserError, UserErrors } from "../../lib/errors.ts";
 import { openSafetensors } from "../../lib/io/safetensors/safetensors.ts";
-import type { TrainConfig } from "../../lib/config/config.ts";
 import type { StepEvent, TrainEvent } from "../../lib/train/report/events.ts";
 import { train } from "../../lib/train/trainer.ts";
-import { configOf, inScratch } from "./runs.ts";
-
-async function collect(config: TrainConfig, signal?: AbortSignal): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of train(config, signal === undefined ? {} : { signal })) events.push(event);
-  return events;
-}
+import { collect, configOf, inScratch } from "./runs.ts";
 
 const steps = (events: readonly TrainEvent[]) => events.filter((event): event is StepEvent => event.type === "step");
 

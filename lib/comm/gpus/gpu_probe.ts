@@ -1,6 +1,5 @@
-/** A program that prints, as JSON, the Vulkan devices that a process with its environment sees. */
+/** A program that tells its parent the Vulkan devices that a process with its environment sees. */
+import { tellParent } from "../launch/report_line.ts";
 import { vulkanDevices } from "../native/vulkan.ts";
 
-if (import.meta.main) {
-  Deno.stdout.writeSync(new TextEncoder().encode(JSON.stringify(vulkanDevices())));
-}
+if (import.meta.main) tellParent(vulkanDevices());

@@ -4,6 +4,7 @@
  * it wrongly. So a choice is tried in a process of its own and used only when it put the wanted card first.
  */
 import { UserError } from "../../errors.ts";
+import { readReport } from "../launch/report_line.ts";
 import type { VulkanDevice } from "../native/vulkan.ts";
 
 /** Environment variables of a rank. */
@@ -25,7 +26,8 @@ export async function probeGpus(environment: RankEnvironment): Promise<VulkanDev
     env: environment,
     stdin: "null",
   }).output();
-  if (success) return JSON.parse(new TextDecoder().decode(stdout)) as VulkanDevice[];
+  const lines = new TextDecoder().decode(stdout).split("\n");
+  if (success) return lines.map(readReport).find((report) => report !== undefined) as VulkanDevice[];
   const reason = new TextDecoder().decode(stderr).trim().split("\n").at(0) ?? "";
   throw new UserError(`Cannot list the graphics cards: ${reason}`, "cogtune doctor says what is missing");
 }

@@ -24,6 +24,8 @@ export interface LaunchOptions {
   readonly stop?: AbortSignal;
   /** Milliseconds that ranks have to end after `stop` (10 minutes). */
   readonly stopDeadline?: number;
+  /** When aborted, ranks are killed at once. */
+  readonly kill?: AbortSignal;
 }
 
 /** How a launch ended. */
@@ -99,7 +101,7 @@ function startRank(options: LaunchOptions, { path, shape }: CreatedRegion, rank:
 async function watch(
   children: readonly Deno.ChildProcess[],
   control: Control,
-  { stop, stopDeadline = 600_000, deadlines = defaultDeadlines }: LaunchOptions,
+  { stop, stopDeadline = 600_000, kill: killSignal, deadlines = defaultDeadlines }: LaunchOptions,
 ): Promise<RankEnd[]> {
   const timers: ReturnType<typeof setTimeout>[] = [];
   const killAll = () => children.forEach((child) => kill(child, "SIGKILL"));
@@ -109,6 +111,7 @@ async function watch(
   };
   if (stop?.aborted) onStop();
   stop?.addEventListener("abort", onStop, { once: true });
+  killSignal?.addEventListener("abort", killAll, { once: true });
   const looks = watchStops(children, deadlines.usual + STOPPED_MARGIN, (rank) => {
     control.fail(rank, "stopped");
     kill(children[rank]!, "SIGKILL");
@@ -128,6 +131,7 @@ async function watch(
   } finally {
     clearInterval(looks);
     stop?.removeEventListener("abort", onStop);
+    killSignal?.removeEventListener("abort", killAll);
     timers.forEach(clearTimeout);
   }
   return ends;

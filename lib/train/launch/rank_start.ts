@@ -1,8 +1,10 @@
 /**
- * Starts the program of a rank, tied to its launcher before the rest of the program is loaded: that takes from a quarter of a
- * second to several on a busy machine, in which a rank would outlive a launcher that is killed.
+ * The program of a rank, tied to its launcher before the rest of the program is loaded: that takes from a quarter of a second to
+ * several on a busy machine, in which a rank would outlive a launcher that is killed.
  */
 import { dieWithParent } from "../../comm/native/libc.ts";
 
 dieWithParent();
-await import("./rank_main.ts");
+const { runRank } = await import("./ranks.ts");
+const { train } = await import("../trainer.ts");
+await runRank(train);

@@ -20,19 +20,11 @@ import { SamplePage } from "../../../lib/sample/page.ts";
 import { makeBatch } from "../../../lib/train/data/batches.ts";
 import { findCheckpoint } from "../../../lib/train/checkpoint/checkpoint.ts";
 import { parseConfig, type TrainConfig } from "../../../lib/config/config.ts";
-import type { TrainEvent } from "../../../lib/train/report/events.ts";
 import { fillCache, prepareData, type PreparedData } from "../../../lib/train/data/prepare_data.ts";
 import { RunRecords } from "../../../lib/train/report/run_records.ts";
 import { describeRun, namedTransformer } from "../../../lib/step/run_description.ts";
-import { train } from "../../../lib/train/trainer.ts";
 import { numbers, testDevice } from "../../kernels/run.ts";
-import { configOf, examples, inScratch } from "../runs.ts";
-
-async function run(config: TrainConfig): Promise<TrainEvent[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of train(config)) events.push(event);
-  return events;
-}
+import { collect, configOf, examples, inScratch } from "../runs.ts";
 
 /** What is wrong with a config. */
 function problemsOf(text: string): string {
@@ -131,7 +123,7 @@ Deno.test("g: a checkpoint that is not there is an error, and never a run from t
     await assert.rejects(findCheckpoint(join(folder, "checkpoint-99"), folder), /checkpoint-99" does not exist/);
     await assert.rejects(findCheckpoint("latest", folder), /holds no checkpoint/);
     for (const resume of ["latest", join(folder, "run", "checkpoint-9")]) {
-      await assert.rejects(run(configOf(folder, { resume_from_checkpoint: resume })), UserError);
+      await assert.rejects(collect(configOf(folder, { resume_from_checkpoint: resume })), UserError);
       assert.equal(existsSync(join(folder, "run")), false);
     }
   }));
@@ -165,7 +157,7 @@ Deno.test("j and k: the last steps are saved, and small updates of a bf16 run ar
     const weights = async (learning_rate: number) => {
       const output_dir = join(folder, `rate-${learning_rate}`);
       const settings = { learning_rate, output_dir, lr_warmup_steps: 0, mixed_precision: "bf16" };
-      await run(configOf(folder, { ...settings, train_steps: 3, checkpointing_steps: 2 }));
+      await collect(configOf(folder, { ...settings, train_steps: 3, checkpointing_steps: 2 }));
       assert.ok(existsSync(join(output_dir, "checkpoint-2")) && existsSync(join(output_dir, "checkpoint-3")));
       using file = openSafetensors(join(output_dir, "checkpoint-3", "pytorch_lora_weights.safetensors"));
       const names = [...file.tensors.keys()].filter((name) => name.includes("lora_A"));

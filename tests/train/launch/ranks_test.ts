@@ -3,28 +3,24 @@ import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { cpSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import type { TrainConfig } from "../../../lib/config/config.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
-import type { TrainEvent } from "../../../lib/train/report/events.ts";
 import { trainOnGpus } from "../../../lib/train/launch/launch.ts";
-import { train } from "../../../lib/train/trainer.ts";
 import { PeerError } from "../../../lib/comm/exchange/communicator.ts";
 import { UserError } from "../../../lib/errors.ts";
 import { latestValid } from "../../../lib/io/checkpoints.ts";
 import { processesWith } from "../../comm/launch/runs.ts";
 import { relativeL2 } from "../../kernels/run.ts";
-import { configOf, inScratch } from "../runs.ts";
+import { collect, configOf, inScratch } from "../runs.ts";
 
-type Config = Parameters<typeof train>[0];
-
-async function run(config: Config): Promise<number[]> {
-  const events: TrainEvent[] = [];
-  for await (const event of config.gpus > 1 ? trainOnGpus(config) : train(config)) events.push(event);
+async function run(config: TrainConfig): Promise<number[]> {
+  const events = await collect(config);
   assert.equal(events.at(-1)!.type, "finished");
   return events.flatMap((event) => event.type === "step" ? [event.loss] : []);
 }
 
 /** A run of `ranks` processes with four micro-batches per step in all. */
-function ranked(folder: string, name: string, ranks: number, extra: Record<string, unknown> = {}): Config {
+function ranked(folder: string, name: string, ranks: number, extra: Record<string, unknown> = {}): TrainConfig {
   const output_dir = join(folder, name);
   return configOf(folder, {
     gpus: ranks,
@@ -107,9 +103,8 @@ Deno.test("a sharded run continues on one rank and the other way round; the ring
   }));
 
 /** Videos, page, samples and held-out losses of a run, without what depends on time and folder. */
-async function checksOf(config: Config): Promise<Record<string, unknown>> {
-  const events: TrainEvent[] = [];
-  for await (const event of config.gpus > 1 ? trainOnGpus(config) : train(config)) events.push(event);
+async function checksOf(config: TrainConfig): Promise<Record<string, unknown>> {
+  const events = await collect(config);
   const videos = join(config.output_dir, "validation_res");
   const names = readdirSync(videos).sort();
   for (const event of events) {

@@ -1,0 +1,5 @@
+/** A worker that trains nothing. */
+import { serveWorker } from "../../../../lib/train/launch/worker.ts";
+import { fakeTrain } from "./messages.ts";
+
+serveWorker(fakeTrain);
