@@ -11,7 +11,7 @@ for (const name of optimizerNames) {
     const { states } = optimizers[name].rule(RECIPE, buckets);
     const bytes = [...states.values()].reduce((sum, tensor) => sum + tensor.bytes, 0) / (1024 * 512 + 512 * 2048);
     const { stateBytes } = optimizers[name];
-    // CAME: four f32 vectors as long as rows and columns; 8-bit moments: two f32 scales for 256 values.
+    // CAME: four f32 vectors as long as rows and columns; 8-bit moments: four f32 for 256 values.
     assert.ok(bytes >= stateBytes && bytes < stateBytes + 0.1, `${bytes} bytes`);
   });
 }
