@@ -29,7 +29,7 @@ export interface GradientExchange {
 }
 
 /** What an exchange works on. */
-export interface ExchangeOptions {
+export interface GradientExchangeOptions {
   readonly session: Session;
   readonly communicator: Communicator;
   readonly run: RunDescription;
@@ -37,7 +37,7 @@ export interface ExchangeOptions {
 }
 
 /** The exchange of a run. One rank with `ring` leaves its gradients where they are. */
-export function createExchange(options: ExchangeOptions): GradientExchange {
+export function createExchange(options: GradientExchangeOptions): GradientExchange {
   const { communicator, run: { shard }, reduction } = options;
   const { rank, size } = communicator;
   const afterUpdate = () => gatherCopies(options);
@@ -64,7 +64,7 @@ export function createExchange(options: ExchangeOptions): GradientExchange {
 }
 
 /** Every micro-batch's gradients leave the GPU on their own and are added up in a fixed tree. */
-function canonicalExchange(options: ExchangeOptions): GradientExchange {
+function canonicalExchange(options: GradientExchangeOptions): GradientExchange {
   const { session, communicator, run: { trainables: { buckets }, shard } } = options;
   const sums = buckets.map(({ gradients }) => new CanonicalSum(communicator, gradients.size));
   const gradients = buckets.map((bucket) => bucket.gradients);
@@ -103,7 +103,7 @@ function hostView(session: Session, { gradients }: Bucket): Float32Array<ArrayBu
 
 /** The gradients of every bucket on the host: in place where they are there, else in `staged`. */
 async function download(
-  { session, run }: ExchangeOptions,
+  { session, run }: GradientExchangeOptions,
   staged: readonly (Float32Array<ArrayBuffer> | undefined)[],
 ): Promise<Float32Array<ArrayBuffer>[]> {
   await session.host.settle();
@@ -132,7 +132,7 @@ export function readGroups(tensors: readonly Tensor[]): Tensor[][] {
 }
 
 /** Brings sums back to gradients that live on the GPU; those in host memory were summed in place. */
-function upload({ session, run }: ExchangeOptions, sums: readonly Float32Array<ArrayBuffer>[]): void {
+function upload({ session, run }: GradientExchangeOptions, sums: readonly Float32Array<ArrayBuffer>[]): void {
   run.trainables.buckets.forEach(({ gradients }, i) => {
     if (!gradients.host) session.write(gradients, sums[i]!);
   });
@@ -140,7 +140,7 @@ function upload({ session, run }: ExchangeOptions, sums: readonly Float32Array<A
 
 /** Sum of squares of all gradients in float64; each rank adds up its shard when that is all it has. */
 async function sumOfSquares(
-  { communicator, run: { shard } }: ExchangeOptions,
+  { communicator, run: { shard } }: GradientExchangeOptions,
   sums: readonly Float32Array[],
 ): Promise<number> {
   let own = 0;
@@ -156,7 +156,7 @@ async function sumOfSquares(
 }
 
 /** The working values of all shards, in host memory and, where the model reads them on the GPU, there too. */
-async function gatherCopies({ session, communicator, run: { shard, trainables } }: ExchangeOptions): Promise<void> {
+async function gatherCopies({ session, communicator, run: { shard, trainables } }: GradientExchangeOptions): Promise<void> {
   if (shard === undefined) return;
   await session.host.settle();
   for (const [i, { copy }] of trainables.buckets.entries()) {

@@ -96,7 +96,7 @@ export interface ChunkForecast {
 }
 
 /** What a forecast assumes. */
-export interface ForecastOptions {
+export interface VaeForecastOptions {
   /** Storage of activations and convolution weights. */
   readonly dtype?: DType;
   /** Tile sizes, or false for none; by default those of the config. */
@@ -114,7 +114,7 @@ export function forecastVae(
   part: VaePart,
   [frames, height, width]: readonly [number, number, number],
   { dtype = "f32", tiling = defaultTiling(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS }:
-    ForecastOptions = {},
+    VaeForecastOptions = {},
 ): ChunkForecast[] {
   const weights = new VaeWeights(config, part, dtype);
   const grid = tiling === false ? undefined : tileGrid(config, part, [height, width], tiling);

@@ -15,11 +15,11 @@ export interface OutputFolder extends Disposable {
   readonly warnings: readonly string[];
 }
 
-type Target = Pick<TrainConfig, "output_dir" | "resume_from_checkpoint" | "checkpointing_limit">;
+type FolderSettings = Pick<TrainConfig, "output_dir" | "resume_from_checkpoint" | "checkpointing_limit">;
 
 /** The checkpoint that `config` continues; changes nothing. Throws UserError when it names none that is usable. */
 export async function checkpointOf(
-  { output_dir, resume_from_checkpoint }: Target,
+  { output_dir, resume_from_checkpoint }: FolderSettings,
 ): Promise<FoundCheckpoint | undefined> {
   return resume_from_checkpoint === undefined ? undefined : await findCheckpoint(resume_from_checkpoint, output_dir);
 }
@@ -30,7 +30,7 @@ export async function checkpointOf(
  * @throws {UserError} when another process has it; when there is nothing to continue; when a run from the beginning would overwrite
  * checkpoints of an earlier one.
  */
-export async function openOutputFolder(config: Target): Promise<OutputFolder> {
+export async function openOutputFolder(config: FolderSettings): Promise<OutputFolder> {
   const { output_dir, resume_from_checkpoint, checkpointing_limit } = config;
   // A folder that is not there holds nothing to put back, and a wrong path must not make it.
   const known = existsSync(output_dir) ? undefined : await checkpointOf(config);
