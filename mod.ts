@@ -12,16 +12,7 @@
  * ```
  *
  * @example Train and watch
- * ```ts
- * import { parseConfig, train } from "@cogtune/cogtune";
- *
- * const config = parseConfig("model_path: examples/tiny-2b\nmodel_name: cogvideox-t2v\ndata_root: examples/clips", {
- *   overrides: { train_resolution: "9x32x48", rank: 4, train_steps: 1, output_dir: Deno.makeTempDirSync() },
- * });
- * for await (const event of train(config)) {
- *   if (event.type === "step" && !(event.loss > 0)) throw new Error("a loss is positive");
- * }
- * ```
+ * See {@linkcode train}; {@linkcode sampleVideos} makes videos with what was trained.
  *
  * @module
  */
@@ -51,12 +42,18 @@ export type {
 export { train, type TrainOptions } from "./lib/train/trainer.ts";
 export { trainAnywhere, trainOnGpus } from "./lib/train/launch/launch.ts";
 export { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "./lib/forecast/forecast.ts";
-export { type SampleOptions, sampleVideos, type SamplingEvent } from "./lib/sample/sample.ts";
-export { defaultSettings, type SampleRequest, type SampleSettings } from "./lib/sample/settings.ts";
-export { type ModelFolder, openModelFolder } from "./lib/models/folder/model_folder.ts";
-export { readLora } from "./lib/models/lora/read.ts";
-export { type Device, openDevice } from "./lib/gpu/device.ts";
-export { Session } from "./lib/gpu/session.ts";
+export { sampleVideos, type SampleVideosOptions } from "./lib/sample/sample_videos.ts";
+export type { SampleOptions, SamplingEvent } from "./lib/sample/sample.ts";
+export type { SampleRequest, SampleSettings } from "./lib/sample/settings.ts";
+export type { LoraChoice } from "./lib/models/lora/stack.ts";
+export type { RgbFrames } from "./lib/data/video/video.ts";
+export type { StorageType } from "./lib/io/safetensors/half.ts";
+export type { Engine } from "./lib/gpu/dialect.ts";
+export type { LoraModule, LoraModules } from "./lib/models/lora/module.ts";
+export { type LoraFormat, loraFormats } from "./lib/models/lora/keys.ts";
+export type { LoraValues } from "./lib/models/lora/adapters.ts";
+export type { BaseModel } from "./lib/models/lora/base.ts";
+export { type LoraFile, readLora, type ReadLoraOptions } from "./lib/models/lora/read.ts";
 
 if (import.meta.main) {
   const { main } = await import("./lib/cli/main.ts");

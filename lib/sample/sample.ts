@@ -26,7 +26,7 @@ export type SamplingEvent =
   /** The video of request `index` is done; `seconds` is the time of its denoising and decoding. */
   | { readonly type: "video"; readonly index: number; readonly video: RgbFrames; readonly seconds: number };
 
-/** Options of {@linkcode sampleVideos}. */
+/** Options of {@linkcode sampleOn}. */
 export interface SampleOptions {
   /** What all videos have in common. */
   readonly settings: SampleSettings;
@@ -79,7 +79,7 @@ async function* denoiseGroup(
  *
  * @throws {UserErrors} listing everything the model cannot do, before anything is loaded; the reason of `signal` when aborted.
  */
-export async function* sampleVideos(
+export async function* sampleOn(
   session: Session,
   model: ModelFolder,
   requests: readonly SampleRequest[],

@@ -53,17 +53,7 @@ export interface SampleRequest {
   readonly video?: RgbFrames | undefined;
 }
 
-/**
- * The defaults of the diffusers pipelines for a model, with the DPM sampler.
- *
- * @example
- * ```ts
- * import { defaultSettings, openModelFolder } from "@cogtune/cogtune";
- *
- * const { steps, guidance } = defaultSettings(openModelFolder("examples/tiny-2b").transformer);
- * if (steps !== 50 || guidance !== 6) throw new Error("the pipelines take 50 steps with guidance 6");
- * ```
- */
+/** The defaults of the diffusers pipelines for a model, with the DPM sampler. */
 export function defaultSettings(model: TransformerConfig): SampleSettings {
   return {
     frames: model.sample_frames,

@@ -26,18 +26,36 @@ export interface TrainOptions {
   readonly signal?: AbortSignal;
   /** Aborted before `signal`, it makes the run end without saving. */
   readonly abandon?: AbortSignal;
-  /** The processes that train together; every one of them calls `train`, and rank 0 tells what happens. */
-  readonly communicator?: Communicator;
 }
 
 /**
- * Trains as `config` says and tells what happens. The run holds a lock on its output folder; whatever ends it, the last
- * committed checkpoint is whole.
+ * Trains as `config` says, on one GPU, and tells what happens. The run holds a lock on its output folder; whatever ends it, the
+ * last committed checkpoint is whole.
  *
  * @throws {UserError} for every mistake in config, data or model, before any weight is loaded.
+ * @example
+ * ```ts
+ * import { parseConfig, train } from "@cogtune/cogtune";
+ *
+ * const config = parseConfig("model_path: examples/tiny-2b\nmodel_name: cogvideox-t2v\ndata_root: examples/clips", {
+ *   overrides: { train_resolution: "9x32x48", rank: 4, train_steps: 1, output_dir: Deno.makeTempDirSync() },
+ * });
+ * for await (const event of train(config)) {
+ *   if (event.type === "step" && !(event.loss > 0)) throw new Error("a loss is positive");
+ * }
+ * ```
  */
-export async function* train(config: TrainConfig, options: TrainOptions = {}): AsyncGenerator<TrainEvent> {
-  const { signal, communicator = createSingle() } = options;
+export function train(config: TrainConfig, options: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+  return trainAsRank(config, createSingle(), options);
+}
+
+/** {@linkcode train} as one of the processes that train together: every one calls this, and rank 0 tells what happens. */
+export async function* trainAsRank(
+  config: TrainConfig,
+  communicator: Communicator,
+  options: TrainOptions = {},
+): AsyncGenerator<TrainEvent> {
+  const { signal } = options;
   const isFirst = communicator.rank === 0;
   requireTrainable(config);
   const model = openModelFolder(

@@ -6,7 +6,7 @@ import { readGroups } from "../../lib/step/exchange.ts";
 import { folderShapes } from "../../lib/forecast/folder_shapes.ts";
 import { LinkProbe } from "../../lib/forecast/link_probe.ts";
 import { forecastScaling, READ_SECONDS } from "../../lib/forecast/scaling.ts";
-import { train } from "../../lib/train/trainer.ts";
+import { trainAsRank } from "../../lib/train/trainer.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 import { withRanks } from "../comm/exchange/groups.ts";
 import { configOf, inScratch } from "../train/runs.ts";
@@ -77,7 +77,7 @@ Deno.test("gradients are read in few waits of bounded size, in order", () => {
 async function movedInStep(config: TrainConfig): Promise<number> {
   const moved = await withRanks(config.gpus, async (communicator) => {
     const after: number[] = [];
-    for await (const event of train(config, { communicator })) {
+    for await (const event of trainAsRank(config, communicator)) {
       if (event.type === "step") after.push(communicator.moved);
     }
     return after[1]! - after[0]!;

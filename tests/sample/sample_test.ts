@@ -7,7 +7,7 @@ import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
 import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { decodeLatents, startLatents } from "../../lib/sample/generate.ts";
 import { encodePrompts, openAutoencoder } from "../../lib/sample/prepare.ts";
-import { type SampleOptions, sampleVideos, type SamplingEvent } from "../../lib/sample/sample.ts";
+import { sampleOn, type SampleOptions, type SamplingEvent } from "../../lib/sample/sample.ts";
 import { defaultSettings, type SampleRequest, type SampleSettings } from "../../lib/sample/settings.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
@@ -88,7 +88,7 @@ async function sampled(
 ): Promise<{ events: SamplingEvent[]; videos: RgbFrames[] }> {
   const events: SamplingEvent[] = [];
   const videos: RgbFrames[] = [];
-  for await (const event of sampleVideos(session, model, requests, options)) {
+  for await (const event of sampleOn(session, model, requests, options)) {
     events.push(event);
     if (event.type === "video") videos[event.index] = event.video;
   }

@@ -11,7 +11,7 @@ import { denoiseConfig } from "../../lib/sample/generate.ts";
 import { recordStep, type StepConfig } from "../../lib/step/training_step.ts";
 import { probe } from "../../lib/data/video/probe.ts";
 import { loadTransformer } from "../../lib/sample/load_transformer.ts";
-import { sampleVideos } from "../../lib/sample/sample.ts";
+import { sampleOn } from "../../lib/sample/sample.ts";
 import { defaultSettings, type SampleSettings } from "../../lib/sample/settings.ts";
 import { prepareRequests } from "../../lib/sample/prepare.ts";
 import { sampleValidation, validationNames, type ValidationOptions } from "../../lib/sample/validate.ts";
@@ -111,7 +111,7 @@ referenceTest("aborting ends sampling between two steps and frees everything", a
   let steps = 0;
   const run = async () => {
     for await (
-      const event of sampleVideos(session, model, [{ prompt: "p", seed: 0 }], { settings, signal: controller.signal })
+      const event of sampleOn(session, model, [{ prompt: "p", seed: 0 }], { settings, signal: controller.signal })
     ) {
       if (event.type === "step" && ++steps === 2) controller.abort(new Error("stop"));
     }

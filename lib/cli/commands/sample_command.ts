@@ -11,7 +11,7 @@ import { isVersion15 } from "../../models/transformer/config.ts";
 import { makeFolder, sampleName, writePicture, writeSample } from "../../sample/files.ts";
 import { SamplePage } from "../../sample/page.ts";
 import { readPicture, readVideo } from "../../sample/pictures.ts";
-import { sampleVideos, type SamplingEvent } from "../../sample/sample.ts";
+import { sampleOn, type SamplingEvent } from "../../sample/sample.ts";
 import {
   checkRequests,
   defaultSettings,
@@ -200,7 +200,7 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
     environment.signals,
     async (signal) => {
       try {
-        for await (const event of sampleVideos(session, model, requests, { settings, loras: flags.lora, signal })) {
+        for await (const event of sampleOn(session, model, requests, { settings, loras: flags.lora, signal })) {
           if (event.type !== "video") show(status, event, requests.length);
           else status.line(await save(event, requests[event.index]!, { page, flags, settings, fps }));
         }

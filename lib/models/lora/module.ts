@@ -3,6 +3,7 @@ import type { LoraValues } from "./adapters.ts";
 
 /** An update of one layer. */
 export interface LoraModule {
+  /** Rows of A and columns of B. */
   readonly rank: number;
   /** Columns of the layer's weight; for a convolution input channels x kernel rows x kernel columns. */
   readonly inFeatures: number;
@@ -10,6 +11,7 @@ export interface LoraModule {
   readonly outFeatures: number;
   /** Rows and columns of the kernel of a convolution. */
   readonly kernel?: readonly [number, number] | undefined;
+  /** The update counts alpha / rank times. */
   readonly alpha: number;
   /** A [rank, in]. */
   readonly down: Float32Array<ArrayBuffer>;

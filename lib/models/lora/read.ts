@@ -17,13 +17,17 @@ export const peftFileName = "adapter_model.safetensors";
 
 /** A LoRA file that was read. */
 export interface LoraFile {
+  /** The file, which lay in the folder that was given or is the one that was given. */
   readonly path: string;
+  /** Whose names its keys follow. */
   readonly format: LoraFormat;
+  /** The update of every layer. */
   readonly modules: LoraModules;
   /** The same as training holds it: `LAYER.lora_A.weight`, `LAYER.lora_B.weight`. */
   readonly values: LoraValues;
-  /** Rank and alpha that most layers have. */
+  /** Rank that most layers have. */
   readonly rank: number;
+  /** Alpha that most layers have. */
   readonly alpha: number;
   /** Whether the file states alpha; otherwise it is what the loaders of its format assume. */
   readonly alphaStored: boolean;
@@ -35,6 +39,7 @@ export interface LoraFile {
   readonly base: BaseModel | undefined;
   /** Keys that belong to no layer of the transformer. */
   readonly strays: readonly string[];
+  /** What the file's header says in words. */
   readonly metadata: ReadonlyMap<string, string>;
 }
 
@@ -59,6 +64,16 @@ const OTHER_KINDS = [
  * Reads a LoRA file, or the folder it is in, in any of the known formats. Layers may have different ranks and alphas.
  *
  * @throws {UserError} when the file is missing, broken, or holds no LoRA of this kind; all problems at once.
+ * @example
+ * ```ts
+ * import { readLora } from "@cogtune/cogtune";
+ *
+ * const { rank, alpha, modules } = readLora("tests/golden/lora/5b-meta");
+ * for (const [layer, { up, outFeatures }] of modules) {
+ *   if (up.length !== outFeatures * rank) throw new Error(`${layer} has a rank of its own`);
+ * }
+ * if (alpha / rank !== 0.5) throw new Error("this file was trained with alpha 2 of rank 4");
+ * ```
  */
 export function readLora(path: string, { alpha }: ReadLoraOptions = {}): LoraFile {
   if (alpha !== undefined) checkedAlpha(alpha, "alpha", "--alpha");

@@ -3,6 +3,7 @@ import type { LoraModules } from "./module.ts";
 
 /** A LoRA file and the factor on its update. */
 export interface LoraChoice {
+  /** The file, or the folder it is in. */
   readonly path: string;
   /** Multiplies the trained strength alpha / rank; 1 is as trained. */
   readonly strength: number;

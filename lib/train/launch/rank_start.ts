@@ -6,5 +6,5 @@ import { dieWithParent } from "../../comm/native/libc.ts";
 
 dieWithParent();
 const { runRank } = await import("./ranks.ts");
-const { train } = await import("../trainer.ts");
-await runRank(train);
+const { trainAsRank } = await import("../trainer.ts");
+await runRank(trainAsRank);

@@ -7,7 +7,7 @@ import { readReport, tellParent } from "../../comm/launch/report_line.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import { UserError } from "../../errors.ts";
 import type { TrainEvent } from "../report/events.ts";
-import type { train, TrainOptions } from "../trainer.ts";
+import type { trainAsRank, TrainOptions } from "../trainer.ts";
 import { type Message, packError, receive, unpackError } from "./bridge.ts";
 
 /** Milliseconds that the first step may take: a rank that compiles kernels is not stuck. */
@@ -68,14 +68,14 @@ export function rankEvents(
  * The program of one rank: joins the group, runs `work` with the config in its arguments, and ends the process. The first rank
  * tells what `work` yields, and every rank an error of its own.
  */
-export async function runRank(work: typeof train): Promise<never> {
+export async function runRank(work: typeof trainAsRank): Promise<never> {
   const stop = new AbortController();
   Deno.addSignalListener("SIGTERM", () => stop.abort());
   const tell: (message: Message) => void = tellParent;
   try {
     const config: TrainConfig = JSON.parse(Deno.args[0]!);
     await withCommunicator(async (communicator) => {
-      for await (const event of work(config, { signal: stop.signal, communicator })) {
+      for await (const event of work(config, communicator, { signal: stop.signal })) {
         if (communicator.rank === 0) tell({ kind: "event", event });
       }
     });

@@ -3,12 +3,12 @@ import assert from "node:assert/strict";
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { HeldOutEvent, SampleEvent, TrainEvent } from "../../../lib/train/report/events.ts";
-import { train } from "../../../lib/train/trainer.ts";
+import { train, trainAsRank } from "../../../lib/train/trainer.ts";
 import { type Communicator, longPhase } from "../../../lib/comm/exchange/communicator.ts";
 import { createSingle } from "../../../lib/comm/exchange/single.ts";
 import { configOf, inScratch } from "../runs.ts";
 
-async function run(config: Parameters<typeof train>[0]): Promise<TrainEvent[]> {
+async function run(config: Parameters<typeof trainAsRank>[0]): Promise<TrainEvent[]> {
   const single = createSingle();
   let deadline: number | undefined;
   const communicator: Communicator = {
@@ -19,7 +19,7 @@ async function run(config: Parameters<typeof train>[0]): Promise<TrainEvent[]> {
     },
   };
   const events: TrainEvent[] = [];
-  for await (const event of train(config, { communicator })) {
+  for await (const event of trainAsRank(config, communicator)) {
     // A rank that has done its share waits here for the others, who may still sample.
     if (event.type === "sample" || event.type === "heldout") assert.equal(deadline, longPhase, event.type);
     events.push(event);

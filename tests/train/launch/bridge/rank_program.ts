@@ -2,4 +2,4 @@
 import { runRank } from "../../../../lib/train/launch/ranks.ts";
 import { fakeTrain } from "./messages.ts";
 
-await runRank(fakeTrain);
+await runRank((config, _, options) => fakeTrain(config, options));
