@@ -36,6 +36,20 @@ const LINK_BYTES_PER_SECOND = 12e9;
 /** Names that {@linkcode gpuRates} knows. */
 export const knownGpus: readonly string[] = Object.keys(known);
 
+/** Words behind the name of a card that make it another one, with other rates. */
+const VARIANT = /^(d|gre|laptop|max|mobile|nvl|pcie|super|ti|xt|xtx)$/;
+
+/** Rates of the GPU that a driver describes, as "NVIDIA GeForce RTX 4090"; undefined when they are not known. */
+export function knownRates(description: string): Rates | undefined {
+  const words = description.toLowerCase().replaceAll(/\((r|tm)\)/g, "").split(/[^a-z0-9]+/);
+  const name = knownGpus.find((name) => {
+    const parts = name.split("-");
+    const at = words.findIndex((_, start) => parts.every((part, i) => words[start + i] === part));
+    return at >= 0 && !VARIANT.test(words[at + parts.length] ?? "");
+  });
+  return name === undefined ? undefined : gpuRates(name);
+}
+
 /**
  * Rates of a GPU by name (`rtx-4090`), or as `TFLOPS:GBPS` (`82.6:1008`), optionally with the link's GB/s as a third figure.
  *

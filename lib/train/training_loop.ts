@@ -23,6 +23,7 @@ import { capOf, type PreparedData } from "./data/prepare_data.ts";
 import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
+import { StepWork } from "./report/step_work.ts";
 
 /** A run with everything checked, encoded and open. */
 export interface PreparedRun {
@@ -50,6 +51,7 @@ export class TrainingLoop implements Disposable {
   #done = 0;
   #applied = 0;
   readonly #skips = new SkippedSteps();
+  readonly #work: StepWork;
 
   constructor(readonly prepared: PreparedRun) {
     const { device, config, model, run, data: { samples, cache }, communicator } = prepared;
@@ -60,6 +62,7 @@ export class TrainingLoop implements Disposable {
     this.#exchange = createExchange({ session, communicator, run, reduction: config.reduction });
     const recording = recordStep(device.target, session.limits, step, parameters, updated);
     this.#step = new TrainingStep(session, step, recording, trainables.buckets);
+    this.#work = new StepWork(recording, device.adapter.description);
     this.#sampler = createSampler({
       samples: samples.length,
       batchSize: config.batch_size,
@@ -221,7 +224,7 @@ export class TrainingLoop implements Disposable {
       loss: losses.reduce((sum, loss) => sum + loss, 0) / losses.length,
       gradNorm: own.gradientNorm,
       learningRate,
-      secondsPerStep: (performance.now() - started) / 1000,
+      ...this.#work.of(micros.length, (performance.now() - started) / 1000),
       epoch: (window.at(-1)!.number + 1) / this.#sampler.microStepsPerEpoch,
       gpuBytes: this.#session.allocatedBytes,
       ...(communicator.size > 1 ? { ranks } : {}),

@@ -72,7 +72,8 @@ export interface Outcome {
 
 /** A step with plausible figures. */
 export function stepEvent(step: number, totalSteps: number): StepEvent {
-  const rates = { learningRate: 2e-5, secondsPerStep: 2, epoch: 1, gpuBytes: 3 * 2 ** 30 };
+  const work = { flops: 3e12, trafficBytes: 2e9, flopsPerSecond: 1.5e12 };
+  const rates = { learningRate: 2e-5, secondsPerStep: 2, epoch: 1, gpuBytes: 3 * 2 ** 30, ...work };
   return { type: "step", step, totalSteps, loss: 0.25, gradNorm: 1.5, ...rates };
 }
 

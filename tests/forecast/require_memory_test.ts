@@ -8,7 +8,7 @@ import { folderShapes } from "../../lib/forecast/folder_shapes.ts";
 import { train } from "../../lib/train/trainer.ts";
 import { requireMemory } from "../../lib/forecast/require_memory.ts";
 import { testDevice } from "../kernels/run.ts";
-import { configOf, inScratch } from "../train/runs.ts";
+import { collect, configOf, inScratch } from "../train/runs.ts";
 import { runTiny, tinyConfig } from "../step/tiny_run.ts";
 
 const GIB = 2 ** 30;
@@ -32,16 +32,20 @@ Deno.test("without mixed precision the storage of the checkpoint counts", async 
   assert.throws(() => requireMemory(device, config, "f32"), /GPU memory for training/);
 });
 
-Deno.test("a whole run holds the bytes that were forecast, and is refused with less before it leaves a trace", () =>
+Deno.test("a whole run holds the bytes and does the work that were forecast, and is refused with less before it leaves a trace", () =>
   inScratch(async (folder) => {
-    const config = configOf(folder, { train_steps: 1, mixed_precision: "fp16", base_weights: "streamed" });
+    const config = configOf(folder, {
+      train_steps: 1,
+      gradient_accumulation_steps: 2,
+      mixed_precision: "fp16",
+      base_weights: "streamed",
+    });
     const { device } = await testDevice();
     using session = new Session(device);
     const { phases } = forecast(config, { ...folderShapes(config), target: device.target, limits: session.limits });
-    const planned = phases.find(({ name }) => name === "training")!.gpuBytes;
-    let held = 0;
-    for await (const event of train(config)) if (event.type === "step") held = event.gpuBytes;
-    assert.equal(held, planned);
+    const { gpuBytes: planned, flops } = phases.find(({ name }) => name === "training")!;
+    const steps = (await collect(config)).filter((event) => event.type === "step");
+    assert.deepEqual(steps.map(({ gpuBytes, flops }) => [gpuBytes, flops]), [[planned, flops]]);
     const other = { ...config, output_dir: join(folder, "refused"), gpu_memory: (planned - 256) / GIB };
     await assert.rejects(async () => {
       for await (const _ of train(other)) { /* a refusal comes before the first event that needs the GPU */ }

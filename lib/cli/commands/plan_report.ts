@@ -7,7 +7,7 @@ import { folderShapes } from "../../forecast/folder_shapes.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
 import type { PlanOptions } from "../machine/commands.ts";
 import { scalingLines } from "./plan_scaling.ts";
-import { formatBytes, formatDuration, formatTable } from "../show/text.ts";
+import { formatBytes, formatDuration, formatFlops, formatTable } from "../show/text.ts";
 
 /** GPUs whose times are shown unless one is named. */
 const SHOWN_GPUS = ["rtx-3060", "rtx-4090", "a100", "h100"];
@@ -67,15 +67,11 @@ function phaseTable(phases: readonly PhaseForecast[]): string[] {
     formatBytes(phase.hostBytes),
     phase.unit,
     phase.launches,
-    formatWork(phase.flops),
+    formatFlops(phase.flops),
     formatBytes(phase.uploadBytes),
     formatBytes(phase.downloadBytes),
   ]);
   return formatTable(["phase", "GPU memory", "host memory", "per", "launches", "work", "up", "down"], rows);
-}
-
-function formatWork(flops: number): string {
-  return flops >= 1e15 ? `${(flops / 1e15).toPrecision(3)} PFLOP` : `${(flops / 1e12).toPrecision(3)} TFLOP`;
 }
 
 function partLines(parts: readonly MemoryPart[], total: number): string[] {

@@ -1,7 +1,7 @@
 /** Shows a run: one line that is drawn again and again for a person, plain lines for a file. */
 import type { CacheEvent, DownloadEvent, RankUsage, StepEvent, TrainEvent } from "../../train/report/events.ts";
 import type { Terminal } from "../machine/terminal.ts";
-import { formatBytes, formatDuration } from "./text.ts";
+import { formatBytes, formatDuration, formatFlops } from "./text.ts";
 
 const barWidth = 20;
 /**
@@ -62,7 +62,7 @@ export class Progress {
   }
 
   #stepLine(event: StepEvent): string {
-    const { step, totalSteps, loss, gradNorm, learningRate, secondsPerStep, gpuBytes, ranks } = event;
+    const { step, totalSteps, loss, gradNorm, learningRate, secondsPerStep, flopsPerSecond, gpuBytes, ranks } = event;
     const mean = this.#secondsPerStep ?? secondsPerStep;
     this.#secondsPerStep = mean + newestShare * (secondsPerStep - mean);
     return [
@@ -71,6 +71,9 @@ export class Progress {
       `grad norm ${gradNorm.toPrecision(3)}`,
       `lr ${learningRate.toExponential(2)}`,
       `${secondsPerStep.toPrecision(3)} s/step`,
+      `${formatFlops(flopsPerSecond)}/s${
+        event.peakShare === undefined ? "" : ` (${formatPercent(event.peakShare)} of peak)`
+      }`,
       `${formatDuration(this.#secondsPerStep * (totalSteps - step))} left`,
       ranks === undefined ? formatBytes(gpuBytes) : describeRanks(ranks),
     ].join("  ");
@@ -83,6 +86,11 @@ export class Progress {
     this.#terminal.write(`\r${(prefix + text).slice(0, columns - 1)}\x1b[K`);
     this.#drawn = true;
   }
+}
+
+/** Tenths only below ten percent. */
+function formatPercent(share: number): string {
+  return `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
 }
 
 /** As "slowest rank 3: 1.20 s, memory 12.1-12.4 GiB". */

@@ -10,6 +10,16 @@ export function formatBytes(bytes: number): string {
   return unit === 0 ? `${value} bytes` : `${value >= 1000 ? value.toFixed(0) : value.toPrecision(3)} ${units[unit]}`;
 }
 
+/** Floating-point operations in the unit that suits them, as "1.50 TFLOP". */
+export function formatFlops(flops: number): string {
+  const [unit, size] = flops >= 1e15
+    ? ["PFLOP", 1e15] as const
+    : flops >= 1e12
+    ? ["TFLOP", 1e12] as const
+    : ["GFLOP", 1e9] as const;
+  return `${(flops / size).toPrecision(3)} ${unit}`;
+}
+
 /** Seconds as "2 d 3 h", "4 h 5 min", "6 min 7 s" or "8 s". */
 export function formatDuration(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));

@@ -51,6 +51,14 @@ export interface StepEvent {
   /** Learning rate the step was made with. */
   readonly learningRate: number;
   readonly secondsPerStep: number;
+  /** Floating-point operations of the first rank's GPU, those of recomputed activations included. */
+  readonly flops: number;
+  /** Bytes that its launches bind, each once per launch: a lower bound of what they read and write. */
+  readonly trafficBytes: number;
+  /** `flops / secondsPerStep`, waiting for other ranks included. */
+  readonly flopsPerSecond: number;
+  /** Share of that in the peak of the GPU's f32 units; absent for a GPU whose peak is not known. Matrix units may exceed 1. */
+  readonly peakShare?: number;
   /** Passes over the dataset so far, with fraction. */
   readonly epoch: number;
   /** GPU memory in use, bytes. */

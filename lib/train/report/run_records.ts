@@ -34,6 +34,7 @@ export class RunRecords implements Disposable {
       this.#board?.scalars(event.step, { "heldout/loss": event.loss, ...Object.fromEntries(bands) });
     }
     if (event.type !== "step") return;
+    const { peakShare } = event;
     const ranks = (event.ranks ?? []).flatMap(({ seconds, gpuBytes }, rank) => [
       [`time/seconds_of_rank_${rank}`, seconds],
       [`memory/gpu_bytes_of_rank_${rank}`, gpuBytes],
@@ -43,6 +44,8 @@ export class RunRecords implements Disposable {
       "train/grad_norm": event.gradNorm,
       "train/learning_rate": event.learningRate,
       "time/seconds_per_step": event.secondsPerStep,
+      "time/teraflops": event.flopsPerSecond / 1e12,
+      ...(peakShare === undefined ? {} : { "time/percent_of_peak": 100 * peakShare }),
       "memory/gpu_bytes": event.gpuBytes,
       ...Object.fromEntries(ranks),
     });

@@ -162,6 +162,8 @@ Deno.test("plain output has one line per event", async () => {
     yield { type: "cache", kind: "video", done: 1, total: 3, reused: 0 };
     yield { type: "cache", kind: "video", done: 3, total: 3, reused: 1 };
     yield stepEvent(1, 2);
+    yield { ...stepEvent(1, 2), flopsPerSecond: 45e9, peakShare: 0.0123 };
+    yield { ...stepEvent(1, 2), flopsPerSecond: 2.345e15, peakShare: 1.052 };
     const gpuBytes = [3, 3.25, 2.5].map((gibibytes) => gibibytes * 2 ** 30);
     yield { ...stepEvent(2, 2), ranks: [1.5, 1.25, 1.75].map((seconds, i) => ({ seconds, gpuBytes: gpuBytes[i]! })) };
     yield { ...stepEvent(2, 2), ranks: [1, 1].map((seconds) => ({ seconds, gpuBytes: 2 ** 30 })) };
@@ -177,10 +179,14 @@ Deno.test("plain output has one line per event", async () => {
     "Training 58,982,400 parameters on 3 clips, 2 steps, on llvmpipe",
     "Output: /r",
     "encoded 3/3 videos, 1 of them reused from the cache",
-    "step 1/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  2 s left  3.00 GiB",
+    "step 1/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  1.50 TFLOP/s  2 s left  3.00 GiB",
+    "step 1/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  45.0 GFLOP/s (1.2 % of peak)  2 s left  3.00 GiB",
+    "step 1/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  2.35 PFLOP/s (105 % of peak)  2 s left  3.00 GiB",
     ...["2: 1.75 s, memory 2.50-3.25 GiB", "0: 1.00 s, memory 1.00 GiB", "0: 2.00 s, memory 512 MiB-1.00 GiB"].map((
       ranks,
-    ) => `step 2/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  0 s left  slowest rank ${ranks}`),
+    ) =>
+      `step 2/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  1.50 TFLOP/s  0 s left  slowest rank ${ranks}`
+    ),
     "step 2 skipped: overflow in proj_out (clip a.mp4, timestep 7)",
     "warning: slow",
     "saved /r/checkpoint-2 (1.50 KiB, 1 min 1 s)",

@@ -18,7 +18,8 @@ function inFolder(body: (folder: string) => void): void {
 }
 
 function stepEvent(step: number, loss = 0.5): StepEvent {
-  const rates = { learningRate: 1e-4, secondsPerStep: 2, epoch: 0.1, gpuBytes: 1024 };
+  const work = { flops: 3e12, trafficBytes: 2e9, flopsPerSecond: 1.5e12 };
+  const rates = { learningRate: 1e-4, secondsPerStep: 2, epoch: 0.1, gpuBytes: 1024, ...work };
   return { type: "step", step, totalSteps: 10, loss, gradNorm: 1, ...rates };
 }
 
@@ -164,7 +165,7 @@ Deno.test("RunRecords: time and memory of every rank reach metrics.jsonl and Ten
         parseConfig("", { overrides: { preset: "2b-lora", output_dir: folder, report_to: "tensorboard" } }),
         0,
       );
-      records.write({ ...stepEvent(1), ranks });
+      records.write({ ...stepEvent(1), peakShare: 0.25, ranks });
     }
     assert.deepEqual(JSON.parse(readFileSync(join(folder, "metrics.jsonl"), "utf8")).ranks, ranks);
     const board = join(folder, "tensorboard");
@@ -178,5 +179,10 @@ Deno.test("RunRecords: time and memory of every rank reach metrics.jsonl and Ten
       ["memory/gpu_bytes_of_rank_0", 4096],
       ["time/seconds_of_rank_1", 2.25],
       ["memory/gpu_bytes_of_rank_1", 8192],
+    ]);
+    // 1.5 TFLOP/s of 6.
+    assert.deepEqual(values.filter(([tag]) => /teraflops|peak/.test(tag)), [
+      ["time/teraflops", 1.5],
+      ["time/percent_of_peak", 25],
     ]);
   }));

@@ -5,7 +5,8 @@ import type { TrainConfig } from "../../../../lib/config/config.ts";
 import type { TrainEvent } from "../../../../lib/train/report/events.ts";
 import type { TrainOptions } from "../../../../lib/train/trainer.ts";
 
-const figures = { learningRate: 2e-5, secondsPerStep: 0.1, epoch: -0, gpuBytes: 2 ** 40 };
+const work = { flops: 1e15, trafficBytes: 1e9, flopsPerSecond: 1e16, peakShare: 0.1 };
+const figures = { learningRate: 2e-5, secondsPerStep: 0.1, epoch: -0, gpuBytes: 2 ** 40, ...work };
 
 /** One event of every type, and those whose figures are not finite. */
 export const EVENTS: { readonly [T in TrainEvent["type"]]: readonly Extract<TrainEvent, { type: T }>[] } = {
