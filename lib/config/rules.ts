@@ -35,6 +35,7 @@ export function applyRules(config: TrainConfig, given: (key: keyof TrainConfig) 
   checkMemory(config, findings);
   checkMasterWeights(config, findings);
   checkOptimization(config, given, findings);
+  checkNoise(config, given, findings);
   checkImages(config, given, findings);
   checkValidation(config, findings);
   checkSharding(config, findings);
@@ -192,6 +193,17 @@ function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) 
   }
   if (config.frame_selection === "stride" && given("fps")) {
     findings.note("fps", "has no effect on frame_selection: stride, which ignores the frame rate");
+  }
+}
+
+function checkNoise(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {
+  const { timestep_min, timestep_max } = config;
+  if (timestep_max !== undefined && timestep_max < timestep_min) {
+    findings.error("timestep_max", `${timestep_max}: expected at least timestep_min, which is ${timestep_min}`);
+  }
+  if (config.timestep_sampling === "logit_normal") return;
+  for (const key of ["timestep_logit_mean", "timestep_logit_std"] as const) {
+    if (given(key)) findings.note(key, "has no effect without timestep_sampling: logit_normal");
   }
 }
 

@@ -4,17 +4,19 @@ import { data } from "./groups/data.ts";
 import { image, lora } from "./groups/lora.ts";
 import { memory, parallel } from "./groups/memory.ts";
 import { model } from "./groups/model.ts";
+import { noise } from "./groups/noise.ts";
 import { optimization } from "./groups/optimization.ts";
 import { run } from "./groups/run.ts";
 import { validation } from "./groups/validation.ts";
 
-const groups = [model, data, run, optimization, lora, image, memory, parallel, validation];
+const groups = [model, data, run, optimization, noise, lora, image, memory, parallel, validation];
 
 export const trainSchema = z.strictObject({
   ...model.shape,
   ...data.shape,
   ...run.shape,
   ...optimization.shape,
+  ...noise.shape,
   ...lora.shape,
   ...image.shape,
   ...memory.shape,

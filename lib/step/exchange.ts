@@ -156,7 +156,9 @@ async function sumOfSquares(
 }
 
 /** The working values of all shards, in host memory and, where the model reads them on the GPU, there too. */
-async function gatherCopies({ session, communicator, run: { shard, trainables } }: GradientExchangeOptions): Promise<void> {
+async function gatherCopies(
+  { session, communicator, run: { shard, trainables } }: GradientExchangeOptions,
+): Promise<void> {
   if (shard === undefined) return;
   await session.host.settle();
   for (const [i, { copy }] of trainables.buckets.entries()) {
