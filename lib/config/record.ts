@@ -174,6 +174,17 @@ export interface TrainConfig {
    */
   readonly target_modules: readonly string[];
   /**
+   * Ranks of single layers as LAYER=RANK, with names as in `target_modules`; the first that names a layer counts.
+   * Default `[]`.
+   */
+  readonly rank_pattern: readonly string[];
+  /** Alphas of single layers as LAYER=ALPHA. Where `lora_alpha` is unset, a layer's alpha is its rank. Default `[]`. */
+  readonly alpha_pattern: readonly string[];
+  /** Scale adapters by `lora_alpha` / sqrt(`rank`), so that high ranks learn as fast as low ones. Default `false`. */
+  readonly use_rslora: boolean;
+  /** LoRA file or folder to start from, of any format that can be read; ranks may be lower than `rank`. */
+  readonly init_lora?: string | undefined;
+  /**
    * Factor of the condition latent: the VAE's scaling factor as the original trainer, or what the sampling pipeline
    * of the model uses (differs for 1.5). Default `original`.
    */

@@ -43,6 +43,7 @@ export interface Property {
   readonly enum?: readonly (string | number)[];
   readonly anyOf?: readonly Property[];
   readonly items?: Property;
+  readonly pattern?: string;
   readonly minimum?: number;
   readonly maximum?: number;
   readonly exclusiveMinimum?: number;
@@ -88,7 +89,9 @@ function describe(property: Property): string {
   if (property.enum !== undefined) {
     return property.enum.length === 1 ? String(property.enum[0]) : `one of ${property.enum.join(", ")}`;
   }
-  if (property.type === "array") return `a list of ${property.items?.enum?.join(", ") ?? "names"}`;
+  if (property.type === "array") {
+    return `a list of ${property.items?.enum?.join(", ") ?? (property.items?.pattern ? "LAYER=NUMBER" : "names")}`;
+  }
   if (property.type === "boolean") return "true or false";
   if (property.type === "string") return "text";
   const kind = property.type === "integer" ? "a whole number" : "a number";
