@@ -2,7 +2,7 @@
 import { UserErrors } from "../errors.ts";
 import type { TrainConfig } from "./record.ts";
 
-/** Keys that the saved weights or optimizer state have the shape or the scale of. Those of LoRA mean nothing to sft. */
+/** Keys that the saved weights or optimizer state have the shape or the scale of. */
 const fixedKeys: readonly (keyof TrainConfig)[] = [
   "model",
   "model_name",
@@ -11,7 +11,16 @@ const fixedKeys: readonly (keyof TrainConfig)[] = [
   "optimizer",
   "master_weights",
 ];
-const adapterKeys: readonly (keyof TrainConfig)[] = ["rank", "lora_alpha", "target_modules"];
+
+/** The same of adapters, which mean nothing to sft. */
+export const adapterKeys: readonly (keyof TrainConfig)[] = [
+  "rank",
+  "lora_alpha",
+  "target_modules",
+  "rank_pattern",
+  "alpha_pattern",
+  "use_rslora",
+];
 
 /** Keys that say how or where the run works, and not what it computes. */
 const freeKeys: readonly (keyof TrainConfig)[] = [
@@ -19,6 +28,7 @@ const freeKeys: readonly (keyof TrainConfig)[] = [
   "report_to",
   "log_every",
   "resume_from_checkpoint",
+  "init_lora",
   "checkpointing_steps",
   "checkpointing_limit",
   "engine",

@@ -124,6 +124,9 @@ export function requireTrainable(config: TrainConfig): void {
         : "model_path: not set; expected a diffusers folder or a hub id such as THUDM/CogVideoX-2b",
     );
   }
+  if (config.init_lora !== undefined && !existsSync(config.init_lora)) {
+    problems.push(`init_lora: "${config.init_lora}" does not exist`);
+  }
   if (problems.length > 0) {
     throw new UserErrors(
       "Cannot train with this config",
@@ -159,6 +162,9 @@ function complete(input: ConfigInput, now: Date): TrainConfig | undefined {
     train_resolution: input.train_resolution ?? nativeResolution(model, model_name),
     fps: input.fps ?? (namesVersion15(model_name) ? 16 : 8),
     lora_alpha: input.lora_alpha ?? input.rank,
+    alpha_pattern: input.lora_alpha === undefined
+      ? [...input.alpha_pattern, ...input.rank_pattern]
+      : input.alpha_pattern,
   };
 }
 

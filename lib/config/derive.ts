@@ -3,6 +3,7 @@ import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, resolve } from "node:path";
 import { parseHubId } from "../models/folder/hub.ts";
+import type { LayerValue } from "../models/lora/adapters.ts";
 import type { ModelVariant } from "../models/transformer/config.ts";
 import type { Resolution } from "./groups/data.ts";
 import { type ModelName, modelVariants } from "./groups/model.ts";
@@ -44,6 +45,14 @@ export function nativeResolution(model: ModelVariant | undefined, name: ModelNam
   return namesVersion15(name) ? [81, 768, 1360] : [49, 480, 720];
 }
 
+/** LAYER=NUMBER as a pattern and its value. */
+export function layerValues(pairs: readonly string[]): LayerValue[] {
+  return pairs.map((pair) => {
+    const equals = pair.lastIndexOf("=");
+    return { pattern: pair.slice(0, equals), value: Number(pair.slice(equals + 1)) };
+  });
+}
+
 /** Keys whose value is a path in its own right; lists below `data_root` and `validation_dir` are relative to those. */
 export const pathKeys = [
   "output_dir",
@@ -52,6 +61,7 @@ export const pathKeys = [
   "validation_dir",
   "heldout_root",
   "resume_from_checkpoint",
+  "init_lora",
 ] as const;
 
 /** Makes paths absolute: those in a file start at its folder, those on the command line at the current folder. */

@@ -135,6 +135,35 @@ export interface TrainConfig {
   readonly lr_power: number;
   /** Decay of the moving average of the trained weights, which is saved beside them; 0 is off. Default `0`. */
   readonly ema_decay: number;
+  /**
+   * How timesteps are drawn: all equally often, or as the logistic function of a normal number, most often in the
+   * middle. Default `uniform`.
+   */
+  readonly timestep_sampling: "uniform" | "logit_normal";
+  /**
+   * Mean of the normal number of `logit_normal`; below 0 clean timesteps are drawn more often, above 0 noisy ones.
+   * Default `0`.
+   */
+  readonly timestep_logit_mean: number;
+  /** Standard deviation of the normal number of `logit_normal`. Default `1`. */
+  readonly timestep_logit_std: number;
+  /** First timestep that is drawn; early ones are nearly clean and teach detail. Default `0`. */
+  readonly timestep_min: number;
+  /**
+   * Last timestep that is drawn; late ones are nearly noise and teach composition and motion. The last of the
+   * schedule when unset.
+   */
+  readonly timestep_max?: number | undefined;
+  /**
+   * Weigh the loss by min(SNR, gamma) / (SNR + 1), which evens out clean and noisy timesteps; 5 is usual. Off when
+   * unset.
+   */
+  readonly snr_gamma?: number | undefined;
+  /**
+   * Standard deviation of a number per channel that is added to all its noise, for darker and brighter videos; 0.05
+   * to 0.1 is usual. Default `0`.
+   */
+  readonly noise_offset: number;
   /** Rank of the adapters. Default `128`. */
   readonly rank: number;
   /** Adapters are scaled by `lora_alpha` / `rank`. Equal to `rank` when unset. */
@@ -144,6 +173,17 @@ export interface TrainConfig {
    * to_out.0]`.
    */
   readonly target_modules: readonly string[];
+  /**
+   * Ranks of single layers as LAYER=RANK, with names as in `target_modules`; the first that names a layer counts.
+   * Default `[]`.
+   */
+  readonly rank_pattern: readonly string[];
+  /** Alphas of single layers as LAYER=ALPHA. Where `lora_alpha` is unset, a layer's alpha is its rank. Default `[]`. */
+  readonly alpha_pattern: readonly string[];
+  /** Scale adapters by `lora_alpha` / sqrt(`rank`), so that high ranks learn as fast as low ones. Default `false`. */
+  readonly use_rslora: boolean;
+  /** LoRA file or folder to start from, of any format that can be read; ranks may be lower than `rank`. */
+  readonly init_lora?: string | undefined;
   /**
    * Factor of the condition latent: the VAE's scaling factor as the original trainer, or what the sampling pipeline
    * of the model uses (differs for 1.5). Default `original`.

@@ -1,7 +1,8 @@
 /** Every rule that involves more than one key, or the meaning of a value rather than its type. */
 import { isWeak } from "../models/lora/adapters.ts";
 import { type Optimizer, optimizers, optimizersThat } from "../optim/optimizers.ts";
-import { modelNameOf, namesVersion15 } from "./derive.ts";
+import { adapterKeys } from "./compare.ts";
+import { layerValues, modelNameOf, namesVersion15 } from "./derive.ts";
 import type { TrainConfig } from "./record.ts";
 
 /** What a rule found. Errors stop the run before it starts; notes are printed. */
@@ -35,6 +36,7 @@ export function applyRules(config: TrainConfig, given: (key: keyof TrainConfig) 
   checkMemory(config, findings);
   checkMasterWeights(config, findings);
   checkOptimization(config, given, findings);
+  checkNoise(config, given, findings);
   checkImages(config, given, findings);
   checkValidation(config, findings);
   checkSharding(config, findings);
@@ -126,8 +128,11 @@ function checkUsualShape(config: TrainConfig, findings: Findings): void {
 
 function checkAdapters(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {
   if (config.training_type === "sft") {
-    for (const key of ["rank", "lora_alpha", "target_modules"] as const) {
+    for (const key of adapterKeys) {
       if (given(key)) findings.note(key, "has no effect on sft, which trains all weights");
+    }
+    if (config.init_lora !== undefined) {
+      findings.error("init_lora", "sft has no adapters; add the LoRA to the weights with cogtune lora merge first");
     }
     if (config.base_weights === "int8" || config.base_weights === "nf4") {
       findings.error(
@@ -137,11 +142,23 @@ function checkAdapters(config: TrainConfig, given: (key: keyof TrainConfig) => b
     }
     return;
   }
-  if (isWeak(config.lora_alpha, config.rank)) {
-    const strength = (config.lora_alpha / config.rank).toPrecision(2);
+  if (config.init_lora !== undefined && config.resume_from_checkpoint !== undefined) {
+    findings.note("init_lora", "has no effect on a run that continues a checkpoint");
+  }
+  for (const [key, least] of [["rank_pattern", 1], ["alpha_pattern", Number.MIN_VALUE]] as const) {
+    for (const { pattern, value } of layerValues(config[key])) {
+      if (value < least || value > 4096) {
+        findings.error(key, `${pattern}=${value}: expected a number above 0, at most 4096`);
+      }
+    }
+  }
+  const scale = config.lora_alpha / (config.use_rslora ? Math.sqrt(config.rank) : config.rank);
+  if (isWeak(scale)) {
     findings.note(
       "lora_alpha",
-      `lora_alpha / rank is ${strength}, which learns poorly; use ${config.rank} or ${config.rank / 2}`,
+      `lora_alpha / ${config.use_rslora ? "sqrt(rank)" : "rank"} is ${
+        scale.toPrecision(2)
+      }, which learns poorly; use ${config.rank} or ${config.rank / 2}`,
     );
   }
   if (config.rank < 64 && !config.model?.startsWith("tiny-")) {
@@ -192,6 +209,17 @@ function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) 
   }
   if (config.frame_selection === "stride" && given("fps")) {
     findings.note("fps", "has no effect on frame_selection: stride, which ignores the frame rate");
+  }
+}
+
+function checkNoise(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {
+  const { timestep_min, timestep_max } = config;
+  if (timestep_max !== undefined && timestep_max < timestep_min) {
+    findings.error("timestep_max", `${timestep_max}: expected at least timestep_min, which is ${timestep_min}`);
+  }
+  if (config.timestep_sampling === "logit_normal") return;
+  for (const key of ["timestep_logit_mean", "timestep_logit_std"] as const) {
+    if (given(key)) findings.note(key, "has no effect without timestep_sampling: logit_normal");
   }
 }
 

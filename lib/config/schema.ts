@@ -4,17 +4,19 @@ import { data } from "./groups/data.ts";
 import { image, lora } from "./groups/lora.ts";
 import { memory, parallel } from "./groups/memory.ts";
 import { model } from "./groups/model.ts";
+import { noise } from "./groups/noise.ts";
 import { optimization } from "./groups/optimization.ts";
 import { run } from "./groups/run.ts";
 import { validation } from "./groups/validation.ts";
 
-const groups = [model, data, run, optimization, lora, image, memory, parallel, validation];
+const groups = [model, data, run, optimization, noise, lora, image, memory, parallel, validation];
 
 export const trainSchema = z.strictObject({
   ...model.shape,
   ...data.shape,
   ...run.shape,
   ...optimization.shape,
+  ...noise.shape,
   ...lora.shape,
   ...image.shape,
   ...memory.shape,
@@ -41,6 +43,7 @@ export interface Property {
   readonly enum?: readonly (string | number)[];
   readonly anyOf?: readonly Property[];
   readonly items?: Property;
+  readonly pattern?: string;
   readonly minimum?: number;
   readonly maximum?: number;
   readonly exclusiveMinimum?: number;
@@ -86,7 +89,9 @@ function describe(property: Property): string {
   if (property.enum !== undefined) {
     return property.enum.length === 1 ? String(property.enum[0]) : `one of ${property.enum.join(", ")}`;
   }
-  if (property.type === "array") return `a list of ${property.items?.enum?.join(", ") ?? "names"}`;
+  if (property.type === "array") {
+    return `a list of ${property.items?.enum?.join(", ") ?? (property.items?.pattern ? "LAYER=NUMBER" : "names")}`;
+  }
   if (property.type === "boolean") return "true or false";
   if (property.type === "string") return "text";
   const kind = property.type === "integer" ? "a whole number" : "a number";

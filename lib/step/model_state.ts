@@ -8,8 +8,11 @@ import { Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
 import type { StorageType } from "../io/safetensors/half.ts";
 import { openShards } from "../io/safetensors/shards.ts";
-import { cropRank, initialLora, type Lora, type LoraValues, padRank } from "../models/lora/adapters.ts";
+import { initialLora, type Lora, type LoraValues, resizeMatrix } from "../models/lora/adapters.ts";
 import { writeLora } from "../models/lora/file.ts";
+import { fitLora } from "../models/lora/fit.ts";
+import { readLora } from "../models/lora/read.ts";
+import { startFromFile } from "../models/lora/start.ts";
 import type { Trainables } from "../models/tensors/trainables.ts";
 import { openTransformer, type TransformerTensor, writeTransformer } from "../models/transformer/file.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
@@ -52,7 +55,7 @@ export async function uploadModel(
   using source = openShards(join(model.path, "transformer"), WEIGHTS);
   if (config.random_weights) await uploadRandom(session, config.seed, run.uploads);
   else await uploadTensors(session, source, run.uploads);
-  if (run.lora !== undefined) uploadLora(session, run.lora, initialValues(config.seed, run.lora));
+  if (run.lora !== undefined) uploadLora(session, run.lora, startingValues(config, run.lora, model));
   const table = positionTableShape(model.transformer);
   const learned = table === undefined ? undefined : source.readF32(table.name);
   const { fallback } = uploadTables(session, model.transformer, run.step.shape, recording.inputs, { learned });
@@ -77,17 +80,30 @@ async function uploadRandom(session: Session, seed: number, tensors: ReadonlyMap
   }
 }
 
-function initialValues(seed: number, lora: Lora): LoraValues {
+/**
+ * What adapters start as: drawn from the seed, or taken from `init_lora` unless a checkpoint is continued.
+ *
+ * @throws {UserError} when the file is no LoRA of this model, or does not fit into the adapters.
+ */
+export function startingValues(
+  { seed, init_lora, resume_from_checkpoint }: TrainConfig,
+  lora: Lora,
+  model: ModelFolder,
+): LoraValues {
   let sample = 0;
-  return initialLora(lora, (count) => {
+  const initial = initialLora(lora, (count) => {
     const stream = new RandomStream({ seed, purpose: "weights", step: 0, sample: sample++ });
     return Float64Array.from({ length: count }, () => stream.uniform());
   });
+  if (init_lora === undefined || resume_from_checkpoint !== undefined) return initial;
+  const file = readLora(init_lora);
+  fitLora(file, model.transformer, model.path);
+  return startFromFile(lora, file, initial);
 }
 
 function uploadLora(session: Session, lora: Lora, values: LoraValues): void {
-  for (const [name, { master, shape }] of lora.trainables.byName) {
-    session.write(master, padRank(name, values.get(name)!, shape, lora.config.rank));
+  for (const [name, { master, trueShape, shape }] of lora.trainables.byName) {
+    session.write(master, resizeMatrix(values.get(name)!, trueShape, shape));
   }
 }
 
@@ -95,8 +111,8 @@ function uploadLora(session: Session, lora: Lora, values: LoraValues): void {
 export async function downloadLora(session: Session, lora: Lora): Promise<LoraValues> {
   const entries = [...lora.trainables.byName.values()];
   const arrays = await session.read(entries.map(({ master }) => master));
-  return new Map(entries.map(({ name, shape }, i) => {
-    return [name, cropRank(name, new Float32Array(arrays[i]!), shape, lora.config.rank)];
+  return new Map(entries.map(({ name, shape, trueShape }, i) => {
+    return [name, resizeMatrix(new Float32Array(arrays[i]!), shape, trueShape)];
   }));
 }
 

@@ -8,6 +8,7 @@ import { latentSize, parameterShapes, RELEASED, type TransformerConfig } from ".
 import type { BatchShape } from "../models/transformer/inputs.ts";
 import { elements, type Tensor } from "../plan/tensor.ts";
 import type { TrainConfig } from "../config/config.ts";
+import { layerValues } from "../config/derive.ts";
 import { type Shard, shardBuckets } from "./shards.ts";
 import type { OptimizerConfig } from "../optim/update.ts";
 import type { StepConfig } from "./training_step.ts";
@@ -154,7 +155,14 @@ export function describeRun(
   const { base_weights } = config;
   const quantised = base_weights === "int8" || base_weights === "nf4" ? { quantised: base_weights } : {};
   const frozen = declareTensors(shapes, { matrix, vector: "f32", streamed, ...quantised });
-  const adapters = { rank: config.rank, alpha: config.lora_alpha, targets: config.target_modules };
+  const adapters = {
+    rank: config.rank,
+    alpha: config.lora_alpha,
+    targets: config.target_modules,
+    ranks: layerValues(config.rank_pattern),
+    alphas: layerValues(config.alpha_pattern),
+    rankStabilised: config.use_rslora,
+  };
   const lora = declareLora(shapes, adapters, { values: config.offload_optimizer, gradients: config.offload_optimizer });
   const parameters = new Parameters(frozen, lora.adapters);
   const { trainables } = lora;

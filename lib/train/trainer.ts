@@ -8,7 +8,7 @@ import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
 import { localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { openModelFolder } from "../models/folder/model_folder.ts";
-import { checkTransformer, storedType } from "../step/model_state.ts";
+import { checkTransformer, startingValues, storedType } from "../step/model_state.ts";
 import { describeRun } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
 import { checkParts, requireMatchingModel } from "./checks/check_model.ts";
@@ -65,6 +65,7 @@ export async function* trainAsRank(
   const run = describeRun(config, model.transformer, { stored: storedType(model), rank: communicator.rank });
   if (!config.random_weights) checkTransformer(model, run);
   checkParts(model);
+  if (run.lora !== undefined) startingValues(config, run.lora, model);
   const data = await prepareData(config, model);
   await requireSameRun(communicator, config, data.samples);
   const heldOut = await HeldOut.prepare(config, model);

@@ -19,6 +19,7 @@ import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
+import { requireTimesteps } from "./data/noising.ts";
 import { capOf, type PreparedData } from "./data/prepare_data.ts";
 import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
@@ -72,6 +73,7 @@ export class TrainingLoop implements Disposable {
     this.#totalSteps = config.train_steps ?? config.train_epochs * this.#sampler.stepsPerEpoch;
     const schedule = parseScheduleConfig(model.scheduler, join(model.path, "scheduler/scheduler_config.json"));
     const alphas = alphasCumprod(schedule);
+    requireTimesteps(config, alphas.length);
     this.#source = { config, model: model.transformer, vae: model.vae, cache, samples, alphas };
     this.#scale = new LossScale(config.mixed_precision === "fp16", undefined);
   }

@@ -197,11 +197,22 @@ Deno.test("paths: file values start at the file's folder, overrides at the curre
   assert.equal(parseConfig("model: 2b\nresume_from_checkpoint: /r/checkpoint-20").output_dir, "/r");
 });
 
+Deno.test("alpha follows the rank of each layer unless lora_alpha is set, and stays so when the config is read again", () => {
+  const unset = parseConfig(`${minimal}rank: 8\nrank_pattern: [to_q=4]\nalpha_pattern: [to_v=2]`);
+  assert.deepEqual([unset.lora_alpha, unset.alpha_pattern], [8, ["to_v=2", "to_q=4"]]);
+  assert.deepEqual(parseConfig(printConfig(unset)), unset);
+  assert.deepEqual(parseConfig(`${minimal}lora_alpha: 8\nrank_pattern: [to_q=4]`).alpha_pattern, []);
+});
+
 Deno.test("contradictions are refused", () => {
   const cases: [string, RegExp][] = [
     ["model_name: cogvideox-i2v", /model_name: model "2b" is trained as cogvideox-t2v/],
     ["model_type: i2v", /model_type: cogvideox-t2v is a t2v model/],
     ["training_type: sft\nbase_weights: nf4", /nf4 weights cannot be trained/],
+    ["training_type: sft\ninit_lora: x.safetensors", /init_lora: sft has no adapters/],
+    ["rank_pattern: [to_q]", /rank_pattern: expected a list of LAYER=NUMBER, found the text "to_q"/],
+    ["rank_pattern: [to_q=5000]", /rank_pattern: to_q=5000: expected a number above 0, at most 4096/],
+    ["alpha_pattern: [to_q=0]", /alpha_pattern: to_q=0: expected a number above 0/],
     ["do_validation: true\nvalidation_steps: 30", /validation_dir: must be set/],
     ["do_validation: true\nvalidation_steps: 30", /validation_prompts: must be set/],
     [

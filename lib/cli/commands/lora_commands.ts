@@ -167,7 +167,7 @@ function noteAlpha(terminal: Terminal, lora: LoraFile): void {
       `note: "${lora.path}" does not state alpha; taking ${lora.alpha} as the loaders of its format do; ${trainer}\n`,
     );
   }
-  if (isWeak(lora.alpha, lora.rank)) {
+  if (isWeak(lora.alpha / lora.rank)) {
     const scale = (lora.alpha / lora.rank).toPrecision(2);
     terminal.writeError(`note: alpha / rank is ${lora.alpha} / ${lora.rank} = ${scale}: the LoRA hardly acts\n`);
   }

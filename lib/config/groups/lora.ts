@@ -10,6 +10,18 @@ export const lora = z.strictObject({
   target_modules: z.array(z.string().min(1)).min(1).default(["to_q", "to_k", "to_v", "to_out.0"]).describe(
     "Linear layers that get an adapter: ends of module names, `*` matches any text.",
   ),
+  rank_pattern: z.array(z.string().regex(/^[^=\s]+=[1-9][0-9]{0,3}$/)).default([]).describe(
+    "Ranks of single layers as LAYER=RANK, with names as in `target_modules`; the first that names a layer counts.",
+  ),
+  alpha_pattern: z.array(z.string().regex(/^[^=\s]+=[0-9]*\.?[0-9]+$/)).default([]).describe(
+    "Alphas of single layers as LAYER=ALPHA. Where `lora_alpha` is unset, a layer's alpha is its rank.",
+  ),
+  use_rslora: z.boolean().default(false).describe(
+    "Scale adapters by `lora_alpha` / sqrt(`rank`), so that high ranks learn as fast as low ones.",
+  ),
+  init_lora: z.string().min(1).optional().describe(
+    "LoRA file or folder to start from, of any format that can be read; ranks may be lower than `rank`.",
+  ),
 }).meta({ title: "LoRA" });
 
 /** Image to video. */

@@ -3,12 +3,32 @@ import { UserError } from "../../errors.ts";
 import type { Adapter } from "../../ops/linear.ts";
 import { packTrainables, type TrainablePlaces, type Trainables } from "../tensors/trainables.ts";
 
+/** A value for the layers that a pattern names, in the way of {@linkcode LoraConfig.targets}. */
+export interface LayerValue {
+  readonly pattern: string;
+  readonly value: number;
+}
+
 /** Rank, strength and reach of the adapters. */
 export interface LoraConfig {
   readonly rank: number;
   readonly alpha: number;
   /** Layer names (`to_q` matches every layer whose name ends in `.to_q`), or patterns with `*`. */
   readonly targets: readonly string[];
+  /** Ranks and alphas of single layers; the first pattern that names a layer counts, as in peft. */
+  readonly ranks?: readonly LayerValue[];
+  readonly alphas?: readonly LayerValue[];
+  /** Scale by alpha / sqrt(rank), with which a high rank learns as fast as a low one (rsLoRA, arXiv:2312.03732). */
+  readonly rankStabilised?: boolean;
+}
+
+/** The adapter of one layer. */
+export interface LoraLayer {
+  readonly outFeatures: number;
+  readonly inFeatures: number;
+  readonly rank: number;
+  /** The update is alpha / rank B A, also where the config's alpha is divided by the root of the rank. */
+  readonly alpha: number;
 }
 
 /** Adapters by layer name, with what trains them. */
@@ -17,13 +37,16 @@ export interface Lora {
   readonly adapters: ReadonlyMap<string, Adapter>;
   /** Named `LAYER.lora_A.weight` and `LAYER.lora_B.weight`; ranks padded to a multiple of four with zeros. */
   readonly trainables: Trainables;
-  /** [out, in] of every adapted layer. */
-  readonly layers: ReadonlyMap<string, readonly [number, number]>;
+  readonly layers: ReadonlyMap<string, LoraLayer>;
 }
 
-/** Whether an adapter hardly acts; alpha 1, copied from the advice for other trainers, is the usual cause. */
-export function isWeak(alpha: number, rank: number): boolean {
-  return alpha / rank < 0.1;
+/** Whether an adapter of this scale hardly acts; alpha 1, copied from the advice for other trainers, is the usual cause. */
+export function isWeak(scale: number): boolean {
+  return scale < 0.1;
+}
+
+function withoutBlock(layer: string): string {
+  return layer.replace(/^transformer_blocks\.\d+\./, "");
 }
 
 function matcher(target: string): (layer: string) => boolean {
@@ -47,7 +70,7 @@ export function selectLayers(
   const matchers = targets.map((target) => ({ target, matches: matcher(target) }));
   const unmatched = matchers.filter(({ matches }) => !linear.some(([name]) => matches(name)));
   if (targets.length === 0 || unmatched.length > 0) {
-    const kinds = new Set(linear.map(([name]) => name.replace(/^transformer_blocks\.\d+\./, "")));
+    const kinds = new Set(linear.map(([name]) => withoutBlock(name)));
     throw new UserError(
       targets.length === 0
         ? "target_modules is empty: a LoRA needs at least one layer"
@@ -58,28 +81,62 @@ export function selectLayers(
   return new Map(linear.filter(([name]) => matchers.some(({ matches }) => matches(name))));
 }
 
-/** Declares adapters for the layers that `config.targets` select. */
+/** The first value whose pattern names the layer. Throws UserError for a pattern that names none of `layers`. */
+function valueLookup(
+  key: string,
+  values: readonly LayerValue[],
+  layers: Iterable<string>,
+): (layer: string) => number | undefined {
+  const names = [...layers];
+  const lookups = values.map(({ pattern, value }) => ({ pattern, value, matches: matcher(pattern) }));
+  const unmatched = lookups.filter(({ matches }) => !names.some(matches));
+  if (unmatched.length > 0) {
+    throw new UserError(
+      `${key} matches no adapted layer: ${unmatched.map(({ pattern }) => `"${pattern}"`).join(", ")}`,
+      `adapted layers: ${[...new Set(names.map(withoutBlock))].join(", ")}`,
+    );
+  }
+  return (layer) => lookups.find(({ matches }) => matches(layer))?.value;
+}
+
+/**
+ * The layers that `config` adapts, in model order.
+ *
+ * @throws {UserError} naming targets and patterns that match nothing.
+ */
+export function adaptedLayers(
+  shapes: ReadonlyMap<string, readonly number[]>,
+  { rank, alpha, targets, ranks = [], alphas = [], rankStabilised = false }: LoraConfig,
+): Map<string, LoraLayer> {
+  const selected = selectLayers(shapes, targets);
+  const rankOf = valueLookup("rank_pattern", ranks, selected.keys());
+  const alphaOf = valueLookup("alpha_pattern", alphas, selected.keys());
+  return new Map([...selected].map(([layer, [outFeatures, inFeatures]]) => {
+    const own = rankOf(layer) ?? rank;
+    const factor = rankStabilised ? Math.sqrt(own) : 1;
+    return [layer, { outFeatures, inFeatures, rank: own, alpha: (alphaOf(layer) ?? alpha) * factor }];
+  }));
+}
+
+/** Declares the adapters of {@linkcode adaptedLayers}. */
 export function declareLora(
   shapes: ReadonlyMap<string, readonly number[]>,
   config: LoraConfig,
   onHost: TrainablePlaces = {},
 ): Lora {
-  const layers = selectLayers(shapes, config.targets);
-  const padded = Math.ceil(config.rank / 4) * 4;
-  const matrices = (rank: number) =>
-    new Map([...layers].flatMap(([layer, [out, inWidth]]): [string, readonly number[]][] => [
-      [`${layer}.lora_A.weight`, [rank, inWidth]],
-      [`${layer}.lora_B.weight`, [out, rank]],
+  const layers = adaptedLayers(shapes, config);
+  const matrices = (stored: (rank: number) => number) =>
+    new Map([...layers].flatMap(([layer, { outFeatures, inFeatures, rank }]): [string, readonly number[]][] => [
+      [`${layer}.lora_A.weight`, [stored(rank), inFeatures]],
+      [`${layer}.lora_B.weight`, [outFeatures, stored(rank)]],
     ]));
-  const trainables = packTrainables(matrices(padded), "f32", { ...onHost, trueShapes: matrices(config.rank) });
+  const padded = matrices((rank) => Math.ceil(rank / 4) * 4);
+  const trainables = packTrainables(padded, "f32", { ...onHost, trueShapes: matrices((rank) => rank) });
   const tensor = (name: string) => trainables.byName.get(name)!.working;
   const adapters = new Map<string, Adapter>();
-  for (const layer of layers.keys()) {
-    adapters.set(layer, {
-      down: tensor(`${layer}.lora_A.weight`),
-      up: tensor(`${layer}.lora_B.weight`),
-      scale: config.alpha / config.rank,
-    });
+  for (const [layer, { rank, alpha }] of layers) {
+    const [down, up] = [tensor(`${layer}.lora_A.weight`), tensor(`${layer}.lora_B.weight`)];
+    adapters.set(layer, { down, up, scale: alpha / rank });
   }
   return { config, adapters, trainables, layers };
 }
@@ -90,42 +147,25 @@ export type LoraValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
 /** Starting values: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as peft does), B zero, so the first output is the base's. */
 export function initialLora(lora: Lora, uniform: (count: number) => Float64Array): LoraValues {
   const values = new Map<string, Float32Array<ArrayBuffer>>();
-  for (const [layer, [out, inWidth]] of lora.layers) {
-    const bound = 1 / Math.sqrt(inWidth);
-    const a = Float32Array.from(uniform(lora.config.rank * inWidth), (u) => (2 * u - 1) * bound);
+  for (const [layer, { outFeatures, inFeatures, rank }] of lora.layers) {
+    const bound = 1 / Math.sqrt(inFeatures);
+    const a = Float32Array.from(uniform(rank * inFeatures), (u) => (2 * u - 1) * bound);
     values.set(`${layer}.lora_A.weight`, a);
-    values.set(`${layer}.lora_B.weight`, new Float32Array(out * lora.config.rank));
+    values.set(`${layer}.lora_B.weight`, new Float32Array(outFeatures * rank));
   }
   return values;
 }
 
-/** Whether a tensor is the A of an adapter, whose rows are the rank; B has the rank in its columns. */
-function isDown(name: string): boolean {
-  return name.endsWith(".lora_A.weight");
-}
-
-/** Widens the values of an adapter tensor to its padded shape [rows, columns]: A gains zero rows, B zero columns. */
-export function padRank(
-  name: string,
+/** A matrix of other size: what both have in common, and zeros. Ranks are padded and cropped so. */
+export function resizeMatrix(
   values: Float32Array<ArrayBuffer>,
   [rows, columns]: readonly number[],
-  rank: number,
+  [newRows, newColumns]: readonly number[],
 ): Float32Array<ArrayBuffer> {
-  const padded = new Float32Array(rows! * columns!);
-  if (isDown(name)) padded.set(values);
-  else for (let r = 0; r < rows!; r++) padded.set(values.subarray(r * rank, (r + 1) * rank), r * columns!);
-  return padded;
-}
-
-/** The reverse of {@linkcode padRank}: drops the zero rows of A or the zero columns of B. */
-export function cropRank(
-  name: string,
-  values: Float32Array<ArrayBuffer>,
-  [rows, columns]: readonly number[],
-  rank: number,
-): Float32Array<ArrayBuffer> {
-  if (isDown(name)) return values.slice(0, rank * columns!);
-  const cropped = new Float32Array(rows! * rank);
-  for (let r = 0; r < rows!; r++) cropped.set(values.subarray(r * columns!, r * columns! + rank), r * rank);
-  return cropped;
+  const resized = new Float32Array(newRows! * newColumns!);
+  const width = Math.min(columns!, newColumns!);
+  for (let r = 0; r < Math.min(rows!, newRows!); r++) {
+    resized.set(values.subarray(r * columns!, r * columns! + width), r * newColumns!);
+  }
+  return resized;
 }

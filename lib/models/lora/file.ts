@@ -13,7 +13,7 @@ import { fileError, fileOperations } from "../../io/file_operations.ts";
 import { encodeF32, type StorageType } from "../../io/safetensors/half.ts";
 import { openSafetensors } from "../../io/safetensors/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../../io/safetensors/writer.ts";
-import type { LoraConfig, LoraValues } from "./adapters.ts";
+import { adaptedLayers, type LoraConfig, type LoraValues } from "./adapters.ts";
 import { type BaseModel, baseModel } from "./base.ts";
 import { type LoraFormat, loraKey, storesAlphaTensors } from "./keys.ts";
 import { fileMetadata, peftConfig, peftTargets } from "./metadata.ts";
@@ -23,7 +23,7 @@ import { parameterShapes, type TransformerConfig } from "../transformer/config.t
 
 /** Options of {@linkcode writeLora}. */
 export interface WriteLoraOptions {
-  /** Alpha and targets the adapters were trained with. */
+  /** What the adapters were trained as. */
   readonly config: LoraConfig;
   /** Config of the base model; its identity goes into the file. */
   readonly base: TransformerConfig;
@@ -45,11 +45,20 @@ export interface WriteLoraOptions {
 export async function writeLora(target: string, values: LoraValues, options: WriteLoraOptions): Promise<string> {
   const { config, base, dtype = "f32", replace = true } = options;
   const shapes = parameterShapes(base);
-  const modules = loraModules(values, config.alpha, shapes);
+  const adapted = adaptedLayers(shapes, config);
+  const modules = loraModules(values, (layer) => adapted.get(layer)?.alpha ?? config.alpha, shapes);
   const layers = [...shapes].filter(([name, shape]) => name.endsWith(".weight") && shape.length > 1)
     .map(([name]) => name.slice(0, -".weight".length));
   const targets = peftTargets([...modules.keys()], config.targets, layers);
-  return await writeModules(target, modules, { format: "diffusers", dtype, replace, targets, base: baseModel(base) });
+  const { rankStabilised } = config;
+  return await writeModules(target, modules, {
+    format: "diffusers",
+    dtype,
+    replace,
+    targets,
+    base: baseModel(base),
+    rankStabilised,
+  });
 }
 
 /** Options of {@linkcode writeModules}. */
@@ -63,6 +72,8 @@ export interface WriteModulesOptions {
   readonly targets?: readonly string[];
   /** The model the LoRA belongs to. */
   readonly base?: BaseModel | undefined;
+  /** Tell peft that alpha is divided by the root of the rank. */
+  readonly rankStabilised?: boolean | undefined;
 }
 
 /**
@@ -75,11 +86,14 @@ export interface WriteModulesOptions {
 export async function writeModules(
   target: string,
   modules: LoraModules,
-  { format, dtype = "f32", replace = false, targets = [...modules.keys()], base }: WriteModulesOptions,
+  { format, dtype = "f32", replace = false, targets = [...modules.keys()], base, rankStabilised = false }:
+    WriteModulesOptions,
 ): Promise<string> {
   const stored = format === "sat" ? foldAlpha(modules) : modules;
   const tensors = tensorsOf(stored, format, dtype);
-  const config = format === "diffusers" || format === "peft" ? peftConfig(stored, targets) : undefined;
+  const config = format === "diffusers" || format === "peft"
+    ? peftConfig(stored, { targets, rankStabilised })
+    : undefined;
   const metadata = fileMetadata(stored, { base, adapter: config });
   const isFile = target.endsWith(".safetensors");
   if (format === "peft" && !isFile) {

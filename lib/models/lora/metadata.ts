@@ -13,11 +13,18 @@ export const adapterEntry = "lora_adapter_metadata";
 export const ownEntry = "cogtune";
 
 /** Fields of peft's LoraConfig. Rank and alpha of most layers come first, exceptions in the patterns, by layer name. */
-export function peftConfig(modules: LoraModules, targets: readonly string[]): Record<string, unknown> {
-  const rank = commonValue([...modules.values()].map((module) => module.rank));
-  const alpha = commonValue([...modules.values()].map((module) => module.alpha));
+export function peftConfig(
+  modules: LoraModules,
+  { targets, rankStabilised }: { readonly targets: readonly string[]; readonly rankStabilised: boolean },
+): Record<string, unknown> {
+  const settings = new Map([...modules].map(([layer, { rank, alpha }]) => {
+    // Dividing by the root that it was multiplied with can leave a last bit.
+    return [layer, { rank, alpha: rankStabilised ? Number((alpha / Math.sqrt(rank)).toPrecision(12)) : alpha }];
+  }));
+  const rank = commonValue([...settings.values()].map((layer) => layer.rank));
+  const alpha = commonValue([...settings.values()].map((layer) => layer.alpha));
   const exceptions = (field: "rank" | "alpha", common: number) =>
-    Object.fromEntries([...modules].filter(([, m]) => m[field] !== common).map(([layer, m]) => [layer, m[field]]));
+    Object.fromEntries([...settings].filter(([, s]) => s[field] !== common).map(([layer, s]) => [layer, s[field]]));
   return {
     alpha_pattern: exceptions("alpha", alpha),
     bias: "none",
@@ -33,7 +40,7 @@ export function peftConfig(modules: LoraModules, targets: readonly string[]): Re
     target_modules: [...targets].sort(),
     task_type: null,
     use_dora: false,
-    use_rslora: false,
+    use_rslora: rankStabilised,
   };
 }
 

@@ -25,12 +25,12 @@ export type LoraModules = ReadonlyMap<string, LoraModule>;
 /**
  * Pairs values as training holds them.
  *
- * @param shapes shape of every `LAYER.weight` of the base model; the rank of a layer follows from it.
+ * @param alphaOf alpha of a layer. @param shapes shape of every `LAYER.weight` of the base model; the rank of a layer follows from it.
  * @throws {TypeError} when a layer is unknown or has only one half; {RangeError} when a length does not fit.
  */
 export function loraModules(
   values: LoraValues,
-  alpha: number,
+  alphaOf: (layer: string) => number,
   shapes: ReadonlyMap<string, readonly number[]>,
 ): LoraModules {
   const modules = new Map<string, LoraModule>();
@@ -50,7 +50,7 @@ export function loraModules(
         `"${layer}" [${shape}]: A has ${down.length} and B ${up.length} values, which is no common rank`,
       );
     }
-    modules.set(layer, { rank, inFeatures, outFeatures, alpha, down, up });
+    modules.set(layer, { rank, inFeatures, outFeatures, alpha: alphaOf(layer), down, up });
   }
   if (values.size !== 2 * modules.size) {
     throw new TypeError(`${values.size} tensors are not ${modules.size} pairs of lora_A and lora_B`);

@@ -31,8 +31,14 @@ export class HeldOut {
   static async prepare(config: TrainConfig, model: ModelFolder): Promise<HeldOut | undefined> {
     if (config.heldout_root === undefined) return undefined;
     // A cache of its own: the folder may be on another disk, and its entries are not garbage of the training set.
-    const { cache_dir: _shared, id_token: _token, ...rest } = config;
-    const own: TrainConfig = { ...rest, data_root: config.heldout_root, batch_size: 1, condition_dropout: 0 };
+    const { cache_dir: _shared, id_token: _token, snr_gamma: _weights, ...rest } = config;
+    const own: TrainConfig = {
+      ...rest,
+      data_root: config.heldout_root,
+      batch_size: 1,
+      condition_dropout: 0,
+      noise_offset: 0,
+    };
     return new HeldOut(own, await prepareData(own, model));
   }
 

@@ -10,6 +10,7 @@ import type { VaeConfig } from "../../models/vae/config.ts";
 import { latentPadding, type TransformerConfig } from "../../models/transformer/config.ts";
 import type { CacheRequest } from "../../data/cache/key.ts";
 import type { TrainConfig } from "../../config/config.ts";
+import { drawNoise, drawTimestep, lossWeight } from "./noising.ts";
 import { IMAGE_VARIANTS, type TrainingSample } from "./prepare_data.ts";
 import type { MicroBatch } from "../../step/training_step.ts";
 
@@ -69,14 +70,6 @@ export function sampleLatent(
   return out;
 }
 
-/** The timestep of a sample: uniform over the schedule. */
-function timestepOf(source: BatchSource, item: SampledItem): number {
-  const { seed } = source.config;
-  return new RandomStream({ seed, purpose: "timestep", step: 0, sample: item.globalIndex }).integer(
-    source.alphas.length,
-  );
-}
-
 /** Builds the micro-batch of one rank; `items` may be fewer than the batch size, then the first one fills up with weight 0. */
 export function makeBatch(source: BatchSource, step: MicroStep, items: readonly SampledItem[]): MicroBatch {
   const { config, model, vae, cache, samples, alphas } = source;
@@ -84,19 +77,24 @@ export function makeBatch(source: BatchSource, step: MicroStep, items: readonly 
   const parts = filled.map((item) => {
     const sample = samples[item.index]!;
     const posterior = read(cache, sample.latent);
-    const pad = latentPadding(model, posterior.shape[1]!);
-    const normals = (purpose: "posterior" | "noise" | "imagePosterior", count: number) =>
+    const [moments, frames, height, width] = posterior.shape as [number, number, number, number];
+    const pad = latentPadding(model, frames);
+    const normals = (purpose: "posterior" | "imagePosterior", count: number) =>
       new RandomStream({ seed: config.seed, purpose, step: 0, sample: item.globalIndex })
         .fillNormals(new Float32Array(count));
     const latents = sampleLatent(posterior, normals("posterior", posterior.data.length / 2), vae.scaling_factor, pad);
     return {
       latents,
-      noise: normals("noise", latents.length),
+      noise: drawNoise(
+        config,
+        { frames: frames + pad, channels: moments / 2, plane: height * width },
+        item.globalIndex,
+      ),
       text: read(cache, sample.prompt).data,
       condition: sample.variants.length === 0 ? undefined : conditionOf(source, step, item, latents.length, normals),
     };
   });
-  const timesteps = filled.map((item) => timestepOf(source, item));
+  const timesteps = filled.map((item) => drawTimestep(config, alphas.length, item.globalIndex));
   const join = (pick: (part: typeof parts[number]) => Float32Array) => {
     const arrays = parts.map(pick);
     const joined = new Float32Array(arrays.reduce((sum, { length }) => sum + length, 0));
@@ -110,7 +108,7 @@ export function makeBatch(source: BatchSource, step: MicroStep, items: readonly 
     condition: parts[0]!.condition === undefined ? undefined : join(({ condition }) => condition!),
     timesteps,
     alphas: timesteps.map((t) => alphas[t]!),
-    weights: filled.map((_, b) => b < items.length ? 1 / step.items.length : 0),
+    weights: timesteps.map((t, b) => b < items.length ? lossWeight(config, alphas[t]!) / step.items.length : 0),
   };
 }
 

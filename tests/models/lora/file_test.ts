@@ -387,3 +387,42 @@ Deno.test("productNorm() is the norm of the product", () => {
   const square = updates(new Map([["x", module]])).get("x")!.reduce((sum, value) => sum + value * value, 0);
   assert.ok(Math.abs(productNorm(down, up, rank) - Math.sqrt(square)) < 1e-12 * Math.sqrt(square));
 });
+
+/** The scale that peft gives a layer: the patterns by regular expression, alpha / r or alpha / sqrt(r). */
+function peftScale(config: Record<string, unknown>, layer: string): number {
+  const field = (name: string) => config[`transformer.${name}`];
+  const own = (pattern: string, common: string) => {
+    const patterns = Object.entries(field(pattern) as Record<string, number>);
+    return patterns.find(([key]) => new RegExp(`^(.*\\.)?(${key})$`).test(layer))?.[1] ?? field(common) as number;
+  };
+  const rank = own("rank_pattern", "r");
+  return own("alpha_pattern", "lora_alpha") / (field("use_rslora") === true ? Math.sqrt(rank) : rank);
+}
+
+for (const rankStabilised of [false, true]) {
+  Deno.test(`peft and this program read the trained scale of every layer, rank-stabilised ${rankStabilised}`, () =>
+    inFolder(async (folder) => {
+      const config: LoraConfig = {
+        rank: 6,
+        alpha: 3,
+        targets: attention,
+        ranks: [{ pattern: "to_q", value: 10 }],
+        alphas: [{ pattern: "transformer_blocks.1.*", value: 7 }],
+        rankStabilised,
+      };
+      const path = await writeLora(folder, randomValues(config), { config, base: tiny });
+      using file = openSafetensors(path);
+      const metadata = JSON.parse(file.metadata.get("lora_adapter_metadata")!);
+      assert.deepEqual([metadata["transformer.r"], metadata["transformer.lora_alpha"]], [6, 3]);
+      assert.equal(Object.keys(metadata["transformer.rank_pattern"]).length, 2);
+      const { modules } = readLora(path);
+      assert.equal(modules.size, 8);
+      for (const [layer, { rank, alpha }] of modules) {
+        const [r, a] = [layer.endsWith("to_q") ? 10 : 6, layer.includes("blocks.1.") ? 7 : 3];
+        const scale = rankStabilised ? a / Math.sqrt(r) : a / r;
+        assert.equal(rank, r);
+        assert.ok(Math.abs(peftScale(metadata, layer) / scale - 1) < 1e-14, layer);
+        assert.ok(Math.abs(alpha / rank / scale - 1) < 1e-14, layer);
+      }
+    }));
+}

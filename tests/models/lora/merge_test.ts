@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { Executable } from "../../../lib/gpu/executable.ts";
 import { Session } from "../../../lib/gpu/session.ts";
 import { openSafetensors, type TensorSource } from "../../../lib/io/safetensors/safetensors.ts";
-import { declareLora, type LoraValues, padRank } from "../../../lib/models/lora/adapters.ts";
+import { declareLora, type LoraValues, resizeMatrix } from "../../../lib/models/lora/adapters.ts";
 import { baseModel } from "../../../lib/models/lora/base.ts";
 import { fitLora } from "../../../lib/models/lora/fit.ts";
 import { writeLora } from "../../../lib/models/lora/file.ts";
@@ -59,8 +59,8 @@ async function forward(
   await uploadTensors(session, source, tensors);
   // The strength scales alpha: adapters have no other factor.
   const declared = lora && declareLora(shapes, { ...lora, alpha: lora.alpha * lora.strength });
-  for (const [name, { master }] of declared?.trainables.byName ?? []) {
-    session.write(master, padRank(name, lora!.values.get(name)!, master.shape, lora!.rank));
+  for (const [name, { master, trueShape }] of declared?.trainables.byName ?? []) {
+    session.write(master, resizeMatrix(lora!.values.get(name)!, trueShape, master.shape));
   }
   const [batch, frames, , height, width] = golden.shape("hidden_states") as [number, number, number, number, number];
   const shape = { batch, frames, height, width, textRows: golden.shape("encoder_hidden_states")[1]! };
@@ -247,7 +247,7 @@ Deno.test("a LoRA of another model is refused with both names", async () => {
         ["transformer_blocks.0.attn1.to_q.lora_A.weight", new Float32Array(1920)],
         ["transformer_blocks.0.attn1.to_q.lora_B.weight", new Float32Array(1920)],
       ]),
-      1,
+      () => 1,
       parameterShapes(RELEASED["2b"]!),
     );
     assert.throws(
