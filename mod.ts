@@ -44,6 +44,7 @@ export type {
   SavedEvent,
   SkippedEvent,
   StartedEvent,
+  StatusEvent,
   StepEvent,
   TrainEvent,
   WarningEvent,
