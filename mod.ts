@@ -35,6 +35,7 @@ export type {
   SavedEvent,
   SkippedEvent,
   StartedEvent,
+  StatusEvent,
   StepEvent,
   TrainEvent,
   WarningEvent,

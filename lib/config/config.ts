@@ -136,6 +136,11 @@ export function requireTrainable(config: TrainConfig): void {
   }
 }
 
+/** Bytes of GPU memory that a run may take. */
+export function gpuMemoryLimit({ gpu_memory }: TrainConfig): number {
+  return gpu_memory === undefined ? Infinity : gpu_memory * 2 ** 30;
+}
+
 function presetName(...sources: readonly Source[]): string | undefined {
   const value = sources.map((source) => source.entries.get("preset")?.value).findLast((value) => value !== undefined);
   return typeof value === "string" ? value : undefined;

@@ -1,20 +1,9 @@
 /** The known name a misspelt one was most likely meant to be. */
+import { distance } from "fastest-levenshtein";
 
-/** Edits (insert, delete, replace, swap of neighbours) that turn `a` into `b`: the optimal string alignment distance. */
-export function editDistance(a: string, b: string): number {
-  let beforeLast: number[] = [];
-  let last = Array.from({ length: b.length + 1 }, (_, j) => j);
-  for (let i = 1; i <= a.length; i++) {
-    const row = [i];
-    for (let j = 1; j <= b.length; j++) {
-      const replace = last[j - 1]! + (a[i - 1] === b[j - 1] ? 0 : 1);
-      row[j] = Math.min(replace, last[j]! + 1, row[j - 1]! + 1);
-      const swapped = i > 1 && j > 1 && a[i - 1] === b[j - 2] && a[i - 2] === b[j - 1];
-      if (swapped) row[j] = Math.min(row[j]!, beforeLast[j - 2]! + 1);
-    }
-    [beforeLast, last] = [last, row];
-  }
-  return last[b.length]!;
+/** The letters of a text in alphabetical order. */
+function letters(text: string): string {
+  return [...text].sort().join("");
 }
 
 /** The name of `known` nearest to `name`, or undefined when none is near enough to be a likely slip. */
@@ -24,8 +13,10 @@ export function nearestName(name: string, known: Iterable<string>): string | und
   // More than a third of the letters wrong is another word rather than a slip.
   let bestDistance = Math.max(2, Math.floor(name.length / 3)) + 1;
   for (const candidate of known) {
-    const distance = editDistance(plain(name), plain(candidate));
-    if (distance < bestDistance) [best, bestDistance] = [candidate, distance];
+    const [a, b] = [plain(name), plain(candidate)];
+    // Two edits that leave the letters the same swap neighbours, which is one slip.
+    const edits = distance(a, b) - (letters(a) === letters(b) ? 1 : 0);
+    if (edits < bestDistance) [best, bestDistance] = [candidate, edits];
   }
   return best;
 }

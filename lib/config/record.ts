@@ -67,6 +67,11 @@ export interface TrainConfig {
   /** Folder of encoded clips and prompts. `cache` below `data_root` when unset. */
   readonly cache_dir?: string | undefined;
   /**
+   * Size in GiB above which entries of the cache that no run uses are removed, those unused longest first. Default
+   * `100`.
+   */
+  readonly cache_limit: number;
+  /**
    * Folder for checkpoints, metrics and samples. When unset, the folder of the checkpoint that is continued, or
    * `runs/<date>_<time>`.
    */

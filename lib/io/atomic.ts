@@ -1,3 +1,4 @@
+/** Writes single files that are whole at every moment, and names what a crash leaves beside them. */
 import { randomBytes } from "node:crypto";
 import { basename, dirname, join } from "node:path";
 import { fileError, fileOperations, requireFreeBytes } from "./file_operations.ts";
@@ -6,9 +7,9 @@ import type { FileOperations } from "./file_operations.ts";
 /** Options of {@linkcode writeFileAtomic}. */
 export interface AtomicWriteOptions {
   /** Bytes the file will have: checked against the free space first, and named when the disk fills up. */
-  expectedBytes?: number;
+  readonly expectedBytes?: number;
   /** Replaced by tests. */
-  operations?: FileOperations;
+  readonly operations?: FileOperations;
 }
 
 /** The growing file that a content function of {@linkcode writeFileAtomic} writes to. */
@@ -20,8 +21,8 @@ export interface FileSink {
 }
 
 /**
- * Writes a file so that a crash at any moment leaves either the earlier file or the whole new one: temporary name in the
- * same folder, fsync, rename, fsync of the folder. After a failure the temporary file is gone and the earlier file
+ * Writes a file so that a crash at any moment leaves either the earlier file or the whole new one: temporary name in
+ * the same folder, fsync, rename, fsync of the folder. After a failure the temporary file is gone and the earlier file
  * is untouched.
  *
  * @param content text, bytes, or a function that writes to the sink it gets.
@@ -53,8 +54,8 @@ export async function writeFileAtomic(
 }
 
 /**
- * A hidden name beside `path` for something that is not what `path` names: `tmp` is unfinished, `old` is being replaced,
- * `trash` is being deleted. {@linkcode parseTemporaryName} recognises them after a crash.
+ * A hidden name beside `path` for something that is not what `path` names: `tmp` is unfinished, `old` is being
+ * replaced, `trash` is being deleted. {@linkcode parseTemporaryName} recognises them after a crash.
  */
 export function temporaryName(path: string, kind: TemporaryKind): string {
   return join(dirname(path), `.${basename(path)}.${kind}-${randomBytes(6).toString("hex")}`);

@@ -1,3 +1,4 @@
+/** Finds, prunes and tidies the checkpoint folders of an output folder. */
 import { existsSync, readdirSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { parseTemporaryName, temporaryName } from "./atomic.ts";
@@ -8,9 +9,9 @@ import type { FileOperations } from "./file_operations.ts";
 /** A folder `checkpoint-<step>`. */
 export interface Checkpoint {
   /** Path of the folder. */
-  path: string;
+  readonly path: string;
   /** Optimizer steps done. */
-  step: number;
+  readonly step: number;
 }
 
 /** Name of the folder that holds the checkpoint of a step. */
@@ -30,9 +31,9 @@ export function listCheckpoints(folder: string): Checkpoint[] {
 /** What {@linkcode latestValid} found. */
 export interface LatestCheckpoint {
   /** The newest checkpoint that is exactly as it was committed; undefined when there is none. */
-  checkpoint: Checkpoint | undefined;
+  readonly checkpoint: Checkpoint | undefined;
   /** Newer ones that are damaged, newest first: the caller decides whether an older one will do, and says so. */
-  damaged: (Checkpoint & { problems: string[] })[];
+  readonly damaged: (Checkpoint & { problems: string[] })[];
 }
 
 /** Verifies checkpoints from the newest down, with hashes, until one is good. */
@@ -49,17 +50,17 @@ export async function latestValid(folder: string): Promise<LatestCheckpoint> {
 /** Options of {@linkcode pruneCheckpoints}. */
 export interface PruneOptions {
   /** The checkpoint just committed, known to be good; without it the newest good one is found by hashing. */
-  committed?: string;
+  readonly committed?: string;
   /** Replaced by tests. */
-  operations?: FileOperations;
+  readonly operations?: FileOperations;
 }
 
 /**
  * Deletes the oldest checkpoints until `limit` good ones are left. To be called after a commit, never before it.
  *
  * Good means that names and sizes agree with the manifest, and for the newest one the hashes too, so that the last
- * usable checkpoint always survives. Damaged folders, and checkpoints of later steps than the committed one, which a run has
- * left that went further, are neither counted nor touched: they are for the user to judge.
+ * usable checkpoint always survives. Damaged folders, and checkpoints of later steps than the committed one, which a
+ * run has left that went further, are neither counted nor touched: they are for the user to judge.
  *
  * @param limit how many to keep, at least 1.
  * @returns the deleted checkpoints.
@@ -97,8 +98,8 @@ export async function pruneCheckpoints(
 }
 
 /**
- * Clears up after a crash: removes unfinished and half-deleted files and folders, and puts back what was being replaced.
- * Call it at the start of a run, while holding the lock of `folder`.
+ * Clears up after a crash: removes unfinished and half-deleted files and folders, and puts back what was being
+ * replaced. Call it at the start of a run, while holding the lock of `folder`.
  *
  * @returns the names that were removed or put back.
  */
@@ -108,7 +109,8 @@ export function cleanLeftovers(folder: string, operations: FileOperations = file
   for (const name of readdirSync(folder)) {
     const leftover = parseTemporaryName(name);
     if (leftover === undefined) continue;
-    const path = join(folder, name), original = join(folder, leftover.name);
+    const path = join(folder, name);
+    const original = join(folder, leftover.name);
     try {
       if (leftover.kind === "old" && !existsSync(original)) {
         operations.rename(path, original);

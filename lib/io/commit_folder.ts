@@ -1,3 +1,4 @@
+/** Folders that are whole or not there: written aside, hashed into a manifest, then renamed. */
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { UserError } from "../errors.ts";
@@ -15,21 +16,21 @@ const manifestVersion = 1;
 /** One file of a committed folder. */
 export interface ManifestFile {
   /** Path inside the folder, with forward slashes. */
-  name: string;
+  readonly name: string;
   /** Bytes. */
-  size: number;
+  readonly size: number;
   /** SHA-256, lower-case hexadecimal. */
-  sha256: string;
+  readonly sha256: string;
 }
 
 /** Options of {@linkcode commitFolder}. */
 export interface CommitOptions {
   /** Bytes the folder will have: 1.1 times as many must be free before anything is written. */
-  expectedBytes?: number;
+  readonly expectedBytes?: number;
   /** Whether an existing folder of this name may be replaced; otherwise it is an error. */
-  replace?: boolean;
+  readonly replace?: boolean;
   /** Replaced by tests. */
-  operations?: FileOperations;
+  readonly operations?: FileOperations;
 }
 
 /**
@@ -63,7 +64,8 @@ export async function commitFolder(
     files = await sealFolder(temporary, operations);
     publish(temporary, path, old, operations);
   } catch (error) {
-    const written = treeBytes(temporary) + bytesRefused(error), expected = options.expectedBytes ?? 0;
+    const written = treeBytes(temporary) + bytesRefused(error);
+    const expected = options.expectedBytes ?? 0;
     const wanted = { bytes: Math.max(written, expected), atLeast: written >= expected };
     removeQuietly(operations, temporary);
     throw fileError(error, "write", path, wanted);
@@ -111,9 +113,9 @@ async function sealFolder(folder: string, operations: FileOperations): Promise<M
 /** What {@linkcode verifyFolder} found. */
 export interface FolderReport {
   /** Everything that makes the folder unusable; empty when it is as it was committed. */
-  problems: string[];
+  readonly problems: string[];
   /** Files the manifest does not list; they are ignored. */
-  extras: string[];
+  readonly extras: string[];
 }
 
 /**
@@ -193,7 +195,8 @@ function readEntry(scanner: JsonScanner): ManifestFile {
 
 /** Files and folders below `root`, relative and with forward slashes, folders before what holds them. */
 function listTree(root: string): { files: string[]; folders: string[] } {
-  const files: string[] = [], folders: string[] = [];
+  const files: string[] = [];
+  const folders: string[] = [];
   function visit(relative: string): void {
     for (const entry of readdirSync(join(root, relative), { withFileTypes: true })) {
       const name = relative === "" ? entry.name : `${relative}/${entry.name}`;

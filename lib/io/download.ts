@@ -38,8 +38,8 @@ export function partBytes(path: string): number {
 }
 
 /**
- * Downloads a file, continuing what an earlier call left in `<path>.part`. The name `path` appears when size and hash are
- * right and the bytes are on disk, never before. One process at a time: the caller holds a lock.
+ * Downloads a file, continuing what an earlier call left in `<path>.part`. The name `path` appears when size and hash
+ * are right and the bytes are on disk, never before. One process at a time: the caller holds a lock.
  *
  * @returns the bytes that are there, a few times a second.
  * @throws {UserError} when the server refuses, fails again and again, or has another file; when the disk is full.
@@ -120,7 +120,10 @@ async function* receive(part: Part, url: string, options: DownloadOptions): Asyn
   if (part.size < size) throw new Interruption(`${url} ended after ${part.size} of ${size} bytes`);
 }
 
-/** First byte and size of the whole file as the server states them; undefined where it does not, or counts compressed bytes. */
+/**
+ * First byte and size of the whole file as the server states them; undefined where it does not, or counts compressed
+ * bytes.
+ */
 function statedRange(
   { response: { status, headers }, isCompressed }: Answer,
 ): { readonly from: number | undefined; readonly total: number | undefined } {

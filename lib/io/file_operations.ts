@@ -1,3 +1,4 @@
+/** The operations that change a file system, and what their failures mean for a user. */
 import {
   closeSync,
   fsyncSync,
@@ -60,9 +61,9 @@ export const fileOperations: FileOperations = {
 /** How many bytes a failed write was about, for the message of a full disk. */
 export interface WantedBytes {
   /** Bytes of the file or folder. */
-  bytes: number;
+  readonly bytes: number;
   /** Whether more would have followed. */
-  atLeast: boolean;
+  readonly atLeast: boolean;
 }
 
 /**

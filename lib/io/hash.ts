@@ -1,3 +1,4 @@
+/** Hashes of files of any size. */
 import { createHash } from "node:crypto";
 import { closeSync, openSync, readSync } from "node:fs";
 import { setImmediate } from "node:timers";

@@ -1,3 +1,4 @@
+/** Strict reading of JSON from files that may be damaged or hostile. */
 import { UserError } from "../errors.ts";
 
 /** Deeper nesting has no use in the files read here and would let a hostile file exhaust the stack. */
@@ -12,9 +13,9 @@ export type Label = string | (() => string);
 /**
  * A strict JSON reader that hands out one value at a time.
  *
- * `JSON.parse` hides what a trustworthy header check must see: it keeps the last of duplicate keys, rounds integers above
- * 2^53, takes `4e0` for an integer and nests without limit. Each method consumes one value, with the blanks around it,
- * and throws a `UserError` naming the byte position otherwise.
+ * `JSON.parse` hides what a trustworthy header check must see: it keeps the last of duplicate keys, rounds integers
+ * above 2^53, takes `4e0` for an integer and nests without limit. Each method consumes one value, with the blanks
+ * around it, and throws a `UserError` naming the byte position otherwise.
  */
 export class JsonScanner {
   readonly #text: string;
@@ -56,7 +57,8 @@ export class JsonScanner {
     this.#blanks();
     const text = this.#text;
     if (text.charCodeAt(this.#at) !== 0x22) this.#unexpected(`${textOf(what)}, a string`);
-    let end = this.#at + 1, plain = true;
+    let end = this.#at + 1;
+    let plain = true;
     for (;; end++) {
       const c = text.charCodeAt(end);
       if (c === 0x22) break;
@@ -77,8 +79,10 @@ export class JsonScanner {
   /** A non-negative integer, judged by its spelling (no sign, fraction or exponent), that a double holds exactly. */
   integer(what: Label): number {
     this.#blanks();
-    const text = this.#text, start = this.#at;
-    let value = 0, end = start;
+    const text = this.#text;
+    const start = this.#at;
+    let value = 0;
+    let end = start;
     for (;; end++) {
       const digit = text.charCodeAt(end) - 0x30;
       if (!(digit >= 0 && digit <= 9)) break;

@@ -1,3 +1,4 @@
+/** Folders that belong to one process at a time. */
 import { mkdirSync, readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";

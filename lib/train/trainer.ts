@@ -15,7 +15,8 @@ import { checkParts, requireMatchingModel } from "./checks/check_model.ts";
 import { HeldOut } from "./checks/held_out.ts";
 import { requireSameRun } from "./checks/same_run.ts";
 import { Validation } from "./checks/validation.ts";
-import { fillCache, prepareData } from "./data/prepare_data.ts";
+import { fillDataCache } from "./data/fill_cache.ts";
+import { prepareData } from "./data/prepare_data.ts";
 import type { TrainEvent } from "./report/events.ts";
 import { RunRecords } from "./report/run_records.ts";
 import { TrainingLoop } from "./training_loop.ts";
@@ -66,9 +67,9 @@ export async function* trainAsRank(
   if (!config.random_weights) checkTransformer(model, run);
   checkParts(model);
   if (run.lora !== undefined) startingValues(config, run.lora, model);
-  const data = await prepareData(config, model);
+  using data = await prepareData(config, model);
   await requireSameRun(communicator, config, data.samples);
-  const heldOut = await HeldOut.prepare(config, model);
+  using heldOut = await HeldOut.prepare(config, model);
   if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine });
@@ -77,8 +78,8 @@ export async function* trainAsRank(
   using output = isFirst ? await openOutputFolder(config) : undefined;
   for (const message of [...output?.warnings ?? [], ...data.warnings]) yield { type: "warning", message };
   const fill = { signal, share: communicator };
-  yield* fillCache(device, config, model, data, fill);
-  if (heldOut !== undefined) yield* heldOut.fill(device, model, fill);
+  yield* fillDataCache(device, config, model, data, fill);
+  if (heldOut !== undefined) yield* fillDataCache(device, heldOut.config, model, heldOut.data, fill);
   const validation = await Validation.prepare(device, config, model, communicator);
   const notes = await gatherValues(communicator, validation?.own.notes ?? [], { deadline: longPhase });
   for (const message of notes.flat()) yield { type: "warning", message: `validation: ${message}` };

@@ -1,7 +1,7 @@
 /** The training loop: data in, optimizer steps, checkpoints and events out. */
 import { join } from "node:path";
 import type { Communicator } from "../comm/exchange/communicator.ts";
-import type { TrainConfig } from "../config/config.ts";
+import { gpuMemoryLimit, type TrainConfig } from "../config/config.ts";
 import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import type { Device } from "../gpu/device.ts";
@@ -20,7 +20,7 @@ import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
-import { capOf, type PreparedData } from "./data/prepare_data.ts";
+import type { PreparedData } from "./data/prepare_data.ts";
 import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
@@ -56,7 +56,7 @@ export class TrainingLoop implements Disposable {
 
   constructor(readonly prepared: PreparedRun) {
     const { device, config, model, run, data: { samples, cache }, communicator } = prepared;
-    const session = new Session(device, capOf(config));
+    const session = new Session(device, gpuMemoryLimit(config));
     this.#session = session;
     const { step, parameters, trainables, updated } = run;
     for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);
@@ -194,7 +194,7 @@ export class TrainingLoop implements Disposable {
     const block = this.#exchange.begin(window.length);
     const micros: NamedMicroBatch[] = [];
     for (const micro of window.slice(block.begin, block.end)) {
-      const batch = makeBatch(this.#source, micro, micro.items);
+      const batch = makeBatch(this.#source, micro.items);
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
       await this.#step.micro(batch, this.#scale.value);
       await this.#exchange.afterMicro();

@@ -5,7 +5,8 @@ import { alphasCumprod, parseScheduleConfig } from "../../lib/diffusion/schedule
 import { Session } from "../../lib/gpu/session.ts";
 import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
 import { makeBatch } from "../../lib/train/data/batches.ts";
-import { fillCache, prepareData } from "../../lib/train/data/prepare_data.ts";
+import { fillDataCache } from "../../lib/train/data/fill_cache.ts";
+import { prepareData } from "../../lib/train/data/prepare_data.ts";
 import { describeRun } from "../../lib/step/run_description.ts";
 import { uploadModel } from "../../lib/step/model_state.ts";
 import { recordStep, TrainingStep } from "../../lib/step/training_step.ts";
@@ -18,7 +19,7 @@ Deno.test("the loss of one fixed sample falls to a tenth within 300 steps", () =
     const { device } = await testDevice();
     const model = openModelFolder(config.model_path!);
     const data = await prepareData(config, model);
-    for await (const _ of fillCache(device, config, model, { ...data, samples: data.samples.slice(0, 1) }));
+    for await (const _ of fillDataCache(device, config, model, { ...data, samples: data.samples.slice(0, 1) }));
     const run = describeRun(config, model.transformer);
     using session = new Session(device);
     const { step: stepConfig, parameters, trainables } = run;
@@ -35,7 +36,7 @@ Deno.test("the loss of one fixed sample falls to a tenth within 300 steps", () =
       alphas,
     };
     const micro = createSampler({ samples: 1, batchSize: 1, accumulation: 1, seed: 1 }).microStep(0);
-    const batch = makeBatch(source, micro, micro.items);
+    const batch = makeBatch(source, micro.items);
     const losses: number[] = [];
     for (let k = 1; k <= 300 && !(losses.at(-1)! <= 0.1 * losses[0]!); k++) {
       step.begin();

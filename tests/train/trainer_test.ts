@@ -35,9 +35,7 @@ Deno.test("a second start reuses the cache; a touched clip or prompt rebuilds th
     const config = configOf(folder, { train_steps: 1 });
     const report = async () => {
       rmSync(config.output_dir, { recursive: true, force: true });
-      const first = (await collect(config)).find((event) =>
-        event.type === "warning" && event.message.includes("cache")
-      );
+      const first = (await collect(config)).find((event) => event.type === "status" && event.message.includes("cache"));
       return (first as { message: string }).message.replace(/^.*: /, "");
     };
     assert.match(await report(), /^0 reused, 8 new, 0 changed/);

@@ -1,7 +1,11 @@
 /** Checks the dataset of a config and puts what was found into lines. */
-import { checkDataset, type DatasetReport } from "../../data/samples/dataset_check.ts";
-import { UserError } from "../../errors.ts";
+import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
+import { checkDataset, type DatasetReport } from "../../data/samples/dataset_check.ts";
+import { loadTokenizer } from "../../data/text/tokenizer.ts";
+import { UserError } from "../../errors.ts";
+import { findModelPath } from "../../models/folder/hub.ts";
+import { RELEASED } from "../../models/transformer/config.ts";
 import type { DataReport } from "../machine/commands.ts";
 import { formatDuration } from "../show/text.ts";
 
@@ -9,6 +13,7 @@ import { formatDuration } from "../show/text.ts";
 export async function checkData(config: TrainConfig): Promise<DataReport> {
   if (config.data_root === undefined) throw new UserError("No dataset given", "Add --data_root FOLDER");
   const [frames, height, width] = config.train_resolution;
+  const model = config.model_path === undefined ? undefined : findModelPath(config.model_path);
   const report = await checkDataset(config.data_root, {
     captionColumn: config.caption_column,
     videoColumn: config.video_column,
@@ -20,6 +25,8 @@ export async function checkData(config: TrainConfig): Promise<DataReport> {
     size: { height, width },
     fit: config.crop === "fill" ? "crop" : config.crop,
     frameRule: config.frame_selection,
+    tokens: RELEASED[config.model ?? "2b"]!.max_text_seq_length,
+    tokenizer: model === undefined ? undefined : loadTokenizer(join(model, "tokenizer")),
   });
   return {
     lines: statisticLines(report, `${frames}x${height}x${width}`),

@@ -172,7 +172,7 @@ async function modelFolder(path: string, status: StatusLine): Promise<string> {
     for (;;) {
       const { done, value } = await events.next();
       if (done) return value;
-      if (value.type === "warning") status.line(`note: ${value.message}`);
+      if (value.type === "status") status.line(value.message);
       else status.draw(`${value.model}: ${formatBytes(value.done)} of ${formatBytes(value.total)}  ${value.file}`);
     }
   } finally {

@@ -121,6 +121,8 @@ function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | S
       return `step ${event.step} skipped: ${event.reason} in ${event.tensor} (clip ${event.clip}, timestep ${event.timestep})`;
     case "saved":
       return `saved ${event.path} (${formatBytes(event.bytes)}, ${formatDuration(event.seconds)})`;
+    case "status":
+      return event.message;
     case "warning":
       return `warning: ${event.message}`;
     case "sample":

@@ -46,4 +46,7 @@ export const data = z.strictObject({
   cache_dir: z.string().min(1).optional().describe(
     "Folder of encoded clips and prompts. `cache` below `data_root` when unset.",
   ),
+  cache_limit: z.number().min(0).default(100).describe(
+    "Size in GiB above which entries of the cache that no run uses are removed, those unused longest first.",
+  ),
 }).meta({ title: "Data" });

@@ -6,28 +6,28 @@ import { createHash } from "node:crypto";
 import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../errors.ts";
-import { parseTemporaryName } from "../../io/atomic.ts";
 import { openSafetensors } from "../../io/safetensors/safetensors.ts";
 import { writeSafetensors } from "../../io/safetensors/writer.ts";
 import { CACHE_VERSION, cacheKey, type CacheKind, type CacheRequest } from "./key.ts";
 
 /** Content of an entry. */
 export interface CachedTensor {
-  shape: number[];
-  data: Float32Array<ArrayBuffer>;
+  readonly shape: readonly number[];
+  readonly data: Float32Array<ArrayBuffer>;
 }
 
 /** Name of the tensor inside an entry. */
-const TENSOR_NAMES: Record<CacheKind, string> = { latent: "posterior", image: "posterior", prompt: "embedding" };
+const TENSOR_NAMES: Readonly<Record<CacheKind, string>> = {
+  latent: "posterior",
+  image: "posterior",
+  prompt: "embedding",
+};
 
 /** Number of axes an entry of each kind has. */
-const RANKS: Record<CacheKind, number> = { latent: 4, image: 4, prompt: 2 };
+const RANKS: Readonly<Record<CacheKind, number>> = { latent: 4, image: 4, prompt: 2 };
 
 /** The last use of an entry is noted no more often than this. */
 const TOUCH_SECONDS = 3600;
-
-/** An unfinished file this old belongs to a process that is gone. */
-const ABANDONED_SECONDS = 3600;
 
 function payloadHash({ shape, data }: CachedTensor): string {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
@@ -48,7 +48,7 @@ function secondsSince(time: Date): number {
 export class SampleCache {
   readonly folder: string;
   /** Entries found damaged and dropped since this object was made, with the reason. */
-  readonly damaged: { path: string; reason: string }[] = [];
+  readonly damaged: { readonly path: string; readonly reason: string }[] = [];
 
   constructor(folder: string) {
     this.folder = folder;
@@ -59,17 +59,13 @@ export class SampleCache {
     return join(this.folder, kind, `${key}.safetensors`);
   }
 
-  /** Whether an entry exists; its content is verified when it is read. */
-  has(request: CacheRequest): boolean {
-    return existsSync(this.pathOf(request.kind, cacheKey(request)));
-  }
-
   /**
    * Reads an entry and verifies it. A damaged one is removed, noted in {@linkcode SampleCache.damaged} and treated as
    * absent, so that it is built again and never used.
    */
   read(request: CacheRequest): CachedTensor | undefined {
-    const key = cacheKey(request), path = this.pathOf(request.kind, key);
+    const key = cacheKey(request);
+    const path = this.pathOf(request.kind, key);
     const info = statSync(path, { throwIfNoEntry: false });
     if (info === undefined) return undefined;
     try {
@@ -78,7 +74,7 @@ export class SampleCache {
       return tensor;
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      this.damaged.push({ path, reason: error.message.split("\n")[0] });
+      this.damaged.push({ path, reason: error.summary });
       rmSync(path, { force: true });
       return undefined;
     }
@@ -86,7 +82,8 @@ export class SampleCache {
 
   #readVerified(kind: CacheKind, key: string, path: string): CachedTensor {
     using file = openSafetensors(path);
-    const { metadata, tensors } = file, name = TENSOR_NAMES[kind];
+    const { metadata, tensors } = file;
+    const name = TENSOR_NAMES[kind];
     const info = tensors.get(name);
     if (metadata.get("key") !== key || metadata.get("version") !== `${CACHE_VERSION}`) {
       throw new UserError(`${path}: belongs to another key or version`);
@@ -101,7 +98,7 @@ export class SampleCache {
     return tensor;
   }
 
-  /** Notes the use of an entry for {@linkcode SampleCache.collectGarbage}; a read-only cache does without. */
+  /** Notes the use of an entry for {@linkcode collectGarbage}; a read-only cache does without. */
   #touch(path: string): void {
     try {
       const now = new Date();
@@ -119,7 +116,8 @@ export class SampleCache {
    * @throws {UserError} if a value is NaN or infinite (naming the sample), or the disk is full.
    */
   async write(request: CacheRequest, tensor: CachedTensor): Promise<void> {
-    const { kind, name, fields } = request, { shape, data } = tensor;
+    const { kind, name, fields } = request;
+    const { shape, data } = tensor;
     if (shape.length !== RANKS[kind] || shape.reduce((a, b) => a * b, 1) !== data.length) {
       throw new RangeError(`Cannot store the ${kind} of "${name}" as [${shape.join(", ")}] with ${data.length} values`);
     }
@@ -144,20 +142,12 @@ export class SampleCache {
     });
   }
 
-  /** Reads an entry, or builds and stores it. */
-  async getOrBuild(request: CacheRequest, build: () => Promise<CachedTensor>): Promise<CachedTensor> {
-    const cached = this.read(request);
-    if (cached !== undefined) return cached;
-    const tensor = await build();
-    await this.write(request, tensor);
-    return tensor;
-  }
-
   /** What an entry was made from, as its file says; undefined if the file is gone or damaged. */
   describe(kind: CacheKind, key: string): CacheRequest | undefined {
     try {
       using file = openSafetensors(this.pathOf(kind, key));
-      const name = file.metadata.get("name"), fields = file.metadata.get("fields");
+      const name = file.metadata.get("name");
+      const fields = file.metadata.get("fields");
       return name === undefined || fields === undefined ? undefined : { kind, name, fields: JSON.parse(fields) };
     } catch {
       return undefined;
@@ -171,37 +161,5 @@ export class SampleCache {
     return readdirSync(folder).filter((name) => /^[0-9a-f]{64}\.safetensors$/.test(name)).map((name) =>
       name.slice(0, 64)
     );
-  }
-
-  /**
-   * Removes entries that are not in `keep` and have not been used for `olderThanSeconds`, and unfinished files that a
-   * killed process left. The age protects the entries of another run on the same folder.
-   *
-   * @returns number of entries removed and bytes freed.
-   */
-  collectGarbage(keep: ReadonlySet<string>, olderThanSeconds: number): { removed: number; bytes: number } {
-    let removed = 0, bytes = 0;
-    for (const kind of Object.keys(TENSOR_NAMES) as CacheKind[]) {
-      for (const key of this.keys(kind)) {
-        const path = this.pathOf(kind, key);
-        const info = statSync(path, { throwIfNoEntry: false });
-        if (info === undefined || keep.has(key) || secondsSince(info.mtime) < olderThanSeconds) continue;
-        rmSync(path, { force: true });
-        removed++;
-        bytes += info.size;
-      }
-      this.#removeAbandoned(join(this.folder, kind));
-    }
-    return { removed, bytes };
-  }
-
-  #removeAbandoned(folder: string): void {
-    for (const name of existsSync(folder) ? readdirSync(folder) : []) {
-      if (parseTemporaryName(name) === undefined) continue;
-      const info = statSync(join(folder, name), { throwIfNoEntry: false });
-      if (info !== undefined && secondsSince(info.mtime) > ABANDONED_SECONDS) {
-        rmSync(join(folder, name), { force: true });
-      }
-    }
   }
 }

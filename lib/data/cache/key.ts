@@ -6,21 +6,24 @@ import { DECODE_VERSION } from "../video/video.ts";
 /** Raised when the content or layout of an entry changes its meaning, so that no entry of another version is read. */
 export const CACHE_VERSION = 1;
 
+/** Kinds of entries, each in a folder of its own. */
+export const CACHE_KINDS = ["latent", "image", "prompt"] as const;
+
 /**
  * `latent`: posterior mean and log-variance of a clip, f32 [2*16, f, h, w]. `image`: the same of a condition picture,
  * f32 [2*16, 1, h, w]. `prompt`: text embedding, f32 [Nt, X].
  */
-export type CacheKind = "latent" | "image" | "prompt";
+export type CacheKind = (typeof CACHE_KINDS)[number];
 
 /** Everything an entry's content depends on, by name. */
 export type CacheFields = Readonly<Record<string, string | number | boolean>>;
 
 /** Asks for one entry. */
 export interface CacheRequest {
-  kind: CacheKind;
+  readonly kind: CacheKind;
   /** What people call the sample, such as "videos/a.mp4"; not part of the key. */
-  name: string;
-  fields: CacheFields;
+  readonly name: string;
+  readonly fields: CacheFields;
 }
 
 /** SHA-256 in hexadecimal over version, kind and fields in alphabetical order. */
@@ -32,13 +35,13 @@ export function cacheKey(request: Pick<CacheRequest, "kind" | "fields">): string
 /** What the pixels of a sample depend on. */
 export interface PixelSource {
   /** SHA-256 of the file. */
-  fileHash: string;
+  readonly fileHash: string;
   /** Chosen frame numbers. */
-  indices: readonly number[];
-  geometry: Geometry;
-  filter?: ResizeFilter;
+  readonly indices: readonly number[];
+  readonly geometry: Geometry;
+  readonly filter?: ResizeFilter;
   /** Version of ffmpeg. */
-  ffmpeg: string;
+  readonly ffmpeg: string;
 }
 
 /** Fields of the pixels a sample is decoded to; the encoder's own fields come on top. */

@@ -10,8 +10,8 @@ import type { RawPath, RawSample } from "./paths.ts";
 import { readText, splitLines } from "./text_list.ts";
 
 interface Row {
-  values: Record<string, unknown>;
-  where: string;
+  readonly values: Record<string, unknown>;
+  readonly where: string;
 }
 
 async function readRows(path: string, label: string, problems: string[]): Promise<Row[]> {
@@ -68,7 +68,8 @@ function compareIds(a: string, b: string): number {
 /** One table: every row names its file and its prompt. */
 function readSingle(rows: Row[], base: string, problems: string[]): RawSample[] {
   return rows.flatMap((row) => {
-    const entry = textField(row, "file_name", problems), prompt = textField(row, "prompt", problems);
+    const entry = textField(row, "file_name", problems);
+    const prompt = textField(row, "prompt", problems);
     return entry === undefined || prompt === undefined ? [] : [{ prompt, video: { entry, base, where: row.where } }];
   });
 }
@@ -83,7 +84,8 @@ async function readJoined(prompts: Row[], base: string, root: string, images: bo
       rows: byId(await readRows(path, relative(root, path), problems), problems),
     };
   };
-  const texts = byId(prompts, problems), videos = await table("videos");
+  const texts = byId(prompts, problems);
+  const videos = await table("videos");
   const pictures = images && existsSync(join(base, "images")) ? await table("images") : undefined;
   for (const other of pictures ? [videos, pictures] : [videos]) {
     for (const [id, row] of texts) {
@@ -93,13 +95,15 @@ async function readJoined(prompts: Row[], base: string, root: string, images: bo
   }
   const samples: RawSample[] = [];
   for (const id of [...texts.keys()].sort(compareIds)) {
-    const video = videos.rows.get(id), picture = pictures?.rows.get(id);
+    const video = videos.rows.get(id);
+    const picture = pictures?.rows.get(id);
     const prompt = textField(texts.get(id)!, "prompt", problems);
     const path = (row: Row | undefined, kind: string): RawPath | undefined => {
       const entry = row && textField(row, "file_name", problems);
       return entry === undefined ? undefined : { entry, base: join(base, kind), where: row!.where };
     };
-    const videoPath = path(video, "videos"), imagePath = path(picture, "images");
+    const videoPath = path(video, "videos");
+    const imagePath = path(picture, "images");
     if (prompt === undefined || videoPath === undefined) continue;
     samples.push({ prompt, video: videoPath, ...(imagePath && { image: imagePath }) });
   }

@@ -9,43 +9,43 @@ import { type ListEntry, readTextList } from "./text_list.ts";
 /** One training sample. */
 export interface DatasetItem {
   /** Position in the dataset, from 0. */
-  index: number;
+  readonly index: number;
   /** Caption, identifier token included. */
-  prompt: string;
+  readonly prompt: string;
   /** The clip as the dataset writes it, for messages. */
-  name: string;
+  readonly name: string;
   /** Absolute path of the clip. */
-  videoPath: string;
+  readonly videoPath: string;
   /** Absolute path of the condition picture of image-to-video; the clip's first frame is used without it. */
-  imagePath?: string;
+  readonly imagePath?: string;
 }
 
 /** Options of {@linkcode readDataset}. */
 export interface DatasetOptions {
   /** List of captions ("prompts.txt"). */
-  captionColumn?: string;
+  readonly captionColumn?: string;
   /** List of clips ("videos.txt"). */
-  videoColumn?: string;
+  readonly videoColumn?: string;
   /** List of pictures; without it `images.txt` is used where it exists. Only read if `images` is set. */
-  imageColumn?: string;
+  readonly imageColumn?: string;
   /** Whether samples have condition pictures, as image-to-video needs (false). */
-  images?: boolean;
+  readonly images?: boolean;
   /** Put literally in front of every prompt, without a separator (""). */
-  idToken?: string;
+  readonly idToken?: string;
   /** Accept clips outside the dataset folder (false). */
-  allowOutside?: boolean;
+  readonly allowOutside?: boolean;
   /** `lists` is the original trainer's layout, `cogkit` has metadata.jsonl files ("auto": whichever is there). */
-  format?: "auto" | "lists" | "cogkit";
+  readonly format?: "auto" | "lists" | "cogkit";
 }
 
 /** A dataset as its files describe it; nothing has been decoded. */
 export interface Dataset {
   /** Absolute path. */
-  root: string;
-  format: "lists" | "cogkit";
-  items: DatasetItem[];
+  readonly root: string;
+  readonly format: "lists" | "cogkit";
+  readonly items: readonly DatasetItem[];
   /** What does not stop training but deserves a look. */
-  warnings: string[];
+  readonly warnings: readonly string[];
 }
 
 function columns(options: DatasetOptions): { caption: string; video: string; image: string } {
@@ -68,13 +68,16 @@ function chooseFormat(root: string, options: DatasetOptions, problems: string[])
 }
 
 /** Says which entries have no partner, by the number of lines and the first one that is alone. */
-function compareCounts(lists: { name: string; entries: ListEntry[] }[], problems: string[]): void {
-  const [prompts, ...others] = lists;
+function compareCounts(
+  [prompts, ...others]: readonly { readonly name: string; readonly entries: readonly ListEntry[] }[],
+  problems: string[],
+): void {
+  if (prompts === undefined) return;
   for (const other of others) {
     const [a, b] = [prompts.entries.length, other.entries.length];
     if (a === b) continue;
-    const [longer, shorter] = a > b ? [prompts, other] : [other, prompts];
-    const { line, text } = longer.entries[Math.min(a, b)];
+    const [longer, shorter] = a > b ? [prompts, other] as const : [other, prompts] as const;
+    const { line, text } = longer.entries[Math.min(a, b)]!;
     problems.push(
       `${prompts.name} has ${a} ${
         a === 1 ? "entry" : "entries"
@@ -97,19 +100,19 @@ async function readLists(root: string, options: DatasetOptions, problems: string
   const read = lists.filter((list): list is { name: string; entries: ListEntry[] } => list.entries !== undefined);
   // With a blank line the counts differ for a reason that has been named already.
   if (problems.length === before) compareCounts(read, problems);
-  const [prompts, videos, images] = lists.map((list) => list.entries ?? []);
+  const [prompts = [], videos = [], images = []] = lists.map((list) => list.entries ?? []);
   const path = (name: string, { text, line }: ListEntry): RawPath => {
     return { entry: text, base: join(root, name, ".."), where: `${name} line ${line}` };
   };
   // Clips without a prompt are resolved too, so that one pass reports everything.
-  return Array.from({ length: Math.max(videos.length, images?.length ?? 0) }, (_, i) => ({
+  return Array.from({ length: Math.max(videos.length, images.length) }, (_, i) => ({
     prompt: prompts[i]?.text ?? "",
     ...(videos[i] !== undefined && { video: path(video, videos[i]) }),
-    ...(images?.[i] !== undefined && { image: path(image, images[i]) }),
+    ...(images[i] !== undefined && { image: path(image, images[i]) }),
   }));
 }
 
-function findDuplicates(items: DatasetItem[]): string[] {
+function findDuplicates(items: readonly DatasetItem[]): string[] {
   const first = new Map<string, DatasetItem>(), warnings: string[] = [];
   for (const item of items) {
     const earlier = first.get(item.videoPath);
@@ -128,9 +131,11 @@ function findDuplicates(items: DatasetItem[]): string[] {
 export async function collectDataset(
   folder: string,
   options: DatasetOptions = {},
-): Promise<Dataset & { problems: string[] }> {
+): Promise<Dataset & { readonly problems: readonly string[] }> {
   const root = resolve(folder);
-  const problems: string[] = [], warnings: string[] = [], items: DatasetItem[] = [];
+  const problems: string[] = [];
+  const warnings: string[] = [];
+  const items: DatasetItem[] = [];
   const format = chooseFormat(root, options, problems);
   if (format === undefined) return { root, format: "lists", items, warnings, problems };
   const samples = format === "lists"
@@ -139,7 +144,8 @@ export async function collectDataset(
   const { idToken = "", allowOutside = false } = options;
   for (const { prompt, video, image } of samples) {
     const find = async (path: RawPath | undefined) => path && await resolveInside(root, path, problems, allowOutside);
-    const videoPath = await find(video), imagePath = await find(image);
+    const videoPath = await find(video);
+    const imagePath = await find(image);
     if (video === undefined || videoPath === undefined) continue;
     const index = items.length;
     items.push({ index, prompt: idToken + prompt, name: video.entry, videoPath, ...(imagePath && { imagePath }) });

@@ -3,16 +3,16 @@ import { isAbsolute, join, normalize, relative } from "node:path";
 
 /** A path as written, the folder it is relative to, and the file and line it comes from. */
 export interface RawPath {
-  entry: string;
-  base: string;
-  where: string;
+  readonly entry: string;
+  readonly base: string;
+  readonly where: string;
 }
 
 /** A caption, its clip and its picture before paths are resolved. */
 export interface RawSample {
-  prompt: string;
-  video?: RawPath;
-  image?: RawPath;
+  readonly prompt: string;
+  readonly video?: RawPath;
+  readonly image?: RawPath;
 }
 
 function isOutside(root: string, path: string): boolean {

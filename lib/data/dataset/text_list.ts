@@ -2,9 +2,9 @@
 
 /** One entry and where it stands. */
 export interface ListEntry {
-  text: string;
+  readonly text: string;
   /** Line number from 1. */
-  line: number;
+  readonly line: number;
 }
 
 /** What Python's `str.strip` removes, so that entries equal the original trainer's. */
@@ -14,14 +14,15 @@ const ENDS = new RegExp(`^${WHITE_SPACE}+|${WHITE_SPACE}+$`, "g");
 function describeBadBytes(bytes: Uint8Array): string {
   if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff)) return "is UTF-16 text";
   for (let line = 1, start = 0;; line++) {
-    const newline = bytes.indexOf(0x0a, start), end = newline < 0 ? bytes.length : newline;
+    const newline = bytes.indexOf(0x0a, start);
+    const end = newline < 0 ? bytes.length : newline;
     const row = bytes.subarray(start, end);
     try {
       new TextDecoder("utf-8", { fatal: true }).decode(row);
     } catch {
-      const before = new TextDecoder("utf-8", { ignoreBOM: true }).decode(row).split("\ufffd")[0];
+      const [before] = new TextDecoder("utf-8", { ignoreBOM: true }).decode(row).split("\ufffd");
       const at = new TextEncoder().encode(before).length;
-      const byte = row[at].toString(16).padStart(2, "0");
+      const byte = row[at]!.toString(16).padStart(2, "0");
       return `line ${line} is not UTF-8 (byte 0x${byte} at byte ${at + 1} of the line)`;
     }
     start = end + 1;
@@ -61,7 +62,8 @@ export function splitLines(text: string): ListEntry[] {
  * Reads a list file. Blank lines at the end mean nothing; one before an entry is a problem, because entries of several
  * lists belong together by their line and dropping it would shift all pairs after it.
  *
- * @returns Entries that are not blank; undefined if the file cannot be read. `problems` receives everything that is wrong.
+ * @returns Entries that are not blank; undefined if the file cannot be read. `problems` receives everything that is
+ * wrong.
  */
 export async function readTextList(path: string, label: string, problems: string[]): Promise<ListEntry[] | undefined> {
   const text = await readText(path, label, problems);

@@ -1,3 +1,4 @@
+/** Random numbers that are functions of a key: seed, purpose, step and sample. */
 import { philox } from "./philox.ts";
 
 /**
@@ -39,22 +40,22 @@ export type Purpose = keyof typeof purposes;
 /** Names one stream of random numbers. */
 export interface StreamKey {
   /** The seed of the run, 0 to 2^53 - 1. */
-  seed: number;
+  readonly seed: number;
   /** What the numbers are for. */
-  purpose: Purpose;
+  readonly purpose: Purpose;
   /** Training step or epoch, 0 to 2^32 - 1. */
-  step: number;
+  readonly step: number;
   /** Global index of the sample, whatever rank it is on, 0 to 2^32 - 1. */
-  sample: number;
+  readonly sample: number;
 }
 
 /**
  * The random numbers of one (seed, purpose, step, sample): a function of the key alone, whatever was drawn before, on
  * whichever rank. Philox4x32-10 with the seed as key and (block, purpose, sample, step) as counter.
  *
- * All results are the same bits on every machine: integers, or float64 sums, products, quotients and square roots, which
- * IEEE 754 rounds exactly. `Math.log`, `Math.sin` and `Math.cos` are not used: V8 compiles its own (fdlibm), the same
- * for one version and architecture, but ECMAScript leaves their last bits open.
+ * All results are the same bits on every machine: integers, or float64 sums, products, quotients and square roots,
+ * which IEEE 754 rounds exactly. `Math.log`, `Math.sin` and `Math.cos` are not used: V8 compiles its own (fdlibm), the
+ * same for one version and architecture, but ECMAScript leaves their last bits open.
  */
 export class RandomStream {
   readonly #keyLow: number;
@@ -92,7 +93,8 @@ export class RandomStream {
 
   /** A float64 in [0, 1), one of 2^53 equally likely ones. */
   uniform(): number {
-    const high = this.uint32() >>> 5, low = this.uint32() >>> 6;
+    const high = this.uint32() >>> 5;
+    const low = this.uint32() >>> 6;
     return (high * 2 ** 26 + low) / 2 ** 53;
   }
 
@@ -119,7 +121,8 @@ export class RandomStream {
       this.#nextBlock();
       for (let j = 0; j < 4; j += 2) {
         // Writes beyond the end of a typed array are dropped.
-        const radius = Math.sqrt(-2 * logUnit(words[j]!)), angle = words[j + 1]!;
+        const radius = Math.sqrt(-2 * logUnit(words[j]!));
+        const angle = words[j + 1]!;
         out[i + j] = radius * cosTurn(angle);
         out[i + j + 1] = radius * sinTurn(angle);
       }
@@ -164,7 +167,8 @@ function logUnit(word: number): number {
     m *= 0.5;
     k++;
   }
-  const s = (m - 1) / (m + 1), q = s * s;
+  const s = (m - 1) / (m + 1);
+  const q = s * s;
   const series = 1 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13))))));
   return (k - 32) * Math.LN2 + 2 * s * series;
 }
@@ -178,7 +182,8 @@ function cosTurn(word: number): number {
 function sinTurn(word: number): number {
   // The nearest quarter turn and an exact remainder within an eighth; then Taylor series around zero.
   const quarter = (word + 0x20000000) >>> 30;
-  const x = ((word - quarter * 0x40000000) | 0) * (2 * Math.PI / 2 ** 32), q = x * x;
+  const x = ((word - quarter * 0x40000000) | 0) * (2 * Math.PI / 2 ** 32);
+  const q = x * x;
   const value = quarter & 1
     ? 1 - q / 2 * (1 - q / 12 * (1 - q / 30 * (1 - q / 56 * (1 - q / 90 * (1 - q / 132 * (1 - q / 182))))))
     : x * (1 - q / 6 * (1 - q / 20 * (1 - q / 42 * (1 - q / 72 * (1 - q / 110 * (1 - q / 156))))));

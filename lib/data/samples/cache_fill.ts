@@ -1,106 +1,119 @@
-/** Encodes what a cache lacks, with encoders given as functions: decoding the next clip overlaps encoding this one. */
-import { UserError, UserErrors } from "../../errors.ts";
+/** Encodes what a cache lacks: the next inputs are made on the host while the GPU encodes those before them. */
+import { problemOf, UserErrors } from "../../errors.ts";
 import type { CachedTensor, SampleCache } from "../cache/cache.ts";
-import { cacheKey, type CacheRequest } from "../cache/key.ts";
-import { normalise } from "../video/normalise.ts";
-import { decodePixels, type PixelRecipe, type Sample } from "./sample_pixels.ts";
+import { cacheKey, type CacheKind, type CacheRequest } from "../cache/key.ts";
 
-/** Encodes pixels, f32 [3, F, H, W] in [-1, 1], to posterior mean and log-variance [2*16, f, h, w]. */
-export type VideoEncoder = (
-  pixels: Float32Array<ArrayBuffer>,
-  shape: [channels: 3, frames: number, height: number, width: number],
-) => Promise<CachedTensor>;
+/** One entry to build. */
+export interface FillTask<Input> {
+  readonly request: CacheRequest;
+  /** Makes what the encoder takes; runs ahead of it. */
+  prepare(signal: AbortSignal): Input | Promise<Input>;
+}
 
-/** Options of {@linkcode fillLatents}. */
+/** What makes entries of inputs. */
+export interface Encoder<Input> extends Disposable {
+  /** Inputs that are encoded together. */
+  readonly batch: number;
+  /** The contents of one entry per input. */
+  encode(inputs: readonly Input[]): Promise<readonly CachedTensor[]>;
+}
+
+/** How far entries of one kind are. */
+export interface FillProgress {
+  readonly kind: CacheKind;
+  readonly done: number;
+  readonly total: number;
+  /** How many of `done` were found in the cache. */
+  readonly reused: number;
+}
+
+/** Options of {@linkcode fillCache}. */
 export interface FillOptions {
-  /** Called after each entry. */
-  onProgress?: (done: number, total: number, name: string) => void;
-  signal?: AbortSignal;
-  /** This process takes care of entries `rank`, `rank + world`, ... of the distinct ones (0 of 1). */
-  rank?: number;
-  world?: number;
-}
-
-/** One entry to build: `prepare` runs ahead on the host, `encode` occupies the GPU. */
-interface FillJob<T> {
-  request: CacheRequest;
-  prepare: () => Promise<T>;
-  encode: (prepared: T) => Promise<CachedTensor>;
-}
-
-/** Jobs whose entry is absent or damaged, each key once. */
-function missingJobs<T>(cache: SampleCache, jobs: FillJob<T>[], options: FillOptions): FillJob<T>[] {
-  const { rank = 0, world = 1 } = options;
-  const byKey = new Map<string, FillJob<T>>();
-  for (const job of jobs) byKey.set(cacheKey(job.request), byKey.get(cacheKey(job.request)) ?? job);
-  const distinct = [...byKey.values()];
-  // Reading verifies, so a damaged entry is built again here and not found in the middle of training.
-  return distinct.filter((_, i) => i % world === rank).filter((job) => cache.read(job.request) === undefined);
+  readonly signal?: AbortSignal | undefined;
+  /** This process takes care of every `size`-th distinct entry from `rank` on; the others are encoded elsewhere. */
+  readonly share?: { readonly rank: number; readonly size: number };
 }
 
 /**
- * Builds missing entries one after another. A sample that fails does not stop the others.
+ * Builds the entries that are absent or damaged, in order; an entry that fails does not stop the others. `open` is
+ * called if there is anything to encode.
  *
- * @returns number of entries built.
+ * @returns how far each kind is, at the start and after every entry.
+ * @throws {UserErrors} with everything that could not be prepared or encoded, after all else is stored.
  */
-async function fill<T>(cache: SampleCache, jobs: FillJob<T>[], options: FillOptions): Promise<number> {
-  const missing = missingJobs(cache, jobs, options);
-  const failures: string[] = [];
-  const start = (job: FillJob<T> | undefined) => {
-    const prepared = job?.prepare();
-    // It is awaited one turn later; until then a failure must not count as unhandled.
-    prepared?.catch(() => {});
-    return prepared;
-  };
-  let next = start(missing[0]);
-  for (const [i, job] of missing.entries()) {
-    options.signal?.throwIfAborted();
-    const current = next!;
-    next = start(missing[i + 1]);
-    try {
-      await cache.write(job.request, await job.encode(await current));
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-      failures.push(error.message.replace("\n", " "));
-    }
-    options.onProgress?.(i + 1, missing.length, job.request.name);
-  }
-  if (failures.length > 0) throw new UserErrors("Some samples could not be encoded", failures, "mend or remove them");
-  return missing.length;
-}
-
-function pixelJob(
-  request: CacheRequest,
-  recipe: PixelRecipe,
-  encode: VideoEncoder,
-  signal: AbortSignal | undefined,
-): FillJob<Parameters<VideoEncoder>> {
-  return {
-    request,
-    prepare: async () => {
-      const video = await decodePixels(recipe, signal);
-      return [normalise(video), [3, video.frames, video.height, video.width]];
-    },
-    encode: (prepared) => encode(...prepared),
-  };
-}
-
-/**
- * Encodes the clips and condition pictures that the cache lacks.
- *
- * @returns number of entries built.
- * @throws {UserErrors} naming every sample that could not be decoded or encoded, after all others are stored.
- */
-export function fillLatents(
+export async function* fillCache<Input>(
   cache: SampleCache,
-  samples: readonly Sample[],
-  encode: VideoEncoder,
-  options: FillOptions = {},
-): Promise<number> {
-  const jobs = samples.flatMap(({ latent, clip, image }) => {
-    const jobs = [pixelJob(latent, clip, encode, options.signal)];
-    if (image !== undefined) jobs.push(pixelJob(image.request, image.picture, encode, options.signal));
-    return jobs;
-  });
-  return fill(cache, jobs, options);
+  tasks: readonly FillTask<Input>[],
+  open: () => Encoder<Input>,
+  { signal, share = { rank: 0, size: 1 } }: FillOptions = {},
+): AsyncGenerator<FillProgress> {
+  const distinct = new Map<string, FillTask<Input>>();
+  for (const task of tasks) {
+    const key = cacheKey(task.request);
+    // Messages name the first of several samples that share an entry.
+    if (!distinct.has(key)) distinct.set(key, task);
+  }
+  // By position among all, because what is missing changes while other processes fill the cache.
+  const own = [...distinct.values()].filter((_, i) => i % share.size === share.rank);
+  // Reading verifies, so a damaged entry is built again here and not found in the middle of training.
+  const missing = own.filter(({ request }) => cache.read(request) === undefined);
+  const progress = new Map<CacheKind, FillProgress>();
+  for (const kind of new Set(own.map(({ request }) => request.kind))) {
+    const count = (of: readonly FillTask<Input>[]) => of.filter(({ request }) => request.kind === kind).length;
+    const total = count(own);
+    const reused = total - count(missing);
+    progress.set(kind, { kind, done: reused, total, reused });
+  }
+  yield* progress.values();
+  if (missing.length === 0) return;
+  // One clip that cannot be read fails the entries of its frames and of its pictures alike.
+  const failures = new Set<string>();
+  using encoder = open();
+  for await (const batch of preparedAhead(missing, encoder.batch, signal)) {
+    const ready = batch.flatMap(({ task, input }) =>
+      input.status === "fulfilled" ? [{ task, input: input.value }] : []
+    );
+    for (const { input } of batch) if (input.status === "rejected") failures.add(problemOf(input.reason));
+    try {
+      const contents = ready.length === 0 ? [] : await encoder.encode(ready.map(({ input }) => input));
+      for (const [i, { task }] of ready.entries()) await cache.write(task.request, contents[i]!);
+    } catch (error) {
+      failures.add(problemOf(error));
+    }
+    for (const { task: { request: { kind } } } of batch) {
+      const before = progress.get(kind)!;
+      progress.set(kind, { ...before, done: before.done + 1 });
+      yield progress.get(kind)!;
+    }
+  }
+  if (failures.size === 0) return;
+  throw new UserErrors(
+    "Some samples could not be encoded",
+    [...failures],
+    "mend or remove them; what could be encoded is in the cache",
+  );
+}
+
+/** Tasks with their inputs, `size` at a time; while the caller works on some, the next are being made. */
+async function* preparedAhead<Input>(
+  tasks: readonly FillTask<Input>[],
+  size: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<{ readonly task: FillTask<Input>; readonly input: PromiseSettledResult<Input> }[]> {
+  const ended = new AbortController();
+  const stop = signal === undefined ? ended.signal : AbortSignal.any([signal, ended.signal]);
+  const start = (from: number) =>
+    Promise.allSettled(tasks.slice(from, from + size).map(async (task) => await task.prepare(stop)));
+  let next = start(0);
+  try {
+    for (let from = 0; from < tasks.length; from += size) {
+      signal?.throwIfAborted();
+      const inputs = await next;
+      next = start(from + size);
+      yield inputs.map((input, i) => ({ task: tasks[from + i]!, input }));
+    }
+  } finally {
+    ended.abort();
+    await next;
+  }
 }

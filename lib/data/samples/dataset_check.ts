@@ -1,6 +1,9 @@
 /** Looks at every clip and picture of a dataset before any GPU time is spent on it. */
+import pLimit from "p-limit";
 import { UserError } from "../../errors.ts";
 import { collectDataset, type DatasetItem, type DatasetOptions } from "../dataset/dataset.ts";
+import { promptLengthNotes } from "../text/prompt_length.ts";
+import type { Tokenizer } from "../text/tokenizer.ts";
 import { type FrameRule, selectFrames } from "../video/frames.ts";
 import { fitGeometry, type FitMode, type Size } from "../video/geometry.ts";
 import { type Probe, probe } from "../video/probe.ts";
@@ -9,68 +12,62 @@ import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
 /** Options of {@linkcode checkDataset}: how training will use the clips. */
 export interface DatasetCheckOptions extends DatasetOptions {
   /** Frames F per sample. */
-  frames: number;
+  readonly frames: number;
   /** Frame rate of the model: 8 for CogVideoX 1.0, 16 for 1.5. */
-  fps: number;
+  readonly fps: number;
   /** Training resolution in pixels. */
-  size: Size;
+  readonly size: Size;
   /** How clips of another shape are fitted ("crop"). */
-  fit?: FitMode;
+  readonly fit?: FitMode;
   /** How frames are chosen ("time"). */
-  frameRule?: FrameRule;
-  /** Tokens of a prompt, end token included; without it prompt lengths are not checked. */
-  countTokens?: (prompt: string) => number;
-  /** Most tokens the text encoder takes (226 or 224). */
-  maxTokens?: number;
-  /** Clips looked at side by side (4). */
-  concurrency?: number;
-  /** Called after each clip. */
-  onProgress?: (done: number, total: number) => void;
-  signal?: AbortSignal;
+  readonly frameRule?: FrameRule;
+  /** Tokens that the text encoder reads of a prompt, the end token included. */
+  readonly tokens: number;
+  /** Counts tokens; without it words are counted, which are fewer. */
+  readonly tokenizer?: Tokenizer | undefined;
 }
 
 /** What was found out about one clip. */
 export interface ClipReport {
-  name: string;
-  width: number;
-  height: number;
-  fps: number;
-  frames: number;
-  duration: number;
-  codec: string;
+  readonly name: string;
+  readonly width: number;
+  readonly height: number;
+  readonly fps: number;
+  readonly frames: number;
+  readonly duration: number;
+  readonly codec: string;
   /** Frame numbers that training will use. */
-  indices: number[];
+  readonly indices: readonly number[];
   /** How many of them repeat the last frame because the clip is too short. */
-  padded: number;
+  readonly padded: number;
   /** Share of the picture that the crop cuts away, 0 to 1. */
-  cropped: number;
+  readonly cropped: number;
   /** Mean change from one used frame to the next in grey levels of 255. */
-  motion: number;
+  readonly motion: number;
 }
 
 /** Numbers over the whole dataset. */
 export interface DatasetStatistics {
-  samples: number;
+  readonly samples: number;
   /** Clips per size, such as `{ "640x360": 3 }`; likewise per frame rate (rounded to 0.01) and number of frames. */
-  resolutions: Record<string, number>;
-  frameRates: Record<string, number>;
-  frameCounts: Record<string, number>;
+  readonly resolutions: Readonly<Record<string, number>>;
+  readonly frameRates: Readonly<Record<string, number>>;
+  readonly frameCounts: Readonly<Record<string, number>>;
   /** Length of all clips in seconds. */
-  seconds: number;
-  tooShort: number;
-  nearStill: number;
-  longPrompts: number;
-  clips: ClipReport[];
+  readonly seconds: number;
+  readonly tooShort: number;
+  readonly nearStill: number;
+  readonly longPrompts: number;
+  readonly clips: readonly ClipReport[];
 }
 
 /** Everything {@linkcode checkDataset} found. */
 export interface DatasetReport {
-  items: DatasetItem[];
   /** What stops training. */
-  problems: string[];
+  readonly problems: readonly string[];
   /** What deserves a look. */
-  warnings: string[];
-  statistics: DatasetStatistics;
+  readonly warnings: readonly string[];
+  readonly statistics: DatasetStatistics;
 }
 
 /**
@@ -82,6 +79,9 @@ const STILL_LEVELS = 0.3;
 /** Motion is judged on a picture this small: grain averages out (noise of 20 levels leaves 2), movement stays. */
 const MOTION_SIZE: Size = { width: 16, height: 12 };
 
+/** Clips that are decoded side by side: ffmpeg has threads of its own, and more clips at once wait for the disk. */
+const CLIPS_AT_ONCE = 4;
+
 /** A crop that keeps less than this share of the picture is mentioned. */
 const MIN_KEPT = 0.6;
 
@@ -92,7 +92,7 @@ const MAX_ENLARGEMENT = 1.5;
 function motionLevels({ data, frames }: RgbFrames): number {
   const size = data.length / frames;
   let sum = 0;
-  for (let i = size; i < data.length; i++) sum += Math.abs(data[i] - data[i - size]);
+  for (let i = size; i < data.length; i++) sum += Math.abs(data[i]! - data[i - size]!);
   return frames < 2 ? 0 : sum / (data.length - size);
 }
 
@@ -103,8 +103,10 @@ function croppedShare(info: Probe, target: Size): number {
 }
 
 function shapeWarnings(info: Probe, cropped: number, options: DatasetCheckOptions): string[] {
-  const { size, fit = "crop" } = options, warnings: string[] = [];
-  const wanted = `${size.width}x${size.height}`, found = `${info.width}x${info.height}`;
+  const { size, fit = "crop" } = options;
+  const warnings: string[] = [];
+  const wanted = `${size.width}x${size.height}`;
+  const found = `${info.width}x${info.height}`;
   if (cropped > 1 - MIN_KEPT) {
     const share = Math.round(cropped * 100);
     warnings.push(`is ${found}: cropping to ${wanted} cuts ${share} % of the picture away (letterbox keeps all of it)`);
@@ -121,14 +123,13 @@ function shapeWarnings(info: Probe, cropped: number, options: DatasetCheckOption
 async function checkClip(
   item: DatasetItem,
   options: DatasetCheckOptions,
-): Promise<{ report: ClipReport; warnings: string[] }> {
+): Promise<{ readonly report: ClipReport; readonly warnings: readonly string[] }> {
   const info = await probe(item.videoPath, item.name);
   const rule = options.frameRule ?? "time";
   const choice = selectFrames(info, { frames: options.frames, fps: options.fps, rule });
   const distinct = [...new Set(choice.indices)];
   const geometry = fitGeometry(info, MOTION_SIZE, "stretch");
-  const { signal } = options;
-  const small = await decodeFrames(item.videoPath, distinct, { geometry, label: item.name, ...(signal && { signal }) });
+  const small = await decodeFrames(item.videoPath, distinct, { geometry, label: item.name });
   const motion = motionLevels(small);
   const cropped = (options.fit ?? "crop") === "crop" ? croppedShare(info, options.size) : 0;
   const warnings = shapeWarnings(info, cropped, options);
@@ -162,42 +163,12 @@ function histogram(values: (string | number)[]): Record<string, number> {
   return counts;
 }
 
-function checkPrompts(items: DatasetItem[], options: DatasetCheckOptions): string[] {
-  const { countTokens, maxTokens, idToken = "" } = options;
-  const warnings: string[] = [];
-  if (countTokens !== undefined && maxTokens !== undefined) {
-    for (const { name, prompt } of items) {
-      const tokens = countTokens(prompt);
-      if (tokens > maxTokens) {
-        warnings.push(`${name}: the prompt has ${tokens} tokens, what follows token ${maxTokens} is cut off`);
-      }
-    }
-  }
-  const repeated = idToken === ""
-    ? []
-    : items.filter((item) => item.prompt.slice(idToken.length).includes(idToken.trim()));
-  if (repeated.length > 0) {
-    warnings.push(
-      `${repeated[0].name}: the prompt contains the identifier token already (${repeated.length} such prompts)`,
-    );
-  }
-  return warnings;
-}
-
-/** Runs `work` on every item, a few at a time, in order of start. */
-async function forEachLimited<T>(
-  items: T[],
-  limit: number,
-  work: (item: T, index: number) => Promise<void>,
-): Promise<void> {
-  let next = 0;
-  const worker = async () => {
-    while (next < items.length) {
-      const index = next++;
-      await work(items[index], index);
-    }
-  };
-  await Promise.all(Array.from({ length: Math.min(limit, items.length) }, worker));
+function identifierNotes(items: readonly DatasetItem[], idToken: string): string[] {
+  if (idToken === "") return [];
+  const repeated = items.filter(({ prompt }) => prompt.slice(idToken.length).includes(idToken.trim()));
+  const [first] = repeated;
+  if (first === undefined) return [];
+  return [`${first.name}: the prompt contains the identifier token already (${repeated.length} such prompts)`];
 }
 
 /**
@@ -208,27 +179,24 @@ async function forEachLimited<T>(
  */
 export async function checkDataset(folder: string, options: DatasetCheckOptions): Promise<DatasetReport> {
   const { items, problems, warnings } = await collectDataset(folder, options);
-  const clips: (ClipReport | undefined)[] = items.map(() => undefined);
-  const clipWarnings: string[][] = items.map(() => []), clipProblems: string[][] = items.map(() => []);
-  let done = 0;
-  await forEachLimited(items, options.concurrency ?? 4, async (item, index) => {
-    options.signal?.throwIfAborted();
+  const clips = await pLimit(CLIPS_AT_ONCE).map(items, async (item) => {
     try {
-      const { report, warnings } = await checkClip(item, options);
-      clips[index] = report;
-      clipWarnings[index] = warnings;
+      return await checkClip(item, options);
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      clipProblems[index] = [error.message.split("\n")[0]];
+      return { problem: error.summary, warnings: [] };
     }
-    options.onProgress?.(++done, items.length);
   });
-  const promptWarnings = checkPrompts(items, options);
-  const found = clips.filter((clip) => clip !== undefined);
+  const found = clips.flatMap((clip) => "report" in clip ? clip.report : []);
+  const long = promptLengthNotes(items, options.tokens, options.tokenizer);
   return {
-    items,
-    problems: [...problems, ...clipProblems.flat()],
-    warnings: [...warnings, ...clipWarnings.flat(), ...promptWarnings],
+    problems: [...problems, ...clips.flatMap((clip) => "problem" in clip ? clip.problem : [])],
+    warnings: [
+      ...warnings,
+      ...clips.flatMap((clip) => clip.warnings),
+      ...long,
+      ...identifierNotes(items, options.idToken ?? ""),
+    ],
     statistics: {
       samples: items.length,
       resolutions: histogram(found.map((clip) => `${clip.width}x${clip.height}`)),
@@ -237,7 +205,7 @@ export async function checkDataset(folder: string, options: DatasetCheckOptions)
       seconds: found.reduce((sum, clip) => sum + clip.duration, 0),
       tooShort: found.filter((clip) => clip.padded > 0).length,
       nearStill: options.frames > 1 ? found.filter((clip) => clip.motion < STILL_LEVELS).length : 0,
-      longPrompts: promptWarnings.filter((warning) => warning.includes("is cut off")).length,
+      longPrompts: long.length,
       clips: found,
     },
   };

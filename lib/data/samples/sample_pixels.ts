@@ -1,4 +1,7 @@
-/** The pixels one sample is trained on: which frames, which part of the picture, and what a cache entry of them is called. */
+/**
+ * The pixels one sample is trained on: which frames, which part of the picture, and what a cache entry of them is
+ * called.
+ */
 import type { CacheFields, CacheRequest } from "../cache/key.ts";
 import { pixelFields } from "../cache/key.ts";
 import type { DatasetItem } from "../dataset/dataset.ts";
@@ -10,65 +13,66 @@ import { resizeImage } from "../video/resize.ts";
 import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
 
 /** How samples are made of clips, and what encodes them. */
-export interface SampleSettings {
+export interface EncodingSettings {
   /** Frames F per sample. */
-  frames: number;
+  readonly frames: number;
   /** Frame rate of the model: 8 for CogVideoX 1.0, 16 for 1.5. */
-  fps: number;
-  size: Size;
+  readonly fps: number;
+  readonly size: Size;
   /** How frames are chosen ("time"). */
-  frameRule?: FrameRule;
+  readonly frameRule?: FrameRule;
   /** How clips of another shape are fitted ("crop"). */
-  fit?: FitMode;
+  readonly fit?: FitMode;
   /** Resize filter ("bilinear"). */
-  filter?: ResizeFilter;
+  readonly filter?: ResizeFilter;
   /** Whether samples have a condition picture (false). */
-  images?: boolean;
+  readonly images?: boolean;
   /** What the VAE's output depends on: hash of its weights, tiling, compute type. */
-  vae: CacheFields;
+  readonly vae: CacheFields;
   /** What a prompt's embedding depends on: hash of text encoder and tokenizer, token limit, compute type. */
-  textEncoder: CacheFields;
+  readonly textEncoder: CacheFields;
   /** Version of ffmpeg, from `ffmpegVersion()`. */
-  ffmpeg: string;
+  readonly ffmpeg: string;
 }
 
 /** Where the pixels of a clip or picture come from. */
 export interface PixelRecipe {
-  path: string;
-  label: string;
-  indices: number[];
-  geometry: Geometry;
-  filter: ResizeFilter;
+  readonly path: string;
+  readonly label: string;
+  readonly indices: readonly number[];
+  readonly geometry: Geometry;
+  readonly filter: ResizeFilter;
   /** Size to reach with OpenCV's arithmetic after decoding, as the original trainer treats pictures. */
-  resizeTo?: Size;
+  readonly resizeTo?: Size;
 }
 
 /** One sample with the cache entries it consists of. */
 export interface Sample {
-  item: DatasetItem;
-  prompt: CacheRequest;
-  latent: CacheRequest;
-  clip: PixelRecipe;
+  readonly item: DatasetItem;
+  readonly prompt: CacheRequest;
+  readonly latent: CacheRequest;
+  readonly clip: PixelRecipe;
   /** Present if the settings ask for condition pictures. */
-  image?: { request: CacheRequest; picture: PixelRecipe };
+  readonly image?: { readonly request: CacheRequest; readonly picture: PixelRecipe };
   /** What the user should know about the choice of frames. */
-  warning: string | undefined;
+  readonly warning: string | undefined;
 }
 
 /**
  * A picture is fitted as its clip is. Fit `stretch` repeats the original trainer, which resizes pictures with OpenCV:
  * bilinear, half-pixel centres, no antialiasing.
  */
-async function pictureRecipe(item: DatasetItem, clip: PixelRecipe, settings: SampleSettings): Promise<PixelRecipe> {
+async function pictureRecipe(item: DatasetItem, clip: PixelRecipe, settings: EncodingSettings): Promise<PixelRecipe> {
   const { size, fit = "crop" } = settings;
-  const path = item.imagePath ?? item.videoPath, label = item.imagePath ?? item.name;
+  const path = item.imagePath ?? item.videoPath;
+  const label = item.imagePath ?? item.name;
   if (item.imagePath === undefined && fit !== "stretch") return { ...clip, indices: [0] };
   const info = await probe(path, label);
   if (fit !== "stretch") return { ...clip, path, label, indices: [0], geometry: fitGeometry(info, size, fit) };
   return { ...clip, path, label, indices: [0], geometry: fitGeometry(info, info, "stretch"), resizeTo: size };
 }
 
-async function pixelRequest(recipe: PixelRecipe, hashes: FileHashes, settings: SampleSettings): Promise<CacheFields> {
+async function pixelRequest(recipe: PixelRecipe, hashes: FileHashes, settings: EncodingSettings): Promise<CacheFields> {
   const fileHash = await hashes.file(recipe.path);
   const { resizeTo } = recipe;
   return {
@@ -83,7 +87,11 @@ async function pixelRequest(recipe: PixelRecipe, hashes: FileHashes, settings: S
  *
  * @throws {UserError} if the clip or picture cannot be read.
  */
-export async function prepareSample(item: DatasetItem, settings: SampleSettings, hashes: FileHashes): Promise<Sample> {
+export async function prepareSample(
+  item: DatasetItem,
+  settings: EncodingSettings,
+  hashes: FileHashes,
+): Promise<Sample> {
   const { frames, fps, frameRule: rule = "time", size, fit = "crop", filter = "bilinear" } = settings;
   const { name, prompt } = item;
   const info = await probe(item.videoPath, name);

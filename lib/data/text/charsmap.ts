@@ -1,3 +1,4 @@
+/** Normalisation rules of a SentencePiece model: full-width letters, ligatures and the like become plain ones. */
 import { UserError } from "../../errors.ts";
 
 /**
@@ -28,9 +29,9 @@ export class Charsmap {
   }
 
   /**
-   * Replaces by the rules, in the manner of the Hugging Face "fast" tokenizers: a grapheme cluster of at most 5 bytes that
-   * begins with a rule is replaced as a whole by the **shortest** such rule, so a further accent in it disappears; in
-   * longer clusters every character is looked up on its own. (SentencePiece itself takes the longest rule at every
+   * Replaces by the rules, in the manner of the Hugging Face "fast" tokenizers: a grapheme cluster of at most 5 bytes
+   * that begins with a rule is replaced as a whole by the **shortest** such rule, so a further accent in it disappears;
+   * in longer clusters every character is looked up on its own. (SentencePiece itself takes the longest rule at every
    * position, whatever the clusters.)
    */
   normalize(text: string): string {

@@ -1,3 +1,4 @@
+/** Text to token ids, as T5 was trained to read them. */
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../errors.ts";
@@ -18,9 +19,9 @@ const whiteSpace = /[\t-\r \u0085\u00a0\u1680\u2000-\u200a\u2028\u2029\u202f\u20
 /** What {@linkcode Tokenizer.fit} says about a text. */
 export interface TextFit {
   /** Tokens of the whole text, without the end token. */
-  tokens: number;
+  readonly tokens: number;
   /** The end of the text that does not fit; empty when all of it does. */
-  cutOff: string;
+  readonly cutOff: string;
 }
 
 /**
@@ -42,8 +43,8 @@ export function loadTokenizer(folder: string): Tokenizer {
 /**
  * The T5 tokenizer: text to token ids as the "fast" tokenizer of transformers produces them.
  *
- * Special tokens spelled out in the text become their ids; what lies between is normalised, split at white space, given a
- * word-start mark per word and segmented by a unigram model.
+ * Special tokens spelled out in the text become their ids; what lies between is normalised, split at white space, given
+ * a word-start mark per word and segmented by a unigram model.
  */
 export class Tokenizer {
   /** Number of token ids, sentinels included. The embedding table of T5 may have more rows, as padding. */
@@ -122,7 +123,8 @@ export class Tokenizer {
     checkLength(length);
     const tokens = this.tokenize(text).length;
     if (tokens < length) return { tokens, cutOff: "" };
-    let start = 0, count = 0;
+    let start = 0;
+    let count = 0;
     for (const word of text.matchAll(/\S+/g)) {
       start = word.index;
       count += this.tokenize(word[0]).length;

@@ -1,11 +1,12 @@
+/** Splits words into the pieces of a unigram model (Kudo, "Subword Regularization", 2018). */
 import type { Piece } from "./unigram_model.ts";
 
 /**
- * Unigram segmentation: the split of a word into vocabulary pieces with the highest sum of scores, by dynamic programming
- * over the positions between characters (Viterbi).
+ * Unigram segmentation: the split of a word into vocabulary pieces with the highest sum of scores, by dynamic
+ * programming over the positions between characters (Viterbi).
  *
- * Scores are added in float64 and ties are broken as the Hugging Face "fast" tokenizer does: a path replaces another only
- * with a strictly greater score, starts are visited from left to right and shorter pieces first.
+ * Scores are added in float64 and ties are broken as the Hugging Face "fast" tokenizer does: a path replaces another
+ * only with a strictly greater score, starts are visited from left to right and shorter pieces first.
  */
 export class Unigram {
   readonly #ids = new Map<string, number>();
@@ -17,7 +18,8 @@ export class Unigram {
 
   /** `pieces` are found in text by their spelling, whatever their type; `unknownId` stands for all other characters. */
   constructor(pieces: readonly Pick<Piece, "text" | "score">[], unknownId: number) {
-    let lowest = Infinity, longest = 0;
+    let lowest = Infinity;
+    let longest = 0;
     pieces.forEach(({ text, score }, id) => {
       this.#ids.set(text, id);
       lowest = Math.min(lowest, score);
@@ -32,9 +34,11 @@ export class Unigram {
 
   /** Ids of the best split of `word`; a run of unknown characters becomes one id. */
   encode(word: string): number[] {
-    const characters = [...word], count = characters.length;
+    const characters = [...word];
+    const count = characters.length;
     const best = new Float64Array(count + 1);
-    const from = new Int32Array(count + 1).fill(-1), id = new Int32Array(count + 1);
+    const from = new Int32Array(count + 1).fill(-1);
+    const id = new Int32Array(count + 1);
     function relax(start: number, end: number, piece: number, score: number): void {
       if (from[end]! >= 0 && !(score > best[end]!)) return;
       best[end] = score;
@@ -42,7 +46,8 @@ export class Unigram {
       id[end] = piece;
     }
     for (let start = 0; start < count; start++) {
-      let text = "", single = false;
+      let text = "";
+      let single = false;
       for (let end = start + 1; end <= count && end - start <= this.#longest; end++) {
         text += characters[end - 1];
         const piece = this.#ids.get(text);

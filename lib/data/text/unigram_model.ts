@@ -1,3 +1,4 @@
+/** Reads SentencePiece model files, which are protocol-buffers messages. */
 import { UserError } from "../../errors.ts";
 
 /** Kinds of pieces in a SentencePiece model. */
@@ -6,19 +7,19 @@ export const pieceType = { normal: 1, unknown: 2, control: 3, userDefined: 4, un
 /** One vocabulary entry. */
 export interface Piece {
   /** Its spelling, U+2581 where a word begins. */
-  text: string;
+  readonly text: string;
   /** Logarithm of its probability, float32. */
-  score: number;
+  readonly score: number;
   /** One of {@linkcode pieceType}. */
-  type: number;
+  readonly type: number;
 }
 
 /** The parts of a SentencePiece model file that encoding needs. */
 export interface UnigramModel {
   /** By id. */
-  pieces: Piece[];
+  readonly pieces: readonly Piece[];
   /** Compiled normalisation rules, see `Charsmap`; empty when the model has none. */
-  charsmap: Uint8Array;
+  readonly charsmap: Uint8Array;
 }
 
 /**
@@ -53,7 +54,7 @@ export function parseUnigramModel(bytes: Uint8Array, where: string): UnigramMode
 
 /** SentencePiece: 1 = text, 2 = score, 3 = type. */
 function parsePiece(bytes: Uint8Array): Piece {
-  const piece: Piece = { text: "", score: 0, type: pieceType.normal };
+  const piece: { -readonly [Field in keyof Piece]: Piece[Field] } = { text: "", score: 0, type: pieceType.normal };
   for (const { field, value } of fields(bytes)) {
     if (field === 1) piece.text = utf8.decode(message(value));
     else if (field === 2) piece.score = float(value);
@@ -95,7 +96,8 @@ function* fields(bytes: Uint8Array): Generator<{ field: number; value: number | 
   }
   while (at < bytes.length) {
     const key = varint();
-    const field = Math.floor(key / 8), wire = key % 8;
+    const field = Math.floor(key / 8);
+    const wire = key % 8;
     if (field === 0) throw new RangeError("a field has number 0");
     if (wire === 0) {
       yield { field, value: varint() };

@@ -14,20 +14,20 @@ const DEFAULT_SECONDS = 600;
 /** Options of {@linkcode runTool}. */
 export interface RunToolOptions {
   /** Receives standard output piece by piece; `false` ends the tool because it said more than was asked for. */
-  onOutput?: (chunk: Uint8Array<ArrayBuffer>) => boolean | void;
+  readonly onOutput?: (chunk: Uint8Array<ArrayBuffer>) => boolean | void;
   /** Bytes for standard input; without them it is closed. */
-  input?: Uint8Array<ArrayBuffer>;
+  readonly input?: Uint8Array<ArrayBuffer>;
   /** Time limit in seconds (600). */
-  seconds?: number;
+  readonly seconds?: number;
   /** Ends the tool early. */
-  signal?: AbortSignal;
+  readonly signal?: AbortSignal;
 }
 
 /** How a tool ended. */
 export interface ToolResult {
-  code: number;
+  readonly code: number;
   /** First line of standard error, "" when it said nothing. */
-  error: string;
+  readonly error: string;
 }
 
 async function readErrors(stream: ReadableStream<Uint8Array>): Promise<string> {
@@ -38,8 +38,9 @@ async function readErrors(stream: ReadableStream<Uint8Array>): Promise<string> {
     bytes += chunk.length;
   }
   const text = await new Blob(kept as BlobPart[]).text();
+  const [line] = text.trim().split("\n") as [string];
   // deno-lint-ignore no-control-regex -- file names may carry terminal escapes; they must not reach a log
-  return text.trim().split("\n")[0].replace(/[\x00-\x1f\x7f]/g, "?").replace(/ @ 0x[0-9a-f]+/g, "");
+  return line.replace(/[\x00-\x1f\x7f]/g, "?").replace(/ @ 0x[0-9a-f]+/g, "");
 }
 
 async function writeInput(stream: WritableStream<Uint8Array>, input: Uint8Array): Promise<void> {
@@ -53,10 +54,10 @@ async function writeInput(stream: WritableStream<Uint8Array>, input: Uint8Array)
   }
 }
 
-function spawnTool(tool: "ffmpeg" | "ffprobe", args: string[], hasInput: boolean): Deno.ChildProcess {
+function spawnTool(tool: "ffmpeg" | "ffprobe", args: readonly string[], hasInput: boolean): Deno.ChildProcess {
   try {
     return new Deno.Command(tool, {
-      args,
+      args: [...args],
       stdin: hasInput ? "piped" : "null",
       stdout: "piped",
       stderr: "piped",
@@ -75,7 +76,7 @@ function spawnTool(tool: "ffmpeg" | "ffprobe", args: string[], hasInput: boolean
  */
 export async function runTool(
   tool: "ffmpeg" | "ffprobe",
-  args: string[],
+  args: readonly string[],
   what: string,
   options: RunToolOptions = {},
 ): Promise<ToolResult> {

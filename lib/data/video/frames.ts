@@ -9,30 +9,30 @@ export type FrameRule = "time" | "stride";
 
 /** What the choice depends on, as {@linkcode probe} reports it. */
 export interface FrameSource {
-  frames: number;
-  fps: number;
+  readonly frames: number;
+  readonly fps: number;
   /** Seconds at which each frame is shown, ascending from 0; an even grid of `fps` when not given. */
-  timestamps?: Float64Array;
+  readonly timestamps?: Float64Array;
 }
 
 /** Options of {@linkcode selectFrames}. */
 export interface FrameOptions {
   /** Wanted number of frames F. */
-  frames: number;
+  readonly frames: number;
   /** Frame rate of the model: 8 for CogVideoX 1.0, 16 for 1.5. Not used by the `stride` rule. */
-  fps: number;
+  readonly fps: number;
   /** Which rule ("time"). */
-  rule?: FrameRule;
+  readonly rule?: FrameRule;
 }
 
 /** The chosen frames of one clip. */
 export interface FrameChoice {
   /** F frame numbers from 0, ascending; repeats where the clip is too short or slower than the model. */
-  indices: number[];
+  readonly indices: readonly number[];
   /** How many entries at the end repeat the last frame because the clip is too short. */
-  padded: number;
+  readonly padded: number;
   /** What the user should know about this choice, undefined when every frame is a distinct one. */
-  warning: string | undefined;
+  readonly warning: string | undefined;
 }
 
 /** Last frame repeated until F, or every `floor(n / F)`-th frame. */
@@ -46,11 +46,8 @@ function nearestFrame(times: Float64Array, seconds: number, from: number): numbe
   // Timestamps come in the container's time base (often 1/90000 s); half of that must not break a tie.
   const tolerance = 1e-5;
   let frame = from;
-  while (
-    frame + 1 < times.length && Math.abs(times[frame + 1] - seconds) < Math.abs(times[frame] - seconds) - tolerance
-  ) {
-    frame++;
-  }
+  const distance = (candidate: number) => Math.abs(times[candidate]! - seconds);
+  while (frame + 1 < times.length && distance(frame + 1) < distance(frame) - tolerance) frame++;
   return frame;
 }
 
@@ -83,9 +80,10 @@ export function selectFrames(source: FrameSource, options: FrameOptions): FrameC
     );
   }
   const times = source.timestamps ?? Float64Array.from({ length: n }, (_, i) => i / source.fps);
-  const end = times[n - 1] + 1 / source.fps;
+  const end = times[n - 1]! + 1 / source.fps;
   const indices: number[] = [];
-  let padded = 0, previous = 0;
+  let padded = 0;
+  let previous = 0;
   for (let k = 0; k < wanted; k++) {
     // The last frame is shown for one frame period; from its end on there is nothing left to show.
     if (k / fps >= end - 1e-9) padded++;
@@ -95,7 +93,12 @@ export function selectFrames(source: FrameSource, options: FrameOptions): FrameC
   return { indices, padded, warning: timeWarning(indices, padded, end, options) };
 }
 
-function timeWarning(indices: number[], padded: number, end: number, options: FrameOptions): string | undefined {
+function timeWarning(
+  indices: readonly number[],
+  padded: number,
+  end: number,
+  options: FrameOptions,
+): string | undefined {
   const { frames, fps } = options;
   if (padded > 0) {
     return `lasts ${end.toFixed(2)} s, ${frames} frames at ${fps} fps need ${(frames / fps).toFixed(2)} s: ` +

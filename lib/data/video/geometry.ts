@@ -12,19 +12,21 @@ export type ResizeFilter = "bilinear" | "bicubic" | "lanczos";
 
 /** Width and height in pixels. */
 export interface Size {
-  width: number;
-  height: number;
+  readonly width: number;
+  readonly height: number;
 }
 
 /** Scale to `scaled`, then cut or pad to `target` at this offset. */
 export interface Geometry {
-  mode: FitMode;
+  readonly mode: FitMode;
   /** Size of the whole picture after scaling. */
-  scaled: Size;
-  target: Size;
-  /** Left and top edge: of the cut inside `scaled` for `crop`, of the picture inside `target` for `letterbox`, else 0. */
-  x: number;
-  y: number;
+  readonly scaled: Size;
+  readonly target: Size;
+  /**
+   * Left and top edge: of the cut inside `scaled` for `crop`, of the picture inside `target` for `letterbox`, else 0.
+   */
+  readonly x: number;
+  readonly y: number;
 }
 
 /**
@@ -67,10 +69,11 @@ export function fitGeometry(
  * The filter graph of a geometry, made of integers only.
  *
  * `stretch` is one plain scale of the subsampled YUV, the filter that the original trainer's decoder inserts: equal to
- * plain bilinear ffmpeg in every byte, its bias of 1.6 grey levels against an accurate conversion included. The other modes convert to RGB at the clip's own size
- * first and resize in planar RGB after that. Measured against an antialiased Pillow resize of 1280x720 to 720x480 their
- * mean error is 0.02 (bilinear) to 0.04 (bicubic) grey levels, where the plain scale is off by 1.9 and its accurate
- * variant by 0.5. `bitexact` makes the result independent of the processor's vector units.
+ * plain bilinear ffmpeg in every byte, its bias of 1.6 grey levels against an accurate conversion included. The other
+ * modes convert to RGB at the clip's own size first and resize in planar RGB after that. Measured against an
+ * antialiased Pillow resize of 1280x720 to 720x480 their mean error is 0.02 (bilinear) to 0.04 (bicubic) grey levels,
+ * where the plain scale is off by 1.9 and its accurate variant by 0.5. `bitexact` makes the result independent of the
+ * processor's vector units.
  */
 export function geometryFilter(geometry: Geometry, filter: ResizeFilter = "bilinear"): string {
   const { scaled, target, x, y, mode } = geometry;

@@ -9,19 +9,19 @@ import { UserError } from "../../errors.ts";
 /** A file that may be given to ffmpeg, opened with this demuxer and no other. */
 export interface MediaFile {
   /** Absolute path. */
-  path: string;
+  readonly path: string;
   /** ffmpeg's name of the demuxer. */
-  demuxer: string;
+  readonly demuxer: string;
   /** Whether the format holds one still picture. */
-  still: boolean;
+  readonly still: boolean;
   /** Size in bytes. */
-  bytes: number;
+  readonly bytes: number;
 }
 
 interface Magic {
-  demuxer: string;
-  still?: boolean;
-  matches: (head: Uint8Array, ascii: string) => boolean;
+  readonly demuxer: string;
+  readonly still?: boolean;
+  readonly matches: (head: Uint8Array, ascii: string) => boolean;
 }
 
 const MP4_BOXES = new Set(["ftyp", "moov", "mdat", "wide", "free", "skip", "pnot"]);
@@ -100,7 +100,10 @@ export async function openMedia(path: string, label: string = path): Promise<Med
   return { path: await Deno.realPath(path), demuxer: magic.demuxer, still: magic.still === true, bytes: info.size };
 }
 
-/** Input arguments every ffmpeg and ffprobe call begins with: one named demuxer, local files only, `file:` before the path. */
+/**
+ * Input arguments every ffmpeg and ffprobe call begins with: one named demuxer, local files only, `file:` before the
+ * path.
+ */
 export function inputArguments(media: MediaFile): string[] {
   return ["-protocol_whitelist", "file,pipe", "-f", media.demuxer, "-i", `file:${media.path}`];
 }

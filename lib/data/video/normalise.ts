@@ -16,15 +16,17 @@ export function normalise(video: RgbFrames): Float32Array<ArrayBuffer> {
   const out = new Float32Array(pixels * 3);
   for (let channel = 0; channel < 3; channel++) {
     const plane = out.subarray(channel * pixels, (channel + 1) * pixels);
-    for (let i = 0; i < pixels; i++) plane[i] = LEVELS[data[3 * i + channel]];
+    for (let i = 0; i < pixels; i++) plane[i] = LEVELS[data[3 * i + channel]!]!;
   }
   return out;
 }
 
-/** f32 [3, F, H, W] as RGB bytes [F, H, W, 3]: 255 * clamp(y / 2 + 1/2), halves to even, each operation rounded to f32. */
+/**
+ * f32 [3, F, H, W] as RGB bytes [F, H, W, 3]: 255 * clamp(y / 2 + 1/2), halves to even, each operation rounded to f32.
+ */
 export function toPixels(
   values: Float32Array,
-  size: { frames: number; height: number; width: number },
+  size: { readonly frames: number; readonly height: number; readonly width: number },
 ): RgbFrames {
   const { frames, height, width } = size;
   const pixels = frames * height * width;
@@ -37,7 +39,7 @@ export function toPixels(
   for (let channel = 0; channel < 3; channel++) {
     const plane = values.subarray(channel * pixels, (channel + 1) * pixels);
     for (let i = 0; i < pixels; i++) {
-      const unit = Math.min(1, Math.max(0, Math.fround(plane[i] / 2 + 0.5)));
+      const unit = Math.min(1, Math.max(0, Math.fround(plane[i]! / 2 + 0.5)));
       rounded[3 * i + channel] = Math.fround(unit * 255);
     }
   }

@@ -1,25 +1,14 @@
-/** Writes 8-bit RGB pictures as PNG, with the deflate and nothing else that the runtime brings. */
+/** Writes 8-bit RGB pictures as PNG, with the deflate and the CRC that the runtime brings. */
+import { crc32 } from "node:zlib";
 
 const SIGNATURE = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
 const BIT_DEPTH = 8;
 const COLOUR_TYPE_RGB = 2;
 
-/** CRC-32 of every byte value, reflected polynomial 0xEDB88320 (PNG specification, annex D). */
-const CRC_TABLE = Uint32Array.from({ length: 256 }, (_, byte) => {
-  let crc = byte;
-  for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? 0xedb88320 ^ (crc >>> 1) : crc >>> 1;
-  return crc;
-});
-
-function crc32(bytes: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of bytes) crc = CRC_TABLE[(crc ^ byte) & 0xff] ^ (crc >>> 8);
-  return (crc ^ 0xffffffff) >>> 0;
-}
-
 /** Length, type, data, and the CRC of type and data. */
 function pngChunk(type: string, data: Uint8Array): Uint8Array<ArrayBuffer> {
-  const out = new Uint8Array(12 + data.length), view = new DataView(out.buffer);
+  const out = new Uint8Array(12 + data.length);
+  const view = new DataView(out.buffer);
   view.setUint32(0, data.length);
   out.set(new TextEncoder().encode(type), 4);
   out.set(data, 8);
@@ -43,7 +32,8 @@ export async function encodePng(rgb: Uint8Array, width: number, height: number):
     raw.set(rgb.subarray(row * stride, (row + 1) * stride), row * (stride + 1) + 1);
   }
   const compressed = await new Response(new Blob([raw]).stream().pipeThrough(new CompressionStream("deflate"))).bytes();
-  const header = new Uint8Array(13), view = new DataView(header.buffer);
+  const header = new Uint8Array(13);
+  const view = new DataView(header.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
   header.set([BIT_DEPTH, COLOUR_TYPE_RGB], 8);

@@ -11,44 +11,44 @@ const MAX_PROBE_BYTES = 64 * 1024 * 1024;
 /** Facts about the first real video stream of a file. */
 export interface Probe {
   /** Size in pixels after the rotation metadata has been applied. */
-  width: number;
-  height: number;
+  readonly width: number;
+  readonly height: number;
   /** Width of a pixel divided by its height; 1 for nearly every file. */
-  pixelAspect: number;
+  readonly pixelAspect: number;
   /** Clockwise turn in degrees that the container asks for and the decoder applies: 0, 90, 180 or 270. */
-  rotation: number;
+  readonly rotation: number;
   /** Mean frames per second. */
-  fps: number;
+  readonly fps: number;
   /** Number of frames, counted and not read from the header. */
-  frames: number;
+  readonly frames: number;
   /** Length in seconds, the last frame's own duration included. */
-  duration: number;
+  readonly duration: number;
   /** Seconds at which each frame is shown, ascending from 0. */
-  timestamps: Float64Array;
-  codec: string;
-  pixelFormat: string;
+  readonly timestamps: Float64Array;
+  readonly codec: string;
+  readonly pixelFormat: string;
   /** Whether the format holds one still picture. */
-  still: boolean;
+  readonly still: boolean;
 }
 
 interface ProbeJson {
-  packets?: { pts_time?: string; flags: string }[];
-  streams?: {
-    codec_name?: string;
-    width?: number;
-    height?: number;
-    avg_frame_rate?: string;
-    nb_frames?: string;
-    sample_aspect_ratio?: string;
-    pix_fmt?: string;
-    tags?: { rotate?: string };
-    side_data_list?: { rotation?: number }[];
+  readonly packets?: { pts_time?: string; flags: string }[];
+  readonly streams?: {
+    readonly codec_name?: string;
+    readonly width?: number;
+    readonly height?: number;
+    readonly avg_frame_rate?: string;
+    readonly nb_frames?: string;
+    readonly sample_aspect_ratio?: string;
+    readonly pix_fmt?: string;
+    readonly tags?: { rotate?: string };
+    readonly side_data_list?: { rotation?: number }[];
   }[];
 }
 
 function ratio(text: string | undefined, otherwise: number): number {
   const [over, under] = (text ?? "").split(/[/:]/).map(Number);
-  const value = over / under;
+  const value = over! / under!;
   return Number.isFinite(value) && value > 0 ? value : otherwise;
 }
 
@@ -78,10 +78,11 @@ async function runProbe(path: string, label: string): Promise<{ json: ProbeJson;
 }
 
 /** Timestamps from 0, or an even grid where the container has none. */
-function frameTimes(packets: { pts_time?: string }[], fps: number): Float64Array {
+function frameTimes(packets: readonly { readonly pts_time?: string }[], fps: number): Float64Array {
   const times = Float64Array.from(packets, (packet) => Number(packet.pts_time)).sort();
-  const complete = times.every(Number.isFinite) && (times.length < 2 || times.at(-1)! > times[0]);
-  return complete ? times.map((time) => time - times[0]) : Float64Array.from(packets, (_, i) => i / fps);
+  const first = times[0]!;
+  const complete = times.every(Number.isFinite) && (times.length < 2 || times.at(-1)! > first);
+  return complete ? times.map((time) => time - first) : Float64Array.from(packets, (_, i) => i / fps);
 }
 
 /**
@@ -128,7 +129,7 @@ export async function probe(path: string, label: string = path): Promise<Probe> 
     rotation,
     fps,
     frames: shown.length,
-    duration: timestamps[timestamps.length - 1] + 1 / fps,
+    duration: timestamps.at(-1)! + 1 / fps,
     timestamps,
     codec: stream.codec_name ?? "unknown",
     pixelFormat: stream.pix_fmt ?? "unknown",

@@ -6,10 +6,10 @@ import { inputArguments, openMedia } from "./media_file.ts";
 
 /** Frames as bytes: RGB interleaved, rows top to bottom, frames one after another (`frames * height * width * 3`). */
 export interface RgbFrames {
-  data: Uint8Array<ArrayBuffer>;
-  frames: number;
-  width: number;
-  height: number;
+  readonly data: Uint8Array<ArrayBuffer>;
+  readonly frames: number;
+  readonly width: number;
+  readonly height: number;
 }
 
 /** Raised when a change of the filter graph or flags changes decoded pixels: part of every cache key. */
@@ -17,22 +17,23 @@ export const DECODE_VERSION = 1;
 
 /** Options of {@linkcode decodeFrames}. */
 export interface DecodeOptions {
-  geometry: Geometry;
+  readonly geometry: Geometry;
   /** Resize filter ("bilinear"). */
-  filter?: ResizeFilter;
+  readonly filter?: ResizeFilter;
   /** Name used in errors; the path when not given. */
-  label?: string;
+  readonly label?: string;
   /** Time limit in seconds (600). */
-  seconds?: number;
-  signal?: AbortSignal;
+  readonly seconds?: number;
+  readonly signal?: AbortSignal;
 }
 
 /** ffmpeg expression that is true for the wanted frame numbers, ascending and distinct. */
-function selectExpression(wanted: number[]): string {
-  const [first] = wanted, last = wanted[wanted.length - 1], step = wanted[1] - first;
-  if (wanted.length === 1) return `eq(n,${first})`;
+function selectExpression(wanted: readonly number[]): string {
+  const [first = 0, second] = wanted;
+  if (second === undefined) return `eq(n,${first})`;
+  const step = second - first;
   if (wanted.every((frame, i) => frame === first + i * step)) {
-    return `between(n,${first},${last})*not(mod(n-${first},${step}))`;
+    return `between(n,${first},${wanted.at(-1)})*not(mod(n-${first},${step}))`;
   }
   return wanted.map((frame) => `eq(n,${frame})`).join("+");
 }
@@ -54,7 +55,8 @@ function arrange(distinct: Uint8Array<ArrayBuffer>, wanted: number[], indices: r
  *
  * Any damage before the last wanted frame is an error: ffmpeg alone conceals it and ends with success.
  *
- * @throws {UserError} in one line, if the file is missing, empty, mislabelled, without video, damaged, or holds fewer frames.
+ * @throws {UserError} in one line, if the file is missing, empty, mislabelled, without video, damaged, or holds fewer
+ * frames.
  */
 export async function decodeFrames(
   path: string,
@@ -70,7 +72,8 @@ export async function decodeFrames(
   }
   const media = await openMedia(path, label);
   const wanted = [...new Set(indices)].sort((a, b) => a - b);
-  const { width, height } = geometry.target, size = width * height * 3;
+  const { width, height } = geometry.target;
+  const size = width * height * 3;
   const data = new Uint8Array(size * wanted.length);
   let at = 0;
   const { code, error } = await runTool(
@@ -109,13 +112,13 @@ export function decodeImage(path: string, options: DecodeOptions): Promise<RgbFr
 
 /** Options of {@linkcode encodeVideo}. */
 export interface EncodeOptions {
-  fps: number;
+  readonly fps: number;
   /** x264's constant rate factor (18, visually lossless); ignored for GIF. */
-  crf?: number;
-  signal?: AbortSignal;
+  readonly crf?: number;
+  readonly signal?: AbortSignal;
 }
 
-const OUTPUT_ARGUMENTS: Record<string, (crf: number) => string[]> = {
+const OUTPUT_ARGUMENTS: Readonly<Record<string, (crf: number) => string[]>> = {
   // Odd sizes are padded by one row or column, as 4:2:0 needs even ones. Bit-exact flags keep dates and versions out of
   // the file.
   mp4: (crf) => [
@@ -140,7 +143,7 @@ const OUTPUT_ARGUMENTS: Record<string, (crf: number) => string[]> = {
 export async function encodeVideo(path: string, video: RgbFrames, options: EncodeOptions): Promise<void> {
   const { fps, crf = 18, signal } = options;
   const { data, frames, width, height } = video;
-  const output = OUTPUT_ARGUMENTS[/\.(\w+)$/.exec(path)?.[1].toLowerCase() ?? ""];
+  const output = OUTPUT_ARGUMENTS[/\.(\w+)$/.exec(path)?.[1]?.toLowerCase() ?? ""];
   if (output === undefined) throw new RangeError(`Cannot encode "${path}" as its name must end in .mp4 or .gif`);
   if (frames < 1 || data.length !== frames * width * height * 3) {
     throw new RangeError(

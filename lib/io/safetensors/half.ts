@@ -2,7 +2,8 @@
  * Conversions between the storage types of tensors and float32.
  *
  * Narrowing rounds to nearest, ties to even, overflows to infinity and keeps NaN a NaN; widening is exact.
- * Every engine Deno runs on is little-endian, as are safetensors and GPU buffers, so bytes and typed arrays share memory.
+ * Every engine Deno runs on is little-endian, as are safetensors and GPU buffers, so bytes and typed arrays share
+ * memory.
  */
 
 /** How the elements of a tensor are stored on disk and in GPU memory. */

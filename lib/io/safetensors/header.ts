@@ -1,3 +1,4 @@
+/** The JSON header of a safetensors file, read with every rule of the format. */
 import { UserError, UserErrors } from "../../errors.ts";
 import { dtypeBits, isDtype, tensorBytes } from "./dtypes.ts";
 import type { Dtype } from "./dtypes.ts";
@@ -7,29 +8,29 @@ import type { Label } from "../json_scanner.ts";
 /** What a header says about one tensor. */
 export interface TensorInfo {
   /** Element type. */
-  dtype: Dtype;
+  readonly dtype: Dtype;
   /** Sizes of the dimensions, the slowest first; empty for a scalar. */
-  shape: readonly number[];
+  readonly shape: readonly number[];
   /** First byte, counted from the start of the file. */
-  byteOffset: number;
+  readonly byteOffset: number;
   /** Bytes of the tensor. */
-  byteLength: number;
+  readonly byteLength: number;
 }
 
 /** A checked header. */
 export interface Header {
   /** The `__metadata__` entries. */
-  metadata: ReadonlyMap<string, string>;
+  readonly metadata: ReadonlyMap<string, string>;
   /** In file order. */
-  tensors: ReadonlyMap<string, TensorInfo>;
+  readonly tensors: ReadonlyMap<string, TensorInfo>;
 }
 
 /** One tensor as its header entry spells it, before the rules that span entries are checked. */
 interface Entry {
-  name: string;
+  readonly name: string;
   dtype: string | undefined;
-  shape: number[] | undefined;
-  offsets: number[] | undefined;
+  shape: readonly number[] | undefined;
+  offsets: readonly number[] | undefined;
 }
 
 /** A hostile header can be wrong in a million places; nobody reads more than this many. */
@@ -39,8 +40,8 @@ const DAMAGED = "the file is damaged: get it again";
 
 /**
  * Parses the JSON text of a safetensors header and checks every rule of the format against the file it belongs to:
- * known element types, integer shapes, byte lengths that agree with shapes, and tensors that cover the data exactly, with
- * neither overlap nor hole.
+ * known element types, integer shapes, byte lengths that agree with shapes, and tensors that cover the data exactly,
+ * with neither overlap nor hole.
  *
  * @param bytes the header text; it may end in blanks, which align the data.
  * @param dataStart where the tensor data begin in the file.
@@ -117,7 +118,8 @@ function checkEntries(entries: Entry[], dataStart: number, dataLength: number, w
   // Where tensors touch can only be judged when all of them are sound.
   if (problems.length === 0) {
     spans.sort((a, b) => a.begin - b.begin || a.end - b.end);
-    let end = 0, last: string | undefined;
+    let end = 0;
+    let last: string | undefined;
     for (const span of spans) {
       if (span.begin !== end) {
         const name = `tensor ${quoteName(span.name)}`;
@@ -144,7 +146,7 @@ function checkEntries(entries: Entry[], dataStart: number, dataLength: number, w
 function checkEntry(
   { dtype, shape, offsets }: Entry,
   dataLength: number,
-): { dtype: Dtype; shape: number[]; begin: number; end: number } | string {
+): { readonly dtype: Dtype; readonly shape: readonly number[]; readonly begin: number; readonly end: number } | string {
   const missing = Object.entries({ dtype, shape, data_offsets: offsets }).filter(([, value]) => value === undefined);
   if (dtype === undefined || shape === undefined || offsets === undefined) {
     return `has no ${missing.map(([field]) => field).join(", no ")}`;

@@ -1,3 +1,4 @@
+/** Reads tensors from safetensors files, from their place in the file when they are asked for. */
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { UserError } from "../../errors.ts";
 import { fileError } from "../file_operations.ts";
@@ -22,8 +23,8 @@ export interface TensorSource extends Disposable {
 }
 
 /**
- * Opens a safetensors file and checks every rule of the format before any tensor can be read. Tensor bytes are read from
- * their place in the file when asked for, so a file may be larger than memory.
+ * Opens a safetensors file and checks every rule of the format before any tensor can be read. Tensor bytes are read
+ * from their place in the file when asked for, so a file may be larger than memory.
  *
  * @throws {UserError} when the file is missing, is of another kind, or breaks a rule.
  */

@@ -1,3 +1,4 @@
+/** Weights that are spread over several safetensors files with an index. */
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError, UserErrors } from "../../errors.ts";
@@ -12,14 +13,16 @@ import type { TensorInfo } from "./header.ts";
 const maxNames = 20;
 
 /**
- * Opens the weights of a diffusers folder: `<baseName>.safetensors`, or `<baseName>.safetensors.index.json` with the shards
- * it lists. The index and the shards must agree about every tensor.
+ * Opens the weights of a diffusers folder: `<baseName>.safetensors`, or `<baseName>.safetensors.index.json` with the
+ * shards it lists. The index and the shards must agree about every tensor.
  *
  * @throws {UserError} naming file and tensor for everything that is missing or contradictory.
  */
 export function openShards(folder: string, baseName: string): TensorSource {
-  const single = `${baseName}.safetensors`, index = `${baseName}.safetensors.index.json`;
-  const hasSingle = existsSync(join(folder, single)), hasIndex = existsSync(join(folder, index));
+  const single = `${baseName}.safetensors`;
+  const index = `${baseName}.safetensors.index.json`;
+  const hasSingle = existsSync(join(folder, single));
+  const hasIndex = existsSync(join(folder, index));
   if (hasSingle && hasIndex) {
     throw new UserError(
       `"${folder}" holds both ${single} and ${index}: it is unclear which weights are meant`,

@@ -1,3 +1,4 @@
+/** Writes safetensors files. */
 import { dirname } from "node:path";
 import { writeFileAtomic } from "../atomic.ts";
 import type { FileSink } from "../atomic.ts";
@@ -14,21 +15,21 @@ export type TensorData = ArrayBufferView | (() => Iterable<ArrayBufferView> | As
 /** A tensor to be written. */
 export interface TensorToWrite {
   /** Unique in the file, not `__metadata__`. */
-  name: string;
+  readonly name: string;
   /** Element type. */
-  dtype: Dtype;
+  readonly dtype: Dtype;
   /** Sizes of the dimensions, the slowest first; empty for a scalar. */
-  shape: readonly number[];
+  readonly shape: readonly number[];
   /** A typed array, or a function that yields pieces, called when it is the turn of this tensor. */
-  data: TensorData;
+  readonly data: TensorData;
 }
 
 /** Options of {@linkcode writeSafetensors}. */
 export interface WriteSafetensorsOptions {
   /** Entries of `__metadata__`, written in the order given. */
-  metadata?: Readonly<Record<string, string>>;
+  readonly metadata?: Readonly<Record<string, string>>;
   /** Replaced by tests. */
-  operations?: FileOperations;
+  readonly operations?: FileOperations;
 }
 
 /** Pieces of 16 MiB take some 10 ms to write: between two of them timers and sockets get their turn. */

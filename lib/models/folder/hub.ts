@@ -1,6 +1,6 @@
 /**
- * Models by hub id: `owner/name` or `owner/name@revision` in place of a folder. The files a CogVideoX pipeline needs are downloaded
- * once into a folder of the user's cache, from one commit; afterwards no network is needed.
+ * Models by hub id: `owner/name` or `owner/name@revision` in place of a folder. The files a CogVideoX pipeline needs
+ * are downloaded once into a folder of the user's cache, from one commit; afterwards no network is needed.
  */
 import { existsSync, mkdirSync, statSync } from "node:fs";
 import { homedir } from "node:os";
@@ -26,7 +26,10 @@ const LOCK_INTERVAL = 500;
 const WEIGHTS =
   /^(transformer\/diffusion_pytorch_model|vae\/diffusion_pytorch_model|text_encoder\/model)(-\d{5}-of-\d{5})?\.safetensors$/;
 
-/** Everything else that training and sampling read. Weights in other formats and precisions lie beside them in many repositories. */
+/**
+ * Everything else that training and sampling read. Weights in other formats and precisions lie beside them in many
+ * repositories.
+ */
 const SMALL_FILES =
   /^(model_index\.json|(transformer|vae|text_encoder)\/(config|\w+\.safetensors\.index)\.json|tokenizer\/(\w+\.json|spiece\.model)|scheduler\/scheduler_config\.json)$/;
 
@@ -51,7 +54,7 @@ export interface DownloadEvent {
 }
 
 /** What {@linkcode resolveModelPath} tells while it works. */
-export type HubEvent = DownloadEvent | { readonly type: "warning"; readonly message: string };
+export type HubEvent = DownloadEvent | { readonly type: "status"; readonly message: string };
 
 /** Options of {@linkcode resolveModelPath}. */
 export interface HubOptions extends RetryOptions {
@@ -103,14 +106,23 @@ function isComplete(folder: string): boolean {
 }
 
 /**
- * The folder of a model that is on this machine: `path` itself when it exists or is no hub id, otherwise that of the cache.
+ * The folder of a model that is on this machine: `path` itself when it exists or is no hub id, otherwise that of the
+ * cache; undefined when it is not downloaded.
+ */
+export function findModelPath(path: string, options: HubOptions = {}): string | undefined {
+  const place = placeOf(path, options);
+  if (place === undefined) return path;
+  return isComplete(place.folder) ? place.folder : undefined;
+}
+
+/**
+ * As {@linkcode findModelPath}.
  *
  * @throws {UserError} when it is not downloaded.
  */
 export function localModelPath(path: string, options: HubOptions = {}): string {
-  const place = placeOf(path, options);
-  if (place === undefined) return path;
-  if (isComplete(place.folder)) return place.folder;
+  const found = findModelPath(path, options);
+  if (found !== undefined) return found;
   throw new UserError(
     `"${path}" is no folder, and no model of this id is downloaded`,
     "train or sample with it, or give a folder",
@@ -118,11 +130,11 @@ export function localModelPath(path: string, options: HubOptions = {}): string {
 }
 
 /**
- * As {@linkcode localModelPath}, downloading what is missing. An interrupted download continues where it stopped. Several
- * processes may ask for one model: one downloads, the others wait.
+ * As {@linkcode localModelPath}, downloading what is missing. An interrupted download continues where it stopped.
+ * Several processes may ask for one model: one downloads, the others wait.
  *
- * @throws {UserError} when there is no such model, it is not open to this user, or it is not a CogVideoX pipeline (found before
- * any weight is downloaded); when the disk is too small; when the network fails.
+ * @throws {UserError} when there is no such model, it is not open to this user, or it is not a CogVideoX pipeline
+ * (found before any weight is downloaded); when the disk is too small; when the network fails.
  */
 export async function* resolveModelPath(path: string, options: HubOptions = {}): AsyncGenerator<HubEvent, string> {
   const place = placeOf(path, options);
@@ -155,7 +167,7 @@ async function* waitForLock(
   }
   try {
     for (let asked = false; !file.tryLockSync(true); asked = true) {
-      if (!asked) yield { type: "warning", message: `waiting for another process that downloads ${model}` };
+      if (!asked) yield { type: "status", message: `waiting for another process that downloads ${model}` };
       await sleep(LOCK_INTERVAL, undefined, signal && { signal });
     }
     return { [Symbol.dispose]: () => file.close() };
@@ -183,7 +195,10 @@ function missingFiles(folder: string, { files }: HubRecord): HubFile[] {
   return files.filter(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size !== size);
 }
 
-/** Small files first, so that a repository which is no CogVideoX pipeline is found out before its weights are downloaded. */
+/**
+ * Small files first, so that a repository which is no CogVideoX pipeline is found out before its weights are
+ * downloaded.
+ */
 async function* downloadFiles(hub: Hub, folder: string, record: HubRecord): AsyncGenerator<HubEvent> {
   const missing = missingFiles(folder, record);
   const sizeOf = (files: readonly HubFile[]) => files.reduce((sum, { size }) => sum + size, 0);
@@ -260,7 +275,10 @@ class Hub {
     return entries;
   }
 
-  /** A needed file of a listing; undefined for everything else. Large files carry their SHA-256, others their git object id. */
+  /**
+   * A needed file of a listing; undefined for everything else. Large files carry their SHA-256, others their git object
+   * id.
+   */
   #fileOf(entry: unknown): HubFile | undefined {
     const { type, path, size, oid, lfs } = Object(entry) as Record<string, unknown>;
     if (type !== "file" || typeof path !== "string" || !isNeeded(path)) return undefined;

@@ -1,4 +1,6 @@
-/** A model folder in diffusers layout: which files it must have, and the configs that training and sampling depend on. */
+/**
+ * A model folder in diffusers layout: which files it must have, and the configs that training and sampling depend on.
+ */
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UserErrors } from "../../errors.ts";

@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { parseScheduleConfig } from "../../diffusion/schedule.ts";
-import { UserError, UserErrors } from "../../errors.ts";
+import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { openTextEncoderWeights } from "../../models/t5/encoder.ts";
 import { isImageToVideo, isVersion15, RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
@@ -57,8 +57,7 @@ export function checkParts({ path, transformer, scheduler }: ModelFolder): void 
     try {
       check();
     } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-      problems.push(error.message.replace(/\nHint: /, "; ").replaceAll("\n", "\n  "));
+      problems.push(problemOf(error));
     }
   };
   attempt(() => {

@@ -5,15 +5,14 @@
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { gatherNumbers } from "../../comm/exchange/gather.ts";
 import { UserError } from "../../errors.ts";
-import type { Device } from "../../gpu/device.ts";
 import { Executable } from "../../gpu/executable.ts";
 import type { Session } from "../../gpu/session.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { finish } from "../../plan/recording.ts";
 import { type BatchSource, makeBatch } from "../data/batches.ts";
 import type { TrainConfig } from "../../config/config.ts";
-import type { CacheEvent, HeldOutEvent, WarningEvent } from "../report/events.ts";
-import { fillCache, type FillOptions, prepareData, type PreparedData } from "../data/prepare_data.ts";
+import type { HeldOutEvent } from "../report/events.ts";
+import { prepareData, type PreparedData } from "../data/prepare_data.ts";
 import type { RunDescription } from "../../step/run_description.ts";
 import { recordLoss, type StepRecording, uploadBatch } from "../../step/training_step.ts";
 
@@ -24,13 +23,13 @@ const BANDS = 4;
 const PER_BAND = 2;
 
 /** Clips kept apart from training. */
-export class HeldOut {
+export class HeldOut implements Disposable {
   private constructor(readonly config: TrainConfig, readonly data: PreparedData) {}
 
   /** Reads the folder `heldout_root`; undefined when there is none. */
   static async prepare(config: TrainConfig, model: ModelFolder): Promise<HeldOut | undefined> {
     if (config.heldout_root === undefined) return undefined;
-    // A cache of its own: the folder may be on another disk, and its entries are not garbage of the training set.
+    // A cache of its own, since the folder may be on another disk.
     const { cache_dir: _shared, id_token: _token, snr_gamma: _weights, ...rest } = config;
     const own: TrainConfig = {
       ...rest,
@@ -40,11 +39,6 @@ export class HeldOut {
       noise_offset: 0,
     };
     return new HeldOut(own, await prepareData(own, model));
-  }
-
-  /** Encodes what its cache lacks. */
-  fill(device: Device, model: ModelFolder, options: FillOptions): AsyncGenerator<CacheEvent | WarningEvent> {
-    return fillCache(device, this.config, model, this.data, options);
   }
 
   /** Whether a measurement is due after `step` of `totalSteps` optimizer steps. */
@@ -76,7 +70,7 @@ export class HeldOut {
     for (let place = communicator.rank; place < own.length; place += communicator.size) {
       const timestep = Math.floor((place % draws + 0.5) * span);
       const item = { index: Math.floor(place / draws), globalIndex: place };
-      const batch = makeBatch({ ...source, config, cache, samples }, fixedStep(item), [item]);
+      const batch = makeBatch({ ...source, config, cache, samples }, [item]);
       uploadBatch(session, recording, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
       await executable.run();
       own[place] = (await session.readF32(recording.loss))[0]!;
@@ -94,9 +88,8 @@ export class HeldOut {
     }));
     return { type: "heldout", step, loss: bands.reduce((sum, { loss }) => sum + loss, 0) / BANDS, bands };
   }
-}
 
-/** A micro-step of one sample outside any epoch. */
-function fixedStep(item: { index: number; globalIndex: number }) {
-  return { number: 0, epoch: 0, step: 0, position: 0, sync: true, items: [item], weight: 1 };
+  [Symbol.dispose](): void {
+    this.data[Symbol.dispose]();
+  }
 }

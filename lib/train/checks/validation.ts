@@ -15,9 +15,8 @@ import { SamplePage } from "../../sample/page.ts";
 import { type Preparation, prepareRequests } from "../../sample/prepare.ts";
 import { checkRequests, describeSettings, type SampleRequest, type SampleSettings } from "../../sample/settings.ts";
 import { sampleValidation, validationNames, type ValidationSample } from "../../sample/validate.ts";
-import type { TrainConfig } from "../../config/config.ts";
+import { gpuMemoryLimit, type TrainConfig } from "../../config/config.ts";
 import type { SampleEvent, WarningEvent } from "../report/events.ts";
-import { capOf } from "../data/prepare_data.ts";
 import type { RunDescription } from "../../step/run_description.ts";
 
 /** Folder of validation videos below the output folder, as the original trainer names it. */
@@ -99,7 +98,7 @@ export class Validation {
     const requests = await readRequests(config);
     checkRequests(model.transformer, settings, requests);
     const mine = requests.filter((_, i) => i % communicator.size === communicator.rank);
-    using session = new Session(device, capOf(config));
+    using session = new Session(device, gpuMemoryLimit(config));
     const own = mine.length === 0 ? { requests: [], notes: [] } : await prepareRequests(session, model, mine, settings);
     const table = positionTableShape(model.transformer);
     using transformer = table && openTransformer(model.path);

@@ -1,10 +1,10 @@
 /**
- * Micro-batches from the cache. Everything random depends on (seed, micro-step, global sample index) alone, so neither ranks
- * nor resuming change what a step sees.
+ * Micro-batches from the cache. Everything random depends on (seed, micro-step, global sample index) alone, so neither
+ * ranks nor resuming change what a step sees.
  */
-import type { SampleCache } from "../../data/cache/cache.ts";
+import type { CachedTensor, SampleCache } from "../../data/cache/cache.ts";
 import { RandomStream } from "../../data/random/random.ts";
-import type { MicroStep, SampledItem } from "../../data/random/sampler.ts";
+import type { SampledItem } from "../../data/random/sampler.ts";
 import { UserError } from "../../errors.ts";
 import type { VaeConfig } from "../../models/vae/config.ts";
 import { latentPadding, type TransformerConfig } from "../../models/transformer/config.ts";
@@ -29,7 +29,7 @@ export function imageFactor({ image_scale }: TrainConfig, vae: VaeConfig): numbe
   return image_scale === "pipeline" && vae.invert_scale_latents ? 1 / vae.scaling_factor : vae.scaling_factor;
 }
 
-function read(cache: SampleCache, request: CacheRequest): { shape: number[]; data: Float32Array<ArrayBuffer> } {
+function read(cache: SampleCache, request: CacheRequest): CachedTensor {
   const entry = cache.read(request);
   if (entry === undefined) {
     throw new UserError(
@@ -41,16 +41,16 @@ function read(cache: SampleCache, request: CacheRequest): { shape: number[]; dat
 }
 
 /**
- * A sample of the posterior [2C, f, h, w], scaled, frames first [f + pad, C, h, w]; the first frame is repeated in front to fill
- * whole patches in time (CogVideoX1.5).
+ * A sample of the posterior [2C, f, h, w], scaled, frames first [f + pad, C, h, w]; the first frame is repeated in
+ * front to fill whole patches in time (CogVideoX1.5).
  */
 export function sampleLatent(
-  { shape, data }: { readonly shape: readonly number[]; readonly data: Float32Array },
+  { shape, data }: CachedTensor,
   normals: Float32Array,
   factor: number,
   pad: number,
 ): Float32Array<ArrayBuffer> {
-  const [moments, frames, height, width] = shape as [number, number, number, number];
+  const [moments, frames, height, width] = shape as readonly [number, number, number, number];
   const channels = moments / 2;
   const plane = height * width;
   const half = data.length / 2;
@@ -70,8 +70,10 @@ export function sampleLatent(
   return out;
 }
 
-/** Builds the micro-batch of one rank; `items` may be fewer than the batch size, then the first one fills up with weight 0. */
-export function makeBatch(source: BatchSource, step: MicroStep, items: readonly SampledItem[]): MicroBatch {
+/**
+ * Builds the micro-batch of these items; when they are fewer than the batch size, the first one fills up with weight 0.
+ */
+export function makeBatch(source: BatchSource, items: readonly SampledItem[]): MicroBatch {
   const { config, model, vae, cache, samples, alphas } = source;
   const filled = Array.from({ length: config.batch_size }, (_, b) => items[b] ?? items[0]!);
   const parts = filled.map((item) => {
@@ -91,7 +93,7 @@ export function makeBatch(source: BatchSource, step: MicroStep, items: readonly 
         item.globalIndex,
       ),
       text: read(cache, sample.prompt).data,
-      condition: sample.variants.length === 0 ? undefined : conditionOf(source, step, item, latents.length, normals),
+      condition: sample.variants.length === 0 ? undefined : conditionOf(source, items, item, latents.length, normals),
     };
   });
   const timesteps = filled.map((item) => drawTimestep(config, alphas.length, item.globalIndex));
@@ -108,14 +110,14 @@ export function makeBatch(source: BatchSource, step: MicroStep, items: readonly 
     condition: parts[0]!.condition === undefined ? undefined : join(({ condition }) => condition!),
     timesteps,
     alphas: timesteps.map((t) => alphas[t]!),
-    weights: timesteps.map((t, b) => b < items.length ? lossWeight(config, alphas[t]!) / step.items.length : 0),
+    weights: timesteps.map((t, b) => b < items.length ? lossWeight(config, alphas[t]!) / items.length : 0),
   };
 }
 
 /** The image latent in frame 0 and zeros behind it; all zeros when the condition is dropped. */
 function conditionOf(
   { config, vae, cache, samples }: BatchSource,
-  step: MicroStep,
+  items: readonly SampledItem[],
   item: SampledItem,
   length: number,
   normals: (purpose: "imagePosterior", count: number) => Float32Array,
@@ -124,7 +126,7 @@ function conditionOf(
   const draw = (sample: number, variant: number) =>
     new RandomStream({ seed: config.seed, purpose: "augmentation", step: variant, sample });
   if (draw(item.globalIndex, 0).uniform() < config.condition_dropout) return condition;
-  const drawnFor = config.image_noise === "per_batch" ? step.items[0]!.globalIndex : item.globalIndex;
+  const drawnFor = config.image_noise === "per_batch" ? items[0]!.globalIndex : item.globalIndex;
   const variant = draw(drawnFor, 1).integer(IMAGE_VARIANTS);
   const posterior = read(cache, samples[item.index]!.variants[variant]!);
   condition.set(

@@ -20,10 +20,10 @@ export interface StartedEvent {
   readonly outputDir: string;
 }
 
-/** One more clip or prompt is encoded, or was found encoded. */
+/** One more clip, condition image or prompt is encoded, or was found encoded. */
 export interface CacheEvent {
   readonly type: "cache";
-  readonly kind: "video" | "prompt";
+  readonly kind: "video" | "image" | "prompt";
   readonly done: number;
   readonly total: number;
   /** How many of `done` were found and used again. */
@@ -90,6 +90,12 @@ export interface SavedEvent {
   readonly seconds: number;
 }
 
+/** What the run is doing or waiting for; nothing is wrong. */
+export interface StatusEvent {
+  readonly type: "status";
+  readonly message: string;
+}
+
 /** Something the user should know; the run goes on. */
 export interface WarningEvent {
   readonly type: "warning";
@@ -134,6 +140,7 @@ export type TrainEvent =
   | StepEvent
   | SkippedEvent
   | SavedEvent
+  | StatusEvent
   | WarningEvent
   | SampleEvent
   | HeldOutEvent

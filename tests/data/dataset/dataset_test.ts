@@ -41,7 +41,7 @@ Deno.test("readDataset() reads the example clips of this repository", async () =
     items.map((item) => item.name),
     ["ball", "fractal", "cells", "sunset"].map((name) => `videos/${name}.mp4`),
   );
-  assert.match(items[0].prompt, /red ball/);
+  assert.match(items[0]!.prompt, /red ball/);
   assert.deepEqual(warnings, []);
 });
 
@@ -75,7 +75,7 @@ referenceTest("readDataset() puts the identifier token in front without a separa
   const { id_token } = JSON.parse(await Deno.readTextFile(join(folder, "data/names.json")));
   await withDataset({ "prompts.txt": `${id_token.prompt}\ntwo\n` }, async (root) => {
     const { items } = await readDataset(root, { idToken: id_token.token });
-    assert.equal(items[0].prompt, id_token.used);
+    assert.equal(items[0]!.prompt, id_token.used);
   });
 });
 
@@ -104,7 +104,7 @@ Deno.test("readDataset() never shifts pairs over a blank line", async () => {
   await withDataset({ "prompts.txt": "one\n\ntwo\n" }, async (folder) => {
     const problems = await problemsOf(folder);
     assert.equal(problems.length, 1);
-    assert.match(problems[0], /^prompts\.txt line 2: is blank/);
+    assert.match(problems[0]!, /^prompts\.txt line 2: is blank/);
   });
 });
 
@@ -118,7 +118,7 @@ Deno.test("readDataset() names the first entry without a partner", async () => {
   });
   await withDataset({ "prompts.txt": "one\n" }, async (folder) => {
     const [problem] = await problemsOf(folder);
-    assert.match(problem, /prompts\.txt has 1 entry and videos\.txt has 2: videos\.txt line 2 \("videos\/b\.mp4"\)/);
+    assert.match(problem!, /prompts\.txt has 1 entry and videos\.txt has 2: videos\.txt line 2 \("videos\/b\.mp4"\)/);
   });
 });
 
@@ -157,12 +157,12 @@ Deno.test("readDataset() follows symbolic links only inside the folder", async (
       await Deno.symlink(join(outside, "secret.mp4"), join(folder, "videos/out.mp4"));
       const problems = await problemsOf(folder);
       assert.equal(problems.length, 1);
-      assert.match(problems[0], /line 2: "videos\/out\.mp4" leads out of the dataset folder through a symbolic link/);
+      assert.match(problems[0]!, /line 2: "videos\/out\.mp4" leads out of the dataset folder through a symbolic link/);
       assert.equal((await readDataset(folder, { allowOutside: true })).items.length, 2);
     });
     await withDataset({ "videos.txt": "videos/a.mp4\nvideos/loop.mp4\n" }, async (folder) => {
       await Deno.symlink(join(folder, "videos/loop.mp4"), join(folder, "videos/loop.mp4"));
-      assert.match((await problemsOf(folder))[0], /line 2: "videos\/loop\.mp4" cannot be opened/);
+      assert.match((await problemsOf(folder))[0]!, /line 2: "videos\/loop\.mp4" cannot be opened/);
     });
   });
 });
@@ -170,7 +170,7 @@ Deno.test("readDataset() follows symbolic links only inside the folder", async (
 Deno.test("readDataset() never opens a pipe named like a clip", async () => {
   await withDataset({ "videos.txt": "videos/a.mp4\nvideos/pipe.mp4\n" }, async (folder) => {
     await new Deno.Command("mkfifo", { args: [join(folder, "videos/pipe.mp4")] }).output();
-    assert.match((await problemsOf(folder))[0], /line 2: "videos\/pipe\.mp4" is not a regular file/);
+    assert.match((await problemsOf(folder))[0]!, /line 2: "videos\/pipe\.mp4" is not a regular file/);
   });
 });
 
@@ -186,12 +186,12 @@ Deno.test("readDataset() uses images.txt where it exists and insists on an image
   await withDataset(images, async (folder) => {
     const { items } = await readDataset(folder, { images: true });
     assert.deepEqual(items.map((item) => item.imagePath), ["a", "b"].map((name) => join(folder, `images/${name}.png`)));
-    assert.match((await problemsOf(folder, { images: true, imageColumn: "pics.txt" }))[0], /^pics\.txt: no such file/);
+    assert.match((await problemsOf(folder, { images: true, imageColumn: "pics.txt" }))[0]!, /^pics\.txt: no such file/);
   });
   await withDataset({ "images.txt": "images/a.png\n" }, async (folder) => {
     const problems = await problemsOf(folder, { images: true });
-    assert.match(problems[0], /prompts\.txt has 2 entries and images\.txt has 1/);
-    assert.match(problems[1], /^images\.txt line 1: "images\/a\.png" does not exist/);
+    assert.match(problems[0]!, /prompts\.txt has 2 entries and images\.txt has 1/);
+    assert.match(problems[1]!, /^images\.txt line 1: "images\/a\.png" does not exist/);
   });
   await withDataset({}, async (folder) => {
     assert.ok((await readDataset(folder, { images: true })).items.every((item) => item.imagePath === undefined));
@@ -201,10 +201,10 @@ Deno.test("readDataset() uses images.txt where it exists and insists on an image
 Deno.test("readDataset() says what it looked for in a folder that is no dataset", async () => {
   await withFolder(async (folder) => {
     assert.match(
-      (await problemsOf(folder))[0],
+      (await problemsOf(folder))[0]!,
       /holds neither "prompts\.txt" and "videos\.txt" nor "train\/metadata\.jsonl"/,
     );
-    assert.match((await problemsOf(join(folder, "nowhere")))[0], /no such folder/);
+    assert.match((await problemsOf(join(folder, "nowhere")))[0]!, /no such folder/);
     await write(folder, { "prompts.txt": "\n\n", "videos.txt": "" });
     assert.deepEqual(await problemsOf(folder), ["prompts.txt: holds no entries", "videos.txt: holds no entries"]);
   });
@@ -226,11 +226,11 @@ Deno.test("readDataset() reads CogKit's text-to-video layout", async () => {
       "train/metadata.jsonl": `{"file_name": "b.mp4"\n[1]\n${row("../../x.mp4", "p")}\n{"prompt": 3}\n`,
     });
     const problems = await problemsOf(folder);
-    assert.match(problems[0], /^train\/metadata\.jsonl line 1: is not JSON/);
-    assert.match(problems[1], /line 2: is not a JSON object/);
-    assert.match(problems[2], /line 4: "file_name" is missing/);
-    assert.match(problems[3], /line 4: "prompt" is not text/);
-    assert.match(problems[4], /line 3: "\.\.\/\.\.\/x\.mp4" leads out of the dataset folder/);
+    assert.match(problems[0]!, /^train\/metadata\.jsonl line 1: is not JSON/);
+    assert.match(problems[1]!, /line 2: is not a JSON object/);
+    assert.match(problems[2]!, /line 4: "file_name" is missing/);
+    assert.match(problems[3]!, /line 4: "prompt" is not text/);
+    assert.match(problems[4]!, /line 3: "\.\.\/\.\.\/x\.mp4" leads out of the dataset folder/);
   });
 });
 

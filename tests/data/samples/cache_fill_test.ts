@@ -1,22 +1,33 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { UserErrors } from "../../../lib/errors.ts";
+import { existsSync } from "node:fs";
+import { UserError, UserErrors } from "../../../lib/errors.ts";
 import { SampleCache } from "../../../lib/data/cache/cache.ts";
-import { fillLatents } from "../../../lib/data/samples/cache_fill.ts";
+import type { Encoder, FillTask } from "../../../lib/data/samples/cache_fill.ts";
+import { Decoder } from "../../../lib/data/samples/decoder.ts";
 import { cacheKey, type CacheRequest } from "../../../lib/data/cache/key.ts";
 import { describePlan, planCache, writeIndex } from "../../../lib/data/cache/plan.ts";
-import { normalise } from "../../../lib/data/video/normalise.ts";
-import { decodePixels, type Sample, type SampleSettings } from "../../../lib/data/samples/sample_pixels.ts";
+import type { RgbFrames } from "../../../lib/data/video/video.ts";
+import { decodePixels, type EncodingSettings, type Sample } from "../../../lib/data/samples/sample_pixels.ts";
 import { fromFileUrl } from "../../paths.ts";
-import { encodePrompt, encodeVideo, fillPrompts, prepareAll } from "./fake_encoders.ts";
-import { cut, ffmpeg, makeClip, withFolder } from "../media.ts";
+import {
+  embeddingOf,
+  fakeEncoder,
+  fillAll,
+  type Input,
+  latentOf,
+  pixelTasks,
+  prepareAll,
+  promptTasks,
+} from "./fake_encoders.ts";
+import { cut, fakeTools, ffmpeg, makeClip, withFolder, withPath } from "../media.ts";
 
 const requestsOf = (samples: Sample[]): CacheRequest[] =>
   samples.flatMap(({ prompt, latent, image }) => [prompt, latent, ...(image ? [image.request] : [])]);
 
 /** Three clips; the first and third share a prompt. */
 async function makeDataset(folder: string): Promise<void> {
-  for (const [name, size] of [["a", "64x32"], ["b", "96x32"], ["c", "32x64"]]) {
+  for (const [name, size] of [["a", "64x32"], ["b", "96x32"], ["c", "32x64"]] as const) {
     await makeClip(join(folder, `${name}.mp4`), size, 8, 12);
   }
   await Deno.writeTextFile(join(folder, "prompts.txt"), "same\nother\nsame\n");
@@ -30,10 +41,11 @@ function withDataset(body: (folder: string, cache: SampleCache) => Promise<void>
   });
 }
 
-async function fillAll(cache: SampleCache, samples: Sample[]): Promise<[number, number]> {
+/** Fills a cache with everything of these samples; returns how many prompts and latents were built. */
+async function fillBoth(cache: SampleCache, samples: Sample[]): Promise<[number, number]> {
   const built: [number, number] = [
-    await fillPrompts(cache, samples),
-    await fillLatents(cache, samples, encodeVideo),
+    await fillAll(cache, promptTasks(samples), { encoder: fakeEncoder(2) }),
+    await fillAll(cache, pixelTasks(samples)),
   ];
   await writeIndex(cache, requestsOf(samples));
   return built;
@@ -43,22 +55,22 @@ Deno.test("filling a cache encodes everything once and gives the encoder exactly
   await withDataset(async (folder, cache) => {
     const samples = await prepareAll(folder, cache.folder);
     assert.equal(describePlan(await planCache(cache, requestsOf(samples))), "0 reused, 5 new, 0 changed");
-    assert.deepEqual(await fillAll(cache, samples), [2, 3]);
-    assert.deepEqual(await fillAll(cache, samples), [0, 0]);
+    assert.deepEqual(await fillBoth(cache, samples), [2, 3]);
+    assert.deepEqual(await fillBoth(cache, samples), [0, 0]);
     assert.equal(describePlan(await planCache(cache, requestsOf(samples))), "5 reused, 0 new, 0 changed");
     for (const { latent, prompt, clip, item } of samples) {
-      const pixels = normalise(await decodePixels(clip));
-      assert.equal(pixels.length, 3 * 9 * 16 * 32);
-      assert.deepEqual(cache.read(latent), await encodeVideo(pixels, [3, 9, 16, 32]));
-      assert.deepEqual(cache.read(prompt), await encodePrompt(item.prompt));
+      const pixels = await decodePixels(clip);
+      assert.equal(pixels.data.length, 3 * 9 * 16 * 32);
+      assert.deepEqual(cache.read(latent), latentOf(pixels));
+      assert.deepEqual(cache.read(prompt), embeddingOf(item.prompt));
     }
   });
 });
 
 Deno.test("a plan names what changed and why, and only that is built again", async () => {
   await withDataset(async (folder, cache) => {
-    await fillAll(cache, await prepareAll(folder, cache.folder));
-    const plan = async (changes: Partial<SampleSettings> = {}) => {
+    await fillBoth(cache, await prepareAll(folder, cache.folder));
+    const plan = async (changes: Partial<EncodingSettings> = {}) => {
       const samples = await prepareAll(folder, cache.folder, changes);
       const plan = await planCache(cache, requestsOf(samples));
       const reasons = new Set(plan.changed.map(({ request, changed }) => `${request.kind}: ${changed}`));
@@ -106,11 +118,11 @@ Deno.test("a plan names what changed and why, and only that is built again", asy
     const edited = await plan();
     assert.equal(edited.text, "3 reused, 1 new, 2 changed (prompt of b.mp4, latent of c.mp4)");
     assert.deepEqual(edited.reasons, ["latent: file", "prompt: prompt"]);
-    assert.deepEqual(await fillAll(cache, edited.samples), [1, 2]);
+    assert.deepEqual(await fillBoth(cache, edited.samples), [1, 2]);
 
     // The index tells people what every entry is; it is rebuilt from the entries when it is lost.
     const index = JSON.parse(await Deno.readTextFile(join(cache.folder, "index.json")));
-    assert.deepEqual(index[cacheKey(edited.samples[0].prompt)].names, ["a.mp4", "c.mp4", "d.mp4"]);
+    assert.deepEqual(index[cacheKey(edited.samples[0]!.prompt)].names, ["a.mp4", "c.mp4", "d.mp4"]);
     await Deno.writeTextFile(join(cache.folder, "index.json"), "{broken");
     assert.equal((await plan()).text, "6 reused, 0 new, 0 changed");
     await Deno.remove(join(cache.folder, "index.json"));
@@ -121,36 +133,77 @@ Deno.test("a plan names what changed and why, and only that is built again", asy
 Deno.test("a damaged entry is built again by the next fill", async () => {
   await withDataset(async (folder, cache) => {
     const samples = await prepareAll(folder, cache.folder);
-    await fillAll(cache, samples);
-    const path = cache.pathOf("latent", cacheKey(samples[1].latent));
+    await fillBoth(cache, samples);
+    const path = cache.pathOf("latent", cacheKey(samples[1]!.latent));
     const good = await Deno.readFile(path);
     await cut(path, path, good.length - 9);
-    assert.deepEqual(await fillAll(cache, samples), [0, 1]);
+    assert.deepEqual(await fillBoth(cache, samples), [0, 1]);
     assert.equal(cache.damaged.length, 1);
     assert.deepEqual(await Deno.readFile(path), good);
   });
 });
 
-Deno.test("clips that cannot be decoded are reported together after the others are stored", async () => {
+Deno.test("clips that cannot be decoded or encoded are reported together after the others are stored", async () => {
   await withDataset(async (folder, cache) => {
     const samples = await prepareAll(folder, cache.folder);
     await Deno.writeTextFile(join(folder, "a.mp4"), "overwritten");
     await Deno.remove(join(folder, "b.mp4"));
-    await assert.rejects(fillLatents(cache, samples, encodeVideo), (error) => {
+    await assert.rejects(fillAll(cache, pixelTasks(samples)), (error) => {
       assert.ok(error instanceof UserErrors);
-      assert.match(error.problems[0], /^a\.mp4: is a text file/);
-      assert.match(error.problems[1], /^b\.mp4: no such file/);
+      assert.match(error.problems[0]!, /^a\.mp4: is a text file/);
+      assert.match(error.problems[1]!, /^b\.mp4: no such file/);
       return error.problems.length === 2;
     });
-    assert.ok(cache.has(samples[2].latent));
-    const poison = (pixels: Float32Array<ArrayBuffer>, shape: number[]) =>
-      encodeVideo(pixels, shape).then((tensor) => (tensor.data.fill(NaN, 3, 4), tensor));
-    await Deno.remove(cache.pathOf("latent", cacheKey(samples[2].latent)));
+    const [, , last] = samples.map(({ latent }) => cache.pathOf("latent", cacheKey(latent)));
+    await Deno.remove(last!);
+    const encoder: Encoder<Input> = {
+      ...fakeEncoder(1),
+      encode: ([input]) => {
+        const latent = latentOf(input as RgbFrames);
+        latent.data.fill(NaN, 3, 4);
+        return Promise.resolve([latent]);
+      },
+    };
     await assert.rejects(
-      fillLatents(cache, samples.slice(2), poison),
+      fillAll(cache, pixelTasks(samples.slice(2)), { encoder }),
       /latent of "c\.mp4" has the value NaN at position 3/,
     );
-    assert.ok(!cache.has(samples[2].latent));
+    assert.ok(!existsSync(last!));
+  });
+});
+
+Deno.test("an input that fails does not take those along that are encoded with it", async () => {
+  await withFolder(async (folder) => {
+    const cache = new SampleCache(folder);
+    const names = ["a", "b", "c", "d"];
+    const tasks = names.map((name): FillTask<Input> => ({
+      request: { kind: "prompt", name, fields: { name } },
+      prepare: () => {
+        if (name === "b") throw new UserError("b is bad", "mend b");
+        return name;
+      },
+    }));
+    const batches: (readonly Input[])[] = [];
+    const encoder = fakeEncoder(2, (inputs) => void batches.push(inputs));
+    await assert.rejects(fillAll(cache, tasks, { encoder }), /1 problem\n {2}- b is bad; mend b\n/);
+    assert.deepEqual(batches, [["a"], ["c", "d"]]);
+    assert.equal(await fillAll(cache, tasks.filter((_, i) => i !== 1)), 0);
+  });
+});
+
+Deno.test("a fault of the program and an abort end the filling at once", async () => {
+  await withFolder(async (folder) => {
+    const cache = new SampleCache(folder);
+    const tasks = [0, 1, 2].map((i): FillTask<Input> => ({
+      request: { kind: "prompt", name: `${i}`, fields: { i } },
+      prepare: () => `${i}`,
+    }));
+    const broken = { ...fakeEncoder(1), encode: () => Promise.reject(new TypeError("broken")) };
+    await assert.rejects(fillAll(cache, tasks, { encoder: broken }), TypeError);
+    const stop = new AbortController();
+    const encoder = fakeEncoder(1, () => stop.abort());
+    await assert.rejects(fillAll(cache, tasks, { encoder, signal: stop.signal }), { name: "AbortError" });
+    assert.deepEqual(tasks.map(({ request }) => cache.read(request) !== undefined), [true, false, false]);
   });
 });
 
@@ -158,9 +211,50 @@ Deno.test("ranks share the work without gaps or repeats", async () => {
   await withDataset(async (folder, cache) => {
     const samples = await prepareAll(folder, cache.folder);
     const built = [];
-    for (const rank of [0, 1]) built.push(await fillLatents(cache, samples, encodeVideo, { rank, world: 2 }));
+    for (const rank of [0, 1]) built.push(await fillAll(cache, pixelTasks(samples), { share: { rank, size: 2 } }));
     assert.deepEqual(built, [2, 1]);
-    assert.ok(samples.every((sample) => cache.has(sample.latent)));
+    assert.ok(samples.every((sample) => cache.read(sample.latent) !== undefined));
+  });
+});
+
+Deno.test("the next clip is decoded while the encoder blocks this thread, as waiting for a GPU does", async () => {
+  await withDataset(async (folder, cache) => {
+    const samples = await prepareAll(folder, cache.folder);
+    const real = (await new Deno.Command("which", { args: ["ffmpeg"] }).output()).stdout;
+    const bin = await fakeTools(folder, `sleep 0.8; exec ${new TextDecoder().decode(real).trim()} "$@"`);
+    await withPath(`${bin}:${Deno.env.get("PATH")}`, async () => {
+      await using decoder = new Decoder();
+      const waits: number[] = [];
+      let free = performance.now();
+      const encoder = fakeEncoder(1, () => {
+        waits.push(performance.now() - free);
+        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1600);
+        free = performance.now();
+      });
+      const decode = decoder.decode.bind(decoder);
+      assert.equal(await fillAll(cache, pixelTasks(samples, decode), { encoder }), 3);
+      // Decoded afterwards, each of the two would have been waited for 800 ms and more.
+      assert.ok(waits[1]! + waits[2]! < 800, `waited ${waits.map(Math.round)} ms`);
+    });
+    for (const { latent, clip } of samples) assert.deepEqual(cache.read(latent), latentOf(await decodePixels(clip)));
+  });
+});
+
+Deno.test("a decoder says why a clip cannot be decoded, and ends ffmpeg when it is stopped", async () => {
+  await withDataset(async (folder, cache) => {
+    const [sample] = await prepareAll(folder, cache.folder);
+    const never = new AbortController().signal;
+    await using decoder = new Decoder();
+    await assert.rejects(
+      decoder.decode({ ...sample!.clip, path: join(folder, "none.mp4"), label: "none.mp4" }, never),
+      (error) => error instanceof UserError && error.summary === "none.mp4: no such file",
+    );
+    const bin = await fakeTools(folder, "exec sleep 30");
+    await withPath(`${bin}:${Deno.env.get("PATH")}`, async () => {
+      const started = performance.now();
+      await assert.rejects(decoder.decode(sample!.clip, AbortSignal.timeout(300)), { name: "TimeoutError" });
+      assert.ok(performance.now() - started < 10_000);
+    });
   });
 });
 
@@ -171,15 +265,15 @@ Deno.test("condition pictures: own file or first frame, fitted as the clip or re
     await Deno.writeTextFile(join(folder, "images.txt"), "a.png\nm.png\na.png\n");
     const own = await prepareAll(folder, cache.folder, { images: true });
     assert.equal(
-      (await fillAll(cache, own))[1],
+      (await fillBoth(cache, own))[1],
       5,
       "three clips, and two pictures as the first and third are the same",
     );
-    assert.deepEqual(cache.read(own[0].image!.request)!.shape, [32, 1, 2, 4]);
+    assert.deepEqual(cache.read(own[0]!.image!.request)!.shape, [32, 1, 2, 4]);
     await Deno.remove(join(folder, "images.txt"));
     for (const fit of ["crop", "stretch"] as const) {
       const first = await prepareAll(folder, cache.folder, { images: true, fit });
-      assert.equal(cacheKey(first[0].image!.request) === cacheKey(own[0].image!.request), false);
+      assert.equal(cacheKey(first[0]!.image!.request) === cacheKey(own[0]!.image!.request), false);
       for (const { image, clip } of first) {
         const picture = await decodePixels(image!.picture), frames = await decodePixels(clip);
         assert.deepEqual([picture.frames, picture.width, picture.height], [1, 32, 16]);
@@ -200,7 +294,7 @@ Deno.test("two processes filling one cache at once leave it whole", async () => 
       assert.match(new TextDecoder().decode(stdout), /^[0-5] 0$/);
     }
     const samples = await prepareAll(folder, cache.folder);
-    assert.deepEqual(await fillAll(cache, samples), [0, 0]);
+    assert.deepEqual(await fillBoth(cache, samples), [0, 0]);
     assert.deepEqual(cache.damaged, []);
   });
 });
@@ -208,9 +302,9 @@ Deno.test("two processes filling one cache at once leave it whole", async () => 
 Deno.test("runs that write the index at the same time keep each other's names", async () => {
   await withDataset(async (folder, cache) => {
     const samples = await prepareAll(folder, cache.folder);
-    await fillAll(cache, samples);
+    await fillBoth(cache, samples);
     await Promise.all(samples.map(({ prompt }, i) => writeIndex(cache, [{ ...prompt, name: `run ${i}` }])));
     const index = JSON.parse(await Deno.readTextFile(join(cache.folder, "index.json")));
-    assert.deepEqual(index[cacheKey(samples[0].prompt)].names.sort(), ["a.mp4", "c.mp4", "run 0", "run 2"]);
+    assert.deepEqual(index[cacheKey(samples[0]!.prompt)].names.sort(), ["a.mp4", "c.mp4", "run 0", "run 2"]);
   });
 });

@@ -2,13 +2,27 @@
 import { createHash } from "node:crypto";
 import type { CachedTensor } from "../../../lib/data/cache/cache.ts";
 import { SampleCache } from "../../../lib/data/cache/cache.ts";
-import { fillLatents } from "../../../lib/data/samples/cache_fill.ts";
+import {
+  type Encoder,
+  fillCache,
+  type FillOptions,
+  type FillProgress,
+  type FillTask,
+} from "../../../lib/data/samples/cache_fill.ts";
+import type { CacheRequest } from "../../../lib/data/cache/key.ts";
+import type { RgbFrames } from "../../../lib/data/video/video.ts";
 import { readDataset } from "../../../lib/data/dataset/dataset.ts";
 import { FileHashes } from "../../../lib/data/cache/file_hashes.ts";
-import { prepareSample, type Sample, type SampleSettings } from "../../../lib/data/samples/sample_pixels.ts";
+import {
+  decodePixels,
+  type EncodingSettings,
+  type PixelRecipe,
+  prepareSample,
+  type Sample,
+} from "../../../lib/data/samples/sample_pixels.ts";
 
 /** Settings for clips of 8 frames per second. */
-export const settings: SampleSettings = {
+export const settings: EncodingSettings = {
   frames: 9,
   fps: 8,
   size: { width: 32, height: 16 },
@@ -18,26 +32,66 @@ export const settings: SampleSettings = {
 };
 
 /** [2*16, f, h, w] of sums over pixels, which no two different clips share. */
-export function encodeVideo(pixels: Float32Array, [, frames, height, width]: number[]): Promise<CachedTensor> {
+export function latentOf({ data: pixels, frames, height, width }: RgbFrames): CachedTensor {
   const shape = [32, (frames - 1) / 4 + 1, height / 8, width / 8];
   const data = new Float32Array(shape.reduce((a, b) => a * b, 1));
-  pixels.forEach((value, i) => data[i % data.length] += value);
-  return Promise.resolve({ shape, data });
+  pixels.forEach((value, i) => data[i % data.length]! += value);
+  return { shape, data };
 }
 
 /** [4, 8] of the prompt's hash. */
-export function encodePrompt(prompt: string): Promise<CachedTensor> {
-  return Promise.resolve({ shape: [4, 8], data: Float32Array.from(createHash("sha256").update(prompt).digest()) });
+export function embeddingOf(prompt: string): CachedTensor {
+  return { shape: [4, 8], data: Float32Array.from(createHash("sha256").update(prompt).digest()) };
 }
 
-/** Stores the embeddings that a cache lacks; returns how many there were. */
-export async function fillPrompts(cache: SampleCache, samples: readonly Sample[]): Promise<number> {
+/** Pixels for a latent, or text for an embedding. */
+export type Input = RgbFrames | string;
+
+/** Takes inputs `batch` at a time, calling `onBatch` with them first. */
+export function fakeEncoder(batch: number, onBatch: (inputs: readonly Input[]) => void = () => {}): Encoder<Input> {
+  return {
+    batch,
+    encode(inputs) {
+      onBatch(inputs);
+      return Promise.resolve(inputs.map((input) => typeof input === "string" ? embeddingOf(input) : latentOf(input)));
+    },
+    [Symbol.dispose]() {},
+  };
+}
+
+/** Clips and pictures, decoded in this thread unless `decode` says otherwise. */
+export function pixelTasks(
+  samples: readonly Sample[],
+  decode: (recipe: PixelRecipe, signal: AbortSignal) => Promise<RgbFrames> = decodePixels,
+): FillTask<Input>[] {
+  const task = (request: CacheRequest, recipe: PixelRecipe): FillTask<Input> => ({
+    request,
+    prepare: (signal) => decode(recipe, signal),
+  });
+  return samples.flatMap(({ latent, clip, image }) => [
+    task(latent, clip),
+    ...(image === undefined ? [] : [task(image.request, image.picture)]),
+  ]);
+}
+
+/** Prompts. */
+export function promptTasks(samples: readonly Sample[]): FillTask<Input>[] {
+  return samples.map(({ prompt, item }) => ({ request: prompt, prepare: () => item.prompt }));
+}
+
+/** Fills a cache; returns how many entries were built. */
+export async function fillAll(
+  cache: SampleCache,
+  tasks: readonly FillTask<Input>[],
+  options: FillOptions & { readonly encoder?: Encoder<Input> } = {},
+): Promise<number> {
   let built = 0;
-  for (const { prompt, item } of samples) {
-    await cache.getOrBuild(prompt, () => {
-      built++;
-      return encodePrompt(item.prompt);
-    });
+  const progress = fillCache(cache, tasks, () => options.encoder ?? fakeEncoder(1), options);
+  const last = new Map<string, FillProgress>();
+  for await (const step of progress) last.set(step.kind, step);
+  for (const { done, total, reused } of last.values()) {
+    if (done !== total) throw new Error(`${done} of ${total}`);
+    built += done - reused;
   }
   return built;
 }
@@ -46,7 +100,7 @@ export async function fillPrompts(cache: SampleCache, samples: readonly Sample[]
 export async function prepareAll(
   folder: string,
   cache: string,
-  changes: Partial<SampleSettings> = {},
+  changes: Partial<EncodingSettings> = {},
 ): Promise<Sample[]> {
   const hashes = await FileHashes.open(cache);
   const { items } = await readDataset(folder, { images: changes.images ?? false });
@@ -54,8 +108,9 @@ export async function prepareAll(
 }
 
 if (import.meta.main) {
-  const [dataset, folder] = Deno.args;
-  const samples = await prepareAll(dataset, folder), cache = new SampleCache(folder);
-  const built = await fillPrompts(cache, samples) + await fillLatents(cache, samples, encodeVideo);
+  const [dataset, folder] = Deno.args as [string, string];
+  const samples = await prepareAll(dataset, folder);
+  const cache = new SampleCache(folder);
+  const built = await fillAll(cache, promptTasks(samples)) + await fillAll(cache, pixelTasks(samples));
   await Deno.stdout.write(new TextEncoder().encode(`${built} ${cache.damaged.length}`));
 }

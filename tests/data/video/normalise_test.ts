@@ -8,7 +8,7 @@ referenceTest("normalise() and toPixels() equal the reference bit for bit", asyn
   const bytes = golden.get("uint8")!.bytes;
   const expected = new Float32Array(golden.get("normalised")!.bytes.buffer);
   // One row of 256 grey pixels, so each of the three planes is the whole table.
-  const data = new Uint8Array(bytes.length * 3).map((_, i) => bytes[Math.floor(i / 3)]);
+  const data = new Uint8Array(bytes.length * 3).map((_, i) => bytes[Math.floor(i / 3)]!);
   const planes = normalise({ data, frames: 1, height: 1, width: 256 });
   for (let channel = 0; channel < 3; channel++) {
     assert.deepEqual(planes.subarray(channel * 256, (channel + 1) * 256), expected);
@@ -29,8 +29,8 @@ Deno.test("normalise() moves the channel in front and toPixels() moves it back",
     for (let y = 0; y < height; y++) {
       for (let x = 0; x < width; x++) {
         for (let c = 0; c < 3; c++) {
-          const level = data[((f * height + y) * width + x) * 3 + c];
-          assert.ok(Math.abs(planes[((c * frames + f) * height + y) * width + x] - (level / 127.5 - 1)) < 1e-7);
+          const level = data[((f * height + y) * width + x) * 3 + c]!;
+          assert.ok(Math.abs(planes[((c * frames + f) * height + y) * width + x]! - (level / 127.5 - 1)) < 1e-7);
         }
       }
     }

@@ -7,7 +7,7 @@ import { withFolder } from "../media.ts";
 
 Deno.test("encodePng() is read back by ffmpeg with every pixel equal", async () => {
   await withFolder(async (folder) => {
-    for (const [width, height] of [[1, 1], [7, 5], [64, 33]]) {
+    for (const [width, height] of [[1, 1], [7, 5], [64, 33]] as const) {
       const rgb = Uint8Array.from({ length: width * height * 3 }, (_, i) => (i * i * 31 + 7) % 256);
       const path = join(folder, `${width}.png`);
       await Deno.writeFile(path, await encodePng(rgb, width, height));

@@ -70,7 +70,7 @@ Deno.test("decodeFrames() takes exactly the frames asked for, across B-frames an
     for (const indices of [range(30), [0, 3, 6, 9], [29], [1, 2, 7, 19, 28], [5, 5, 3, 29, 29]]) {
       const video = await decodeFrames(path, indices, { geometry: stretch(32, 16) });
       assert.equal(video.frames, indices.length);
-      levels(video).forEach((level, i) => assert.ok(Math.abs(level - 8 * indices[i]) < 3, `${indices}: ${level}`));
+      levels(video).forEach((level, i) => assert.ok(Math.abs(level - 8 * indices[i]!) < 3, `${indices}: ${level}`));
     }
   });
 });

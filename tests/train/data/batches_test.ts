@@ -24,18 +24,14 @@ Deno.test("makeBatch() draws per sample, repeats itself exactly, and fills a par
     samples: [{ variants: [] }, { variants: [] }] as unknown as TrainingSample[],
     alphas: new Float64Array(1000).fill(0.5),
   };
-  const micro = (globalIndex: number) => {
-    const items = [{ index: 0, globalIndex }, { index: 1, globalIndex: globalIndex + 1 }];
-    return { number: 0, epoch: 0, step: 0, position: 0, sync: true, items, weight: 1 };
-  };
-  const drawn = Array.from({ length: 200 }, (_, i) => makeBatch(source, micro(2 * i), micro(2 * i).items).timesteps)
-    .flat();
+  const items = (globalIndex: number) => [{ index: 0, globalIndex }, { index: 1, globalIndex: globalIndex + 1 }];
+  const drawn = Array.from({ length: 200 }, (_, i) => makeBatch(source, items(2 * i)).timesteps).flat();
   assert.ok(new Set(drawn).size > 300, "400 draws of 1000 timesteps hit about 330 of them");
   assert.ok(Math.abs(drawn.reduce((sum, t) => sum + t, 0) / 400 - 499.5) < 5 * 288.7 / 20);
-  const batch = makeBatch(source, micro(0), micro(0).items);
-  assert.deepEqual(batch, makeBatch(source, micro(0), micro(0).items));
+  const batch = makeBatch(source, items(0));
+  assert.deepEqual(batch, makeBatch(source, items(0)));
   const half = batch.noise.length / 2;
   assert.notDeepEqual(batch.noise.slice(0, half), batch.noise.slice(half));
-  const partial = makeBatch(source, { ...micro(0), items: micro(0).items.slice(0, 1) }, micro(0).items.slice(0, 1));
+  const partial = makeBatch(source, items(0).slice(0, 1));
   assert.deepEqual(partial.weights, [1, 0]);
 });

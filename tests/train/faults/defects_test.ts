@@ -20,7 +20,8 @@ import { SamplePage } from "../../../lib/sample/page.ts";
 import { makeBatch } from "../../../lib/train/data/batches.ts";
 import { findCheckpoint } from "../../../lib/train/checkpoint/checkpoint.ts";
 import { parseConfig, type TrainConfig } from "../../../lib/config/config.ts";
-import { fillCache, prepareData, type PreparedData } from "../../../lib/train/data/prepare_data.ts";
+import { fillDataCache } from "../../../lib/train/data/fill_cache.ts";
+import { prepareData, type PreparedData } from "../../../lib/train/data/prepare_data.ts";
 import { RunRecords } from "../../../lib/train/report/run_records.ts";
 import { describeRun, namedTransformer } from "../../../lib/step/run_description.ts";
 import { numbers, testDevice } from "../../kernels/run.ts";
@@ -72,7 +73,7 @@ Deno.test("c: the cache lies where the run says, or where cache_dir puts it, and
       const data = await prepareData(config, model);
       const expected = config.cache_dir ?? join(folder, "clips", "cache");
       assert.equal(data.cache.folder, expected);
-      const { value } = await fillCache(device, config, model, data).next();
+      const { value } = await fillDataCache(device, config, model, data).next();
       assert.ok(JSON.stringify(value).includes(`cache ${expected}: 0 reused, 8 new`));
     }
   }));
@@ -203,7 +204,7 @@ function conditions(
   const sampler = createSampler({ samples: samples.length, batchSize, accumulation: 1, seed });
   return Array.from({ length: steps }, (_, number) => {
     const step = sampler.microStep(number);
-    return makeBatch(source, step, step.items).condition!;
+    return makeBatch(source, step.items).condition!;
   });
 }
 

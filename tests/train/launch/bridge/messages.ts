@@ -38,6 +38,7 @@ export const EVENTS: { readonly [T in TrainEvent["type"]]: readonly Extract<Trai
   ],
   skipped: [{ type: "skipped", step: 3, reason: "overflow", clip: "a.mp4", timestep: 999, tensor: "loss" }],
   saved: [{ type: "saved", step: 3, path: "out/checkpoint-3", bytes: 2 ** 33, seconds: 1e-9 }],
+  status: [{ type: "status", message: "cache: 4 reused" }],
   warning: [{ type: "warning", message: "cogtune-report \u2028" }],
   sample: [{ type: "sample", step: 3, prompt: "", path: "a.mp4", seconds: 1 }],
   heldout: [{ type: "heldout", step: 3, loss: NaN, bands: [{ from: 0, to: 1, loss: NaN }] }],

@@ -1,0 +1,64 @@
+/**
+ * Several runs on one cache: whose turn it is to change what they share, and which entries each of them uses.
+ *
+ * Locks are the kernel's, so they end with the process that holds them, however it ends.
+ */
+import { randomBytes } from "node:crypto";
+import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { fileError } from "../../io/file_operations.ts";
+
+/** A file per process, held locked while it lives, lists the keys of the entries it uses. */
+const USERS_FOLDER = "in-use";
+
+/** Waits for this process's turn to change the index or the set of entries; dispose the result to end it. */
+export async function takeTurn(folder: string): Promise<Disposable> {
+  try {
+    mkdirSync(folder, { recursive: true });
+    const file = await Deno.open(join(folder, ".index.lock"), { write: true, create: true });
+    await file.lock(true);
+    return file;
+  } catch (error) {
+    throw fileError(error, "lock", folder);
+  }
+}
+
+/**
+ * Declares entries as in use until the result is disposed or the process ends. To be called before they are looked at,
+ * so that no entry is collected between the look and the use.
+ *
+ * @throws {UserError} when the folder cannot be written.
+ */
+export async function useEntries(folder: string, keys: Iterable<string>): Promise<Disposable> {
+  using _turn = await takeTurn(folder);
+  const users = join(folder, USERS_FOLDER);
+  const path = join(users, `${Deno.pid}-${randomBytes(6).toString("hex")}`);
+  try {
+    mkdirSync(users, { recursive: true });
+    const file = Deno.openSync(path, { write: true, createNew: true });
+    file.lockSync(true);
+    file.writeSync(new TextEncoder().encode([...new Set(keys)].join("\n")));
+    return {
+      [Symbol.dispose](): void {
+        file.close();
+        rmSync(path, { force: true });
+      },
+    };
+  } catch (error) {
+    throw fileError(error, "write", path);
+  }
+}
+
+/** Keys of the entries that living processes use. Files that killed processes left are removed; needs the turn. */
+export function keysInUse(folder: string): Set<string> {
+  const users = join(folder, USERS_FOLDER);
+  mkdirSync(users, { recursive: true });
+  const keys = new Set<string>();
+  for (const name of readdirSync(users)) {
+    const path = join(users, name);
+    using file = Deno.openSync(path, { read: true, write: true });
+    if (file.tryLockSync(true)) rmSync(path);
+    else for (const key of readFileSync(path, "utf8").split("\n")) keys.add(key);
+  }
+  return keys;
+}
