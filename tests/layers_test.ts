@@ -54,6 +54,9 @@ function codeOf(path: string): string {
 
 const code = new Map(files.map((file) => [file, codeOf(file)]));
 
+/** What callers of production code may be besides the files themselves: the public surface and the schema's writer. */
+const outside = ["mod.ts", "configs/write_schema.ts"].map(codeOf);
+
 /** Modules a file reaches: by static, type-only and dynamic imports, and as programs of workers and processes. */
 function importsOf(file: string): string[] {
   return [...code.get(file)!.matchAll(/(?:\bfrom|\bimport|\bimport\(|\bnew URL\()\s*"([\w./]+\.ts)"/g)]
@@ -81,15 +84,55 @@ Deno.test("imports point one way", () => {
   assert.deepEqual(wrong, []);
 });
 
-/** Where processes that this program starts write to it. */
-const TO_PARENT = "lib/comm/launch/report_line.ts";
+Deno.test("no file imports itself by way of others, not even a type", () => {
+  const done = new Set<string>();
+  const circles: string[] = [];
+  const visit = (file: string, path: readonly string[]): void => {
+    if (path.includes(file)) circles.push([...path.slice(path.indexOf(file)), file].join(" -> "));
+    if (path.includes(file) || done.has(file)) return;
+    for (const target of importsOf(file)) visit(target, [...path, file]);
+    done.add(file);
+  };
+  for (const file of files) visit(file, []);
+  assert.deepEqual(circles, []);
+});
+
+/** How often every name occurs in production code. */
+function countNames(): Map<string, number> {
+  const counts = new Map<string, number>();
+  for (const text of [...code.values(), ...outside]) {
+    for (const [name] of text.matchAll(/[A-Za-z_$][\w$]*/g)) counts.set(name, (counts.get(name) ?? 0) + 1);
+  }
+  return counts;
+}
+
+Deno.test("every export and every method has a caller that is no test", () => {
+  const counts = countNames();
+  const unused: string[] = [];
+  for (const [file, text] of code) {
+    const exported = text.matchAll(/^export (?:async )?(?:function\*?|class|const|let|interface|type) (\w+)/gm);
+    const methods = text.matchAll(/^ {2}(?:static |async |get |set |\*)*([a-z]\w*)(?:<[^>]*>)?\([^;{]*\)[^;{]*\{$/gm);
+    for (const [, name] of [...exported, ...methods]) {
+      if (name !== "constructor" && counts.get(name!)! < 2) unused.push(`${file}: ${name}`);
+    }
+  }
+  assert.deepEqual(unused, []);
+});
+
+/** Where a process tells its parent something, by a line that the parent reads. */
+const TELLS_PARENT = "lib/comm/launch/report_line.ts";
 
 Deno.test("only lib/gpu requests a device, and only lib/cli prints", () => {
   const wrong = files.filter((file) =>
     (/navigator\.gpu|requestDevice|createComputePipeline/.test(code.get(file)!) && layerOf(file) !== "gpu") ||
-    (/console\.\w+\(|\.std(out|err)\.write/.test(code.get(file)!) && layerOf(file) !== "cli" && file !== TO_PARENT)
+    (/console\.\w+\(|\bstd(out|err)\.write/.test(code.get(file)!) && layerOf(file) !== "cli" && file !== TELLS_PARENT)
   );
   assert.deepEqual(wrong, []);
+});
+
+Deno.test("every file says what it is for", () => {
+  const silent = files.filter((file) => !/^(\/\/\/ .*\n)?\/\*\*/.test(readFileSync(join(root, file), "utf8")));
+  assert.deepEqual(silent, []);
 });
 
 Deno.test("no file is longer than 400 lines, no folder holds more than 15 files", () => {

@@ -2,7 +2,6 @@
 import schema from "../../configs/schema.json" with { type: "json" };
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { dirname } from "node:path";
 import { UserError } from "../errors.ts";
 import { didYouMean } from "./nearest.ts";
 
@@ -48,9 +47,4 @@ export async function fetchPreset(name: string): Promise<ConfigText> {
   const response = await fetch(url);
   if (!response.ok) throw new UserError(`Cannot load preset "${name}" from ${url}: ${response.status}`);
   return { text: await response.text(), fileName: `${name}.yaml` };
-}
-
-/** Folder of the presets when the program is in files; JSON-schema and README links point there. */
-export function presetFolder(): string {
-  return dirname(fileURLToPath(presetUrl("default")));
 }

@@ -3,13 +3,6 @@ import type { Communicator, ExchangeOptions } from "./communicator.ts";
 import type { Range } from "./arrays.ts";
 import { blockOf, nodesOf, type TreeNode } from "./tree.ts";
 
-/** One micro-batch's gradients. */
-export interface CanonicalPart {
-  /** Number of the micro-batch in the optimizer step, over all ranks. */
-  readonly index: number;
-  readonly data: Float32Array<ArrayBuffer>;
-}
-
 /**
  * Adds up the micro-batches of one optimizer step after another. A rank pushes the gradients of its block in order; sums of
  * finished subtrees are kept, so memory is one array per level of the tree and not one per micro-batch.

@@ -1,7 +1,7 @@
 /// <reference lib="deno.worker" />
 /** The worker of `decoder.ts`: decodes one recipe after another and hands the frames over. */
 import { UserError } from "../../errors.ts";
-import type { DecodeAnswer, DecodeOrder } from "./decoder.ts";
+import type { DecodeAnswer, DecodeOrder } from "./decoding_messages.ts";
 import { decodePixels } from "./sample_pixels.ts";
 
 const stop = new AbortController();

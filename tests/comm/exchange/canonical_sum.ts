@@ -1,6 +1,13 @@
 /** A whole canonical sum in one call, as tests compare it. */
-import { type CanonicalPart, CanonicalSum } from "../../../lib/comm/exchange/canonical.ts";
+import { CanonicalSum } from "../../../lib/comm/exchange/canonical.ts";
 import type { Communicator, ExchangeOptions } from "../../../lib/comm/exchange/communicator.ts";
+
+/** One micro-batch's gradients. */
+interface CanonicalPart {
+  /** Number of the micro-batch in the optimizer step, over all ranks. */
+  readonly index: number;
+  readonly data: Float32Array<ArrayBuffer>;
+}
 
 /**
  * Sums `total` micro-batches, of which this rank has `parts` (those of its {@linkcode blockOf}, in any order), into `into`.
