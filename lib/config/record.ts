@@ -270,4 +270,8 @@ export interface TrainConfig {
   readonly heldout_root?: string | undefined;
   /** Optimizer steps between two measurements on `heldout_root`. Default `100`. */
   readonly heldout_steps: number;
+  /** Keep the model with the lowest loss on `heldout_root` in the folder `best` of `output_dir`. Default `false`. */
+  readonly keep_best: boolean;
+  /** End the run after this many measurements on `heldout_root` in a row without a lower loss. Off when unset. */
+  readonly early_stop?: number | undefined;
 }

@@ -236,6 +236,11 @@ function checkImages(config: TrainConfig, given: (key: keyof TrainConfig) => boo
 }
 
 function checkValidation(config: TrainConfig, findings: Findings): void {
+  if (config.heldout_root === undefined) {
+    for (const key of ["keep_best", "early_stop"] as const) {
+      if (config[key]) findings.error(key, "needs heldout_root, whose loss it looks at");
+    }
+  }
   if (!config.do_validation) return;
   for (const key of ["validation_dir", "validation_prompts", "validation_steps"] as const) {
     if (config[key] === undefined) findings.error(key, "must be set when do_validation is true");

@@ -14,17 +14,22 @@ import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
 import { type RunDescription, trainedParameters } from "../step/run_description.ts";
 import { recordStep, TrainingStep } from "../step/training_step.ts";
-import { restoreRun, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
+import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
+import { bestOf, isStale, type Measured } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
 import type { PreparedData } from "./data/prepare_data.ts";
-import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
+import type { HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
+
+/** Why a run ends before its last step, as ranks tell each other. */
+const STALE = 1;
+const INTERRUPTED = 2;
 
 /** A run with everything checked, encoded and open. */
 export interface PreparedRun {
@@ -49,6 +54,8 @@ export class TrainingLoop implements Disposable {
   #scale: LossScale;
   /** What the run continues from. */
   #checkpoint: string | undefined;
+  /** Held-out losses of the run so far. */
+  #measured: Measured[] = [];
   #done = 0;
   #applied = 0;
   readonly #skips = new SkippedSteps();
@@ -119,10 +126,14 @@ export class TrainingLoop implements Disposable {
   ): AsyncGenerator<TrainEvent> {
     const started = performance.now();
     let path = this.#checkpoint;
+    this.#measured = [...records?.measured ?? []];
     yield* this.#check(signal, records);
     const { communicator, config } = this.prepared;
-    // Ranks hear of a stop at different moments, so they agree on the step after which they end.
-    while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
+    let ending = 0;
+    while (this.#done < this.#totalSteps) {
+      // Ranks hear of a stop at different moments, so they agree on the step after which they end.
+      ending = await communicator.agree(signal?.aborted === true ? INTERRUPTED : this.#isStale() ? STALE : 0);
+      if (ending !== 0) break;
       const event = await this.#optimizerStep();
       communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
@@ -138,6 +149,7 @@ export class TrainingLoop implements Disposable {
       yield* this.#check(signal, records);
     }
     abandon?.throwIfAborted();
+    const best = bestOf(this.#measured);
     if (path === undefined) {
       records?.sync();
       const saved = await this.#save();
@@ -149,8 +161,30 @@ export class TrainingLoop implements Disposable {
       step: this.#done,
       seconds: (performance.now() - started) / 1000,
       path,
-      interrupted: this.#done < this.#totalSteps,
+      interrupted: ending === INTERRUPTED,
+      ...(best === undefined ? {} : { bestStep: best.step }),
     };
+  }
+
+  /** Whether the held-out loss has stopped falling; the first rank alone knows those of before an interruption. */
+  #isStale(): boolean {
+    const { config: { early_stop }, communicator } = this.prepared;
+    return communicator.rank === 0 && early_stop !== undefined && isStale(this.#measured, early_stop);
+  }
+
+  /** Measures the held-out loss and, when it is the lowest of all trained weights so far, keeps them. */
+  async #measure(heldOut: HeldOut): Promise<HeldOutEvent> {
+    const { communicator, config, run } = this.prepared;
+    const { recording } = this.#step;
+    const event = await heldOut.run(this.#session, run, recording, this.#source, communicator, this.#done);
+    this.#measured.push(event);
+    const best = bestOf(this.#measured.filter(({ step }) => step > 0));
+    const isBest = communicator.rank === 0 && config.keep_best && best?.step === event.step;
+    // Before the event is told and recorded: a run that is interrupted in between measures again.
+    if (await communicator.agree(isBest ? 1 : 0) === 1) {
+      await saveBest(this.#savedRun(), { step: event.step, loss: event.loss });
+    }
+    return event;
   }
 
   /**
@@ -170,9 +204,7 @@ export class TrainingLoop implements Disposable {
     if (wanted === 0) return;
     const { recording, buckets, config } = this.#step;
     this.#step[Symbol.dispose]();
-    if ((wanted & 1) !== 0) {
-      yield await heldOut!.run(this.#session, run, recording, this.#source, communicator, done);
-    }
+    if ((wanted & 1) !== 0) yield await this.#measure(heldOut!);
     if ((wanted & 2) !== 0) yield* validation!.run(this.#session, run, done, signal);
     this.#step = new TrainingStep(this.#session, config, recording, buckets);
   }

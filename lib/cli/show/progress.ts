@@ -133,7 +133,10 @@ function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | S
     }
     case "finished": {
       const verb = event.interrupted ? "Stopped" : "Finished";
-      return `${verb} after step ${event.step}, ${formatDuration(event.seconds)}; last checkpoint: ${event.path}`;
+      const best = event.bestStep === undefined ? "" : `; lowest held-out loss: after step ${event.bestStep}`;
+      return `${verb} after step ${event.step}, ${
+        formatDuration(event.seconds)
+      }; last checkpoint: ${event.path}${best}`;
     }
   }
 }

@@ -130,6 +130,8 @@ export interface FinishedEvent {
   readonly path: string;
   /** True when a signal ended the run before its last step. */
   readonly interrupted: boolean;
+  /** Step with the lowest held-out loss, where it was measured. */
+  readonly bestStep?: number;
 }
 
 /** Everything `train()` tells. */
