@@ -141,6 +141,15 @@ export interface TrainConfig {
   /** Decay of the moving average of the trained weights, which is saved beside them; 0 is off. Default `0`. */
   readonly ema_decay: number;
   /**
+   * Instead of training, raise the learning rate from `lr_range_min` to `lr_range_max` in `train_steps` steps (100
+   * when unset) on the same clips and noise, and suggest a learning rate; nothing is saved. Default `false`.
+   */
+  readonly lr_range_test: boolean;
+  /** First learning rate of `lr_range_test`. Default `1e-7`. */
+  readonly lr_range_min: number;
+  /** Last learning rate of `lr_range_test`. Default `0.1`. */
+  readonly lr_range_max: number;
+  /**
    * How timesteps are drawn: all equally often, or as the logistic function of a normal number, most often in the
    * middle. Default `uniform`.
    */

@@ -9,6 +9,7 @@ import { Session } from "../gpu/session.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
 import { learningRateMultiplier } from "../optim/learning_rate.ts";
 import { LossScale } from "../optim/loss_scale.ts";
+import { hasDiverged, type RangePoint, rangeRate, rangeResult } from "../optim/rate_range.ts";
 import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
@@ -26,6 +27,9 @@ import type { HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } fr
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
+
+/** Steps of a range test: six decades of rates in factors of 1.15. */
+const RANGE_STEPS = 100;
 
 /** Why a run ends before its last step, as ranks tell each other. */
 const STALE = 1;
@@ -77,7 +81,8 @@ export class TrainingLoop implements Disposable {
       accumulation: step.accumulation,
       seed: config.seed,
     });
-    this.#totalSteps = config.train_steps ?? config.train_epochs * this.#sampler.stepsPerEpoch;
+    this.#totalSteps = config.train_steps ??
+      (config.lr_range_test ? RANGE_STEPS : config.train_epochs * this.#sampler.stepsPerEpoch);
     const schedule = parseScheduleConfig(model.scheduler, join(model.path, "scheduler/scheduler_config.json"));
     const alphas = alphasCumprod(schedule);
     requireTimesteps(config, alphas.length);
@@ -166,6 +171,27 @@ export class TrainingLoop implements Disposable {
     };
   }
 
+  /** Makes steps on the first step's clips and noise at rising learning rates; nothing is saved. */
+  async *rangeTest(signal: AbortSignal | undefined): AsyncGenerator<TrainEvent> {
+    const { communicator } = this.prepared;
+    const points: RangePoint[] = [];
+    let rate: number | undefined;
+    while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
+      const event = await this.#optimizerStep();
+      communicator.endFirstStep();
+      yield event;
+      if (event.type === "skipped") {
+        if (event.reason === "overflow") continue;
+        break;
+      }
+      points.push({ rate, loss: event.loss });
+      if (hasDiverged(points)) break;
+      rate = event.learningRate;
+    }
+    const result = rangeResult(points);
+    yield { type: "range_test", step: this.#done, ...(result === undefined ? {} : { result }) };
+  }
+
   /** Whether the held-out loss has stopped falling; the first rank alone knows those of before an interruption. */
   #isStale(): boolean {
     const { config: { early_stop }, communicator } = this.prepared;
@@ -213,14 +239,7 @@ export class TrainingLoop implements Disposable {
     const { config, communicator } = this.prepared;
     const started = performance.now();
     const { waited } = communicator;
-    const learningRate = config.learning_rate * learningRateMultiplier(this.#applied, {
-      schedule: config.lr_scheduler,
-      warmupSteps: config.lr_warmup_steps,
-      totalSteps: this.#totalSteps,
-      cycles: config.lr_num_cycles,
-      power: config.lr_power,
-      initialRate: config.learning_rate,
-    });
+    const learningRate = this.#learningRate();
     this.#step.begin();
     const window = this.#window();
     const block = this.#exchange.begin(window.length);
@@ -266,10 +285,27 @@ export class TrainingLoop implements Disposable {
     };
   }
 
-  /** The micro-batches of the next optimizer step, over all ranks. */
+  /** The learning rate of the next optimizer step. */
+  #learningRate(): number {
+    const { config } = this.prepared;
+    if (config.lr_range_test) {
+      return rangeRate(this.#applied, this.#totalSteps, config.lr_range_min, config.lr_range_max);
+    }
+    return config.learning_rate * learningRateMultiplier(this.#applied, {
+      schedule: config.lr_scheduler,
+      warmupSteps: config.lr_warmup_steps,
+      totalSteps: this.#totalSteps,
+      cycles: config.lr_num_cycles,
+      power: config.lr_power,
+      initialRate: config.learning_rate,
+    });
+  }
+
+  /** The micro-batches of the next optimizer step, over all ranks; a range test repeats those of the first. */
   #window(): MicroStep[] {
     const window: MicroStep[] = [];
-    for (let number = this.#sampler.firstMicroStep(this.#done);; number++) {
+    const step = this.prepared.config.lr_range_test ? 0 : this.#done;
+    for (let number = this.#sampler.firstMicroStep(step);; number++) {
       const micro = this.#sampler.microStep(number);
       window.push(micro);
       if (micro.sync) return window;
