@@ -30,6 +30,7 @@ export type {
   CacheEvent,
   DownloadEvent,
   FinishedEvent,
+  RangeTestEvent,
   HeldOutEvent,
   SampleEvent,
   SavedEvent,

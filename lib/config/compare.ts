@@ -31,6 +31,7 @@ const freeKeys: readonly (keyof TrainConfig)[] = [
   "init_lora",
   "checkpointing_steps",
   "checkpointing_limit",
+  "keep_best",
   "engine",
   "profile",
   "dry_run",

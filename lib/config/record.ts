@@ -141,6 +141,15 @@ export interface TrainConfig {
   /** Decay of the moving average of the trained weights, which is saved beside them; 0 is off. Default `0`. */
   readonly ema_decay: number;
   /**
+   * Instead of training, raise the learning rate from `lr_range_min` to `lr_range_max` in `train_steps` steps (100
+   * when unset) on the same clips and noise, and suggest a learning rate; nothing is saved. Default `false`.
+   */
+  readonly lr_range_test: boolean;
+  /** First learning rate of `lr_range_test`. Default `1e-7`. */
+  readonly lr_range_min: number;
+  /** Last learning rate of `lr_range_test`. Default `0.1`. */
+  readonly lr_range_max: number;
+  /**
    * How timesteps are drawn: all equally often, or as the logistic function of a normal number, most often in the
    * middle. Default `uniform`.
    */
@@ -270,4 +279,8 @@ export interface TrainConfig {
   readonly heldout_root?: string | undefined;
   /** Optimizer steps between two measurements on `heldout_root`. Default `100`. */
   readonly heldout_steps: number;
+  /** Keep the model with the lowest loss on `heldout_root` in the folder `best` of `output_dir`. Default `false`. */
+  readonly keep_best: boolean;
+  /** End the run after this many measurements on `heldout_root` in a row without a lower loss. Off when unset. */
+  readonly early_stop?: number | undefined;
 }

@@ -207,6 +207,12 @@ function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) 
   if (config.lr_scheduler === "polynomial" && config.learning_rate <= 1e-7) {
     findings.error("learning_rate", `${config.learning_rate}: polynomial ends at 1e-7, so it must start above`);
   }
+  if (config.lr_range_min >= config.lr_range_max) {
+    findings.error("lr_range_max", `${config.lr_range_max}: expected more than lr_range_min, ${config.lr_range_min}`);
+  }
+  if (config.lr_range_test && config.resume_from_checkpoint !== undefined) {
+    findings.error("lr_range_test", "begins with the initial weights; drop resume_from_checkpoint");
+  }
   if (config.frame_selection === "stride" && given("fps")) {
     findings.note("fps", "has no effect on frame_selection: stride, which ignores the frame rate");
   }
@@ -236,6 +242,11 @@ function checkImages(config: TrainConfig, given: (key: keyof TrainConfig) => boo
 }
 
 function checkValidation(config: TrainConfig, findings: Findings): void {
+  if (config.heldout_root === undefined) {
+    for (const key of ["keep_best", "early_stop"] as const) {
+      if (config[key]) findings.error(key, "needs heldout_root, whose loss it looks at");
+    }
+  }
   if (!config.do_validation) return;
   for (const key of ["validation_dir", "validation_prompts", "validation_steps"] as const) {
     if (config[key] === undefined) findings.error(key, "must be set when do_validation is true");

@@ -12,7 +12,7 @@ import type { RuleConfig, UpdateRule } from "./rule.ts";
 
 /** A setting that is legal and likely a mistake. */
 export interface Advice {
-  readonly key: "learning_rate" | "epsilon";
+  readonly key: "learning_rate" | "epsilon" | "lr_range_test";
   readonly message: string;
 }
 
@@ -28,7 +28,7 @@ export interface Optimizer {
   readonly bf16: boolean;
   /** What to say about settings; `given` tells whether the user set a key. */
   readonly advise?: (
-    settings: { readonly learning_rate: number },
+    settings: { readonly learning_rate: number; readonly lr_range_test: boolean },
     given: (key: Advice["key"]) => boolean,
   ) => readonly Advice[];
   /** Declares its tensors; the rule records the update. */
@@ -65,11 +65,11 @@ export const optimizers = {
     // Its distance is a sum over all values.
     shardable: false,
     bf16: false,
-    advise: ({ learning_rate }) =>
-      learning_rate > 0.1 ? [] : [{
-        key: "learning_rate",
-        message: `${learning_rate}: Prodigy finds the step size itself; its learning rate is usually 1`,
-      }],
+    advise({ learning_rate, lr_range_test }) {
+      if (lr_range_test) return [{ key: "lr_range_test", message: "Prodigy finds the step size itself" }];
+      const message = `${learning_rate}: Prodigy finds the step size itself; its learning rate is usually 1`;
+      return learning_rate > 0.1 ? [] : [{ key: "learning_rate", message }];
+    },
     rule: prodigyRule,
   },
   came: {

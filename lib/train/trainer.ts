@@ -87,7 +87,7 @@ export async function* trainAsRank(
   // The other ranks look after that exchange, when the first has put the folder in order.
   yield* loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
   using records = isFirst ? new RunRecords(config, loop.step) : undefined;
-  for await (const event of loop.run(options, records)) {
+  for await (const event of config.lr_range_test ? loop.rangeTest(signal) : loop.run(options, records)) {
     records?.write(event);
     yield event;
   }

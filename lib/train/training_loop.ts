@@ -9,22 +9,31 @@ import { Session } from "../gpu/session.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
 import { learningRateMultiplier } from "../optim/learning_rate.ts";
 import { LossScale } from "../optim/loss_scale.ts";
+import { hasDiverged, type RangePoint, rangeRate, rangeResult } from "../optim/rate_range.ts";
 import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
 import { type RunDescription, trainedParameters } from "../step/run_description.ts";
 import { recordStep, TrainingStep } from "../step/training_step.ts";
-import { restoreRun, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
+import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
+import { bestOf, isStale, type Measured } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
 import type { PreparedData } from "./data/prepare_data.ts";
-import type { SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
+import type { HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
+
+/** Steps of a range test: six decades of rates in factors of 1.15. */
+const RANGE_STEPS = 100;
+
+/** Why a run ends before its last step, as ranks tell each other. */
+const STALE = 1;
+const INTERRUPTED = 2;
 
 /** A run with everything checked, encoded and open. */
 export interface PreparedRun {
@@ -49,6 +58,8 @@ export class TrainingLoop implements Disposable {
   #scale: LossScale;
   /** What the run continues from. */
   #checkpoint: string | undefined;
+  /** Held-out losses of the run so far. */
+  #measured: Measured[] = [];
   #done = 0;
   #applied = 0;
   readonly #skips = new SkippedSteps();
@@ -70,7 +81,8 @@ export class TrainingLoop implements Disposable {
       accumulation: step.accumulation,
       seed: config.seed,
     });
-    this.#totalSteps = config.train_steps ?? config.train_epochs * this.#sampler.stepsPerEpoch;
+    this.#totalSteps = config.train_steps ??
+      (config.lr_range_test ? RANGE_STEPS : config.train_epochs * this.#sampler.stepsPerEpoch);
     const schedule = parseScheduleConfig(model.scheduler, join(model.path, "scheduler/scheduler_config.json"));
     const alphas = alphasCumprod(schedule);
     requireTimesteps(config, alphas.length);
@@ -119,10 +131,14 @@ export class TrainingLoop implements Disposable {
   ): AsyncGenerator<TrainEvent> {
     const started = performance.now();
     let path = this.#checkpoint;
+    this.#measured = [...records?.measured ?? []];
     yield* this.#check(signal, records);
     const { communicator, config } = this.prepared;
-    // Ranks hear of a stop at different moments, so they agree on the step after which they end.
-    while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
+    let ending = 0;
+    while (this.#done < this.#totalSteps) {
+      // Ranks hear of a stop at different moments, so they agree on the step after which they end.
+      ending = await communicator.agree(signal?.aborted === true ? INTERRUPTED : this.#isStale() ? STALE : 0);
+      if (ending !== 0) break;
       const event = await this.#optimizerStep();
       communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
@@ -138,6 +154,7 @@ export class TrainingLoop implements Disposable {
       yield* this.#check(signal, records);
     }
     abandon?.throwIfAborted();
+    const best = bestOf(this.#measured);
     if (path === undefined) {
       records?.sync();
       const saved = await this.#save();
@@ -149,8 +166,51 @@ export class TrainingLoop implements Disposable {
       step: this.#done,
       seconds: (performance.now() - started) / 1000,
       path,
-      interrupted: this.#done < this.#totalSteps,
+      interrupted: ending === INTERRUPTED,
+      ...(best === undefined ? {} : { bestStep: best.step }),
     };
+  }
+
+  /** Makes steps on the first step's clips and noise at rising learning rates; nothing is saved. */
+  async *rangeTest(signal: AbortSignal | undefined): AsyncGenerator<TrainEvent> {
+    const { communicator } = this.prepared;
+    const points: RangePoint[] = [];
+    let rate: number | undefined;
+    while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
+      const event = await this.#optimizerStep();
+      communicator.endFirstStep();
+      yield event;
+      if (event.type === "skipped") {
+        if (event.reason === "overflow") continue;
+        break;
+      }
+      points.push({ rate, loss: event.loss });
+      if (hasDiverged(points)) break;
+      rate = event.learningRate;
+    }
+    const result = rangeResult(points);
+    yield { type: "range_test", step: this.#done, ...(result === undefined ? {} : { result }) };
+  }
+
+  /** Whether the held-out loss has stopped falling; the first rank alone knows those of before an interruption. */
+  #isStale(): boolean {
+    const { config: { early_stop }, communicator } = this.prepared;
+    return communicator.rank === 0 && early_stop !== undefined && isStale(this.#measured, early_stop);
+  }
+
+  /** Measures the held-out loss and, when it is the lowest of all trained weights so far, keeps them. */
+  async #measure(heldOut: HeldOut): Promise<HeldOutEvent> {
+    const { communicator, config, run } = this.prepared;
+    const { recording } = this.#step;
+    const event = await heldOut.run(this.#session, run, recording, this.#source, communicator, this.#done);
+    this.#measured.push(event);
+    const best = bestOf(this.#measured.filter(({ step }) => step > 0));
+    const isBest = communicator.rank === 0 && config.keep_best && best?.step === event.step;
+    // Before the event is told and recorded: a run that is interrupted in between measures again.
+    if (await communicator.agree(isBest ? 1 : 0) === 1) {
+      await saveBest(this.#savedRun(), { step: event.step, loss: event.loss });
+    }
+    return event;
   }
 
   /**
@@ -170,9 +230,7 @@ export class TrainingLoop implements Disposable {
     if (wanted === 0) return;
     const { recording, buckets, config } = this.#step;
     this.#step[Symbol.dispose]();
-    if ((wanted & 1) !== 0) {
-      yield await heldOut!.run(this.#session, run, recording, this.#source, communicator, done);
-    }
+    if ((wanted & 1) !== 0) yield await this.#measure(heldOut!);
     if ((wanted & 2) !== 0) yield* validation!.run(this.#session, run, done, signal);
     this.#step = new TrainingStep(this.#session, config, recording, buckets);
   }
@@ -181,14 +239,7 @@ export class TrainingLoop implements Disposable {
     const { config, communicator } = this.prepared;
     const started = performance.now();
     const { waited } = communicator;
-    const learningRate = config.learning_rate * learningRateMultiplier(this.#applied, {
-      schedule: config.lr_scheduler,
-      warmupSteps: config.lr_warmup_steps,
-      totalSteps: this.#totalSteps,
-      cycles: config.lr_num_cycles,
-      power: config.lr_power,
-      initialRate: config.learning_rate,
-    });
+    const learningRate = this.#learningRate();
     this.#step.begin();
     const window = this.#window();
     const block = this.#exchange.begin(window.length);
@@ -234,10 +285,27 @@ export class TrainingLoop implements Disposable {
     };
   }
 
-  /** The micro-batches of the next optimizer step, over all ranks. */
+  /** The learning rate of the next optimizer step. */
+  #learningRate(): number {
+    const { config } = this.prepared;
+    if (config.lr_range_test) {
+      return rangeRate(this.#applied, this.#totalSteps, config.lr_range_min, config.lr_range_max);
+    }
+    return config.learning_rate * learningRateMultiplier(this.#applied, {
+      schedule: config.lr_scheduler,
+      warmupSteps: config.lr_warmup_steps,
+      totalSteps: this.#totalSteps,
+      cycles: config.lr_num_cycles,
+      power: config.lr_power,
+      initialRate: config.learning_rate,
+    });
+  }
+
+  /** The micro-batches of the next optimizer step, over all ranks; a range test repeats those of the first. */
   #window(): MicroStep[] {
     const window: MicroStep[] = [];
-    for (let number = this.#sampler.firstMicroStep(this.#done);; number++) {
+    const step = this.prepared.config.lr_range_test ? 0 : this.#done;
+    for (let number = this.#sampler.firstMicroStep(step);; number++) {
       const micro = this.#sampler.microStep(number);
       window.push(micro);
       if (micro.sync) return window;

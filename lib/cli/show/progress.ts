@@ -131,9 +131,17 @@ function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | S
       const bands = event.bands.map(({ from, to, loss }) => `${from}-${to} ${loss.toFixed(4)}`).join(", ");
       return `held-out loss ${event.loss.toFixed(4)} after step ${event.step} (timesteps ${bands})`;
     }
+    case "range_test": {
+      if (event.result === undefined) return "No learning rate lowered the loss: look at the dataset and lr_range_min";
+      const [lowest, suggested] = [event.result.lowest, event.result.suggested].map((rate) => rate.toPrecision(2));
+      return `The loss was lowest after a learning rate of ${lowest}; try --learning_rate ${suggested}`;
+    }
     case "finished": {
       const verb = event.interrupted ? "Stopped" : "Finished";
-      return `${verb} after step ${event.step}, ${formatDuration(event.seconds)}; last checkpoint: ${event.path}`;
+      const best = event.bestStep === undefined ? "" : `; lowest held-out loss: after step ${event.bestStep}`;
+      return `${verb} after step ${event.step}, ${
+        formatDuration(event.seconds)
+      }; last checkpoint: ${event.path}${best}`;
     }
   }
 }

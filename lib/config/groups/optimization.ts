@@ -36,4 +36,10 @@ export const optimization = z.strictObject({
   ema_decay: decay.default(0).describe(
     "Decay of the moving average of the trained weights, which is saved beside them; 0 is off.",
   ),
+  lr_range_test: z.boolean().default(false).describe(
+    "Instead of training, raise the learning rate from `lr_range_min` to `lr_range_max` in `train_steps` steps (100 when " +
+      "unset) on the same clips and noise, and suggest a learning rate; nothing is saved.",
+  ),
+  lr_range_min: z.number().positive().default(1e-7).describe("First learning rate of `lr_range_test`."),
+  lr_range_max: z.number().positive().default(0.1).describe("Last learning rate of `lr_range_test`."),
 }).meta({ title: "Optimization" });

@@ -22,4 +22,10 @@ export const validation = z.strictObject({
       "trained on.",
   ),
   heldout_steps: z.int().min(1).default(100).describe("Optimizer steps between two measurements on `heldout_root`."),
+  keep_best: z.boolean().default(false).describe(
+    "Keep the model with the lowest loss on `heldout_root` in the folder `best` of `output_dir`.",
+  ),
+  early_stop: z.int().min(1).optional().describe(
+    "End the run after this many measurements on `heldout_root` in a row without a lower loss. Off when unset.",
+  ),
 }).meta({ title: "Validation" });

@@ -4,13 +4,19 @@ import { type Communicator, longPhase } from "../../comm/exchange/communicator.t
 import { requireResumable } from "../../config/compare.ts";
 import { loadConfig, printConfig, type TrainConfig } from "../../config/config.ts";
 import type { Session } from "../../gpu/session.ts";
+import { writeFileAtomic } from "../../io/atomic.ts";
 import { checkpointName } from "../../io/checkpoints.ts";
+import { commitFolder } from "../../io/commit_folder.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import type { OptimizerTensors } from "../../optim/update.ts";
 import { writeModel } from "../../step/model_state.ts";
 import type { RunDescription } from "../../step/run_description.ts";
+import type { Measured } from "../checks/best_loss.ts";
 import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint.ts";
 import { stateEntries } from "./state_entries.ts";
+
+/** Folder of the model with the lowest held-out loss. */
+const BEST_FOLDER = "best";
 
 /** What a checkpoint is taken from. */
 export interface SavedRun {
@@ -36,6 +42,20 @@ export async function restoreRun(
   const changes = requireResumable(saved.config, config);
   await restoreState(checkpoint, session, stateEntries(session, communicator, run, optimizer));
   return { state: readRunState(checkpoint), changes };
+}
+
+/** Writes the model alone as the best so far, with what its held-out loss is; every rank calls it, and the first writes. */
+export async function saveBest(
+  { session, config, model, run, optimizer, communicator }: SavedRun,
+  measured: Measured,
+): Promise<void> {
+  if (communicator.rank === 0) {
+    await commitFolder(join(config.output_dir, BEST_FOLDER), async (folder) => {
+      await writeModel(session, config, model, run, optimizer.averages, folder);
+      await writeFileAtomic(join(folder, "heldout.json"), `${JSON.stringify(measured)}\n`);
+    }, { replace: true });
+  }
+  await communicator.barrier({ deadline: longPhase });
 }
 
 /** Writes a checkpoint; every rank calls it, and the first writes. `bytes` is 0 on the others. */

@@ -121,6 +121,14 @@ export interface HeldOutEvent {
   readonly bands: readonly { readonly from: number; readonly to: number; readonly loss: number }[];
 }
 
+/** What the learning-rate range test has found. */
+export interface RangeTestEvent {
+  readonly type: "range_test";
+  readonly step: number;
+  /** Learning rate with the lowest loss behind it, and a tenth of that; nothing where no rate has lowered the loss. */
+  readonly result?: { readonly lowest: number; readonly suggested: number };
+}
+
 /** The run is over and its last checkpoint saved. */
 export interface FinishedEvent {
   readonly type: "finished";
@@ -130,6 +138,8 @@ export interface FinishedEvent {
   readonly path: string;
   /** True when a signal ended the run before its last step. */
   readonly interrupted: boolean;
+  /** Step with the lowest held-out loss, where it was measured. */
+  readonly bestStep?: number;
 }
 
 /** Everything `train()` tells. */
@@ -144,4 +154,5 @@ export type TrainEvent =
   | WarningEvent
   | SampleEvent
   | HeldOutEvent
+  | RangeTestEvent
   | FinishedEvent;

@@ -1,6 +1,7 @@
 /** metrics.jsonl: one line per event of a run, and the cut back to a step when a run is continued. */
 import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
+import type { Measured } from "../checks/best_loss.ts";
 import type { TrainEvent } from "./events.ts";
 
 const newline = 10;
@@ -12,6 +13,8 @@ const newline = 10;
 export class MetricsLog implements Disposable {
   readonly #file: number;
   readonly #kept: ReadonlyMap<string, number>;
+  /** Held-out losses that were there when the file was opened. */
+  readonly measured: readonly Measured[];
 
   /**
    * Opens `path` for appending, making it and its folder when absent. With `resumeStep`, everything from the first record
@@ -23,8 +26,11 @@ export class MetricsLog implements Disposable {
     this.#file = openSync(path, resumes ? "r+" : "a");
     const counts = new Map<string, number>();
     this.#kept = counts;
+    const measured: Measured[] = [];
+    this.measured = measured;
     if (!resumes) return;
-    const kept = keptBytes(this.#file, options.resumeStep, ({ type, step }) => {
+    const kept = keptBytes(this.#file, options.resumeStep, ({ type, step, loss }) => {
+      if (type === "heldout") measured.push({ step: Number(step), loss: Number(loss) });
       counts.set(`${type} ${step}`, 1 + (counts.get(`${type} ${step}`) ?? 0));
     });
     ftruncateSync(this.#file, kept);
@@ -99,6 +105,7 @@ function append(a: Uint8Array, b: Uint8Array): Uint8Array<ArrayBuffer> {
 interface MetricsRecord {
   readonly type?: unknown;
   readonly step?: unknown;
+  readonly loss?: unknown;
 }
 
 function parseRecord(line: string): MetricsRecord | undefined {

@@ -2,6 +2,7 @@
 import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
+import type { Measured } from "../checks/best_loss.ts";
 import type { TrainEvent } from "./events.ts";
 import { MetricsLog } from "./metrics_log.ts";
 import { TensorBoardWriter } from "./tensorboard.ts";
@@ -24,6 +25,11 @@ export class RunRecords implements Disposable {
   /** Whether all `count` records of a type were made at the step the run continues from, before it was interrupted. */
   has(type: TrainEvent["type"], step: number, count: number): boolean {
     return this.#metrics.count(type, step) >= count;
+  }
+
+  /** Held-out losses up to the step the run continues from. */
+  get measured(): readonly Measured[] {
+    return this.#metrics.measured;
   }
 
   /** Records one event. */

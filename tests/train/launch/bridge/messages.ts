@@ -42,6 +42,10 @@ export const EVENTS: { readonly [T in TrainEvent["type"]]: readonly Extract<Trai
   warning: [{ type: "warning", message: "cogtune-report \u2028" }],
   sample: [{ type: "sample", step: 3, prompt: "", path: "a.mp4", seconds: 1 }],
   heldout: [{ type: "heldout", step: 3, loss: NaN, bands: [{ from: 0, to: 1, loss: NaN }] }],
+  range_test: [{ type: "range_test", step: 9, result: { lowest: 1e-3, suggested: 1e-4 } }, {
+    type: "range_test",
+    step: 1,
+  }],
   finished: [{ type: "finished", step: 3, seconds: 1, path: "out/checkpoint-3", interrupted: true }],
 };
 
