@@ -181,6 +181,9 @@ export async function openDevice({ engine = "deno", subgroups = true }: DeviceOp
     matrix: subgroups ? facts.matrix : [],
     vendor: facts.vendor,
     architecture: facts.architecture,
+    f16: present.includes("shader-f16" as GPUFeatureName),
+    mixed: false,
+    choices: new Map(),
   };
   const textures = {
     leastBytes: facts.software ? TEXTURE_BYTES : Infinity,
