@@ -53,7 +53,7 @@ const product = STORAGE.map((dtype): Entry => ({
   group: "gemm NT 768",
   name: dtype,
   launch: (target) => gemm(target, { layout: "NT", a: dtype, b: dtype, c: dtype }, { m: 768, n: 768, k: 768 }),
-  contents: () => [randomBytes(768 * 768, dtype), randomBytes(768 * 768, dtype), 768 * 768],
+  contents: () => ({ a: randomBytes(768 * 768, dtype), b: randomBytes(768 * 768, dtype), c: 768 * 768 }),
 }));
 
 await benchLaunches([

@@ -9,7 +9,7 @@
  * OpenBLAS detects the processor when it loads; check the name printed and force one with OPENBLAS_CORETYPE if it is old.
  */
 import { gemm } from "../kernels/matrix/gemm.ts";
-import type { Layout } from "../kernels/matrix/gemm_text.ts";
+import type { Layout } from "../kernels/matrix/gemm_shape.ts";
 import { Bench, cpuMilliseconds, median, quantile } from "./harness.ts";
 import { print } from "./suite.ts";
 
@@ -117,14 +117,11 @@ async function jaxJs(specifier: string, { layout, size, a, b, probe }: Problem):
 }
 
 function ours(bench: Bench, { layout, size, a, b, probe }: Problem): Run {
-  const launch = gemm(bench.device.target, { layout, a: "f32", b: "f32", c: "f32" }, {
-    m: size,
-    n: size,
-    k: size,
-  });
-  const job = bench.prepare(launch, [new Uint8Array(a.buffer), new Uint8Array(b.buffer), size * size]);
+  const spec = { layout, a: "f32", b: "f32", c: "f32" } as const;
+  const work = gemm(bench.device.target, spec, { m: size, n: size, k: size });
+  const job = bench.prepare(work, { a: new Uint8Array(a.buffer), b: new Uint8Array(b.buffer), c: size * size });
   const { gpu } = bench.device;
-  const c = job.buffers.at(-1)!;
+  const c = job.buffers.get("c")!;
   return async () => {
     const staging = gpu.createBuffer({ size: c.size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
     const encoder = gpu.createCommandEncoder();

@@ -22,7 +22,7 @@ const square = SIZES.flatMap((n) =>
       group: `gemm ${layout} ${n}`,
       name: dtype,
       launch: (target) => gemm(target, { layout, a: dtype, b: dtype, c: dtype }, { m: n, n, k: n }),
-      contents: () => [randomBytes(n * n, dtype), randomBytes(n * n, dtype), n * n],
+      contents: () => ({ a: randomBytes(n * n, dtype), b: randomBytes(n * n, dtype), c: n * n }),
     }))
   )
 );
@@ -31,7 +31,7 @@ const thin = THIN.map(({ name, layout, m, n, k }): Entry => ({
   group: name,
   name: `${layout} bf16 ${m}x${n}x${k}`,
   launch: (target) => gemm(target, { layout, a: "bf16", b: "bf16", c: "bf16" }, { m, n, k }),
-  contents: () => [randomBytes(m * k, "bf16"), randomBytes(n * k, "bf16"), m * n],
+  contents: () => ({ a: randomBytes(m * k, "bf16"), b: randomBytes(n * k, "bf16"), c: m * n }),
 }));
 
 await benchLaunches([...square, ...thin]);

@@ -1,18 +1,29 @@
-/** Times single launches: GPU time and CPU time of the whole process, which is the steadier figure on a shared machine. */
+/** Times launches: GPU time and CPU time of the whole process, which is the steadier figure on a shared machine. */
 import process from "node:process";
-import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH } from "../kernels/core/kernel.ts";
+import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH, type Work } from "../kernels/core/kernel.ts";
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
 import { copyToTexture, type TextureCopy } from "../lib/gpu/textures.ts";
 
-/** A launch bound to buffers of its own, ready to run again and again. */
-export interface Job {
+/** What a buffer holds at first: bytes, or zeros of a number of elements. */
+export type Content = Uint8Array<ArrayBuffer> | number;
+
+/** A launch with its resources. */
+interface Bound {
   readonly launch: Launch;
   readonly pipeline: GPUComputePipeline;
   readonly group: GPUBindGroup;
-  readonly buffers: readonly GPUBuffer[];
   /** Made before every dispatch. */
   readonly copies: readonly TextureCopy[];
+}
+
+/** Launches bound to buffers of their own, ready to run again and again. */
+export interface Job {
+  readonly flops: number;
+  readonly bound: readonly Bound[];
+  /** By name, without those for parameters. */
+  readonly buffers: ReadonlyMap<string, GPUBuffer>;
+  readonly uniforms: readonly GPUBuffer[];
 }
 
 /** Milliseconds of one dispatch: on the GPU's clock, and of all threads of this process. */
@@ -68,40 +79,63 @@ export class Bench implements Disposable {
   }
 
   /**
-   * Binds a launch to fresh buffers: given bytes, or zeros of a number of elements. Large operands are read as plans have them
-   * read, on software adapters through textures, unless `asBuffers` is set.
+   * Binds a launch, or the launches of a kernel family, to fresh buffers, found by the order of the kernel's or by name. Large
+   * operands are read as plans have them read, on software adapters through textures, unless `asBuffers` is set.
    */
-  prepare(plain: Launch, contents: readonly (Uint8Array<ArrayBuffer> | number)[], asBuffers = false): Job {
+  prepare(
+    work: Launch | Work,
+    contents: readonly Content[] | Readonly<Record<string, Content>>,
+    asBuffers = false,
+  ): Job {
     const { gpu } = this.device;
+    const { launches, scratch = {} }: Work = "kernel" in work ? { launches: [{ launch: work, writes: [] }] } : work;
+    const named: Readonly<Record<string, Content>> = Array.isArray(contents)
+      ? Object.fromEntries(contents.map((content, i) => [launches[0]!.launch.kernel.buffers[i]!.name, content]))
+      : contents as Readonly<Record<string, Content>>;
     const usage = GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST;
-    const buffers = contents.map((content, i) => {
-      const size = typeof content === "number" ? content * bytesOf(plain.kernel.buffers[i]!.dtype) : content.byteLength;
-      const buffer = gpu.createBuffer({ size, usage });
+    const buffers = new Map<string, GPUBuffer>();
+    for (const { name, dtype } of launches.flatMap(({ launch }) => launch.kernel.buffers)) {
+      if (buffers.has(name)) continue;
+      const content = named[name] ?? scratch[name]!;
+      const buffer = gpu.createBuffer({
+        size: typeof content === "number" ? content * bytesOf(dtype) : content.byteLength,
+        usage,
+      });
       if (typeof content !== "number") gpu.queue.writeBuffer(buffer, 0, content);
-      return buffer;
+      buffers.set(name, buffer);
+    }
+    const uniforms: GPUBuffer[] = [];
+    const bound = launches.map(({ launch }) => {
+      const operands = launch.kernel.buffers.map(({ name }) => buffers.get(name)!);
+      const words = packParams(launch.kernel, launch.params);
+      const uniform = gpu.createBuffer({
+        size: words.byteLength,
+        usage: GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST,
+      });
+      gpu.queue.writeBuffer(uniform, 0, words);
+      uniforms.push(uniform);
+      return this.#bind(asBuffers ? launch : this.#throughTextures(launch, operands), uniform, operands);
     });
-    const launch = asBuffers ? plain : this.#throughTextures(plain, buffers);
-    const { kernel, params } = launch;
-    const words = packParams(kernel, params);
-    const usageUniform = GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST;
-    const uniform = gpu.createBuffer({ size: words.byteLength, usage: usageUniform });
-    gpu.queue.writeBuffer(uniform, 0, words);
-    const copies = new Map(buffers.flatMap((buffer, i) => {
+    return { flops: launches.reduce((sum, { launch }) => sum + launch.flops, 0), bound, buffers, uniforms };
+  }
+
+  #bind(launch: Launch, uniform: GPUBuffer, operands: readonly GPUBuffer[]): Bound {
+    const { kernel } = launch;
+    const copies = new Map(operands.flatMap((buffer, i) => {
       const { dtype, texture } = kernel.buffers[i]!;
       return texture ? [[i, this.#textureFor(buffer, dtype)]] : [];
     }));
-    const group = gpu.createBindGroup({
+    const group = this.device.gpu.createBindGroup({
       layout: this.#pipelines.layout(kernel.buffers),
       entries: [
         { binding: 0, resource: { buffer: uniform } },
-        ...buffers.map((buffer, i) => ({
+        ...operands.map((buffer, i) => ({
           binding: i + 1,
           resource: copies.get(i)?.texture.createView() ?? { buffer },
         })),
       ],
     });
-    const pipeline = this.#pipelines.get(kernel);
-    return { launch, pipeline, group, buffers: [uniform, ...buffers], copies: [...copies.values()] };
+    return { launch, pipeline: this.#pipelines.get(kernel), group, copies: [...copies.values()] };
   }
 
   /** The launch as plans record it, where what a text stores to is what it writes. */
@@ -122,18 +156,21 @@ export class Bench implements Disposable {
     return { from: { buffer, offset: 0 }, texture, texels };
   }
 
-  /** Encodes one dispatch with the copies it needs. */
-  encode(
-    encoder: GPUCommandEncoder,
-    { launch, pipeline, group, copies }: Job,
-    timestampWrites?: GPUComputePassTimestampWrites,
-  ): void {
-    for (const copy of copies) copyToTexture(encoder, copy);
-    const pass = encoder.beginComputePass(timestampWrites === undefined ? {} : { timestampWrites });
-    pass.setPipeline(pipeline);
-    pass.setBindGroup(0, group);
-    pass.dispatchWorkgroups(...launch.grid);
-    pass.end();
+  /** Encodes one run with the copies it needs, timed from its first dispatch to its last. */
+  encode(encoder: GPUCommandEncoder, { bound }: Job, times: Partial<Record<"begin" | "end", number>> = {}): void {
+    bound.forEach(({ launch, pipeline, group, copies }, i) => {
+      for (const copy of copies) copyToTexture(encoder, copy);
+      const writes = {
+        ...(i === 0 && times.begin !== undefined ? { beginningOfPassWriteIndex: times.begin } : {}),
+        ...(i === bound.length - 1 && times.end !== undefined ? { endOfPassWriteIndex: times.end } : {}),
+      };
+      const timestampWrites = { querySet: this.#query, ...writes };
+      const pass = encoder.beginComputePass(Object.keys(writes).length > 0 ? { timestampWrites } : {});
+      pass.setPipeline(pipeline);
+      pass.setBindGroup(0, group);
+      pass.dispatchWorkgroups(...launch.grid);
+      pass.end();
+    });
   }
 
   /**
@@ -145,11 +182,7 @@ export class Bench implements Disposable {
     const staging = gpu.createBuffer({ size: 16, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
     const encoder = gpu.createCommandEncoder();
     for (let i = 0; i < repeats; i++) {
-      this.encode(encoder, job, {
-        querySet: this.#query,
-        ...(i === 0 ? { beginningOfPassWriteIndex: 0 } : {}),
-        ...(i === repeats - 1 ? { endOfPassWriteIndex: 1 } : {}),
-      });
+      this.encode(encoder, job, { ...(i === 0 ? { begin: 0 } : {}), ...(i === repeats - 1 ? { end: 1 } : {}) });
     }
     encoder.resolveQuerySet(this.#query, 0, 2, this.#resolved, 0);
     encoder.copyBufferToBuffer(this.#resolved, 0, staging, 0, 16);
@@ -166,8 +199,8 @@ export class Bench implements Disposable {
 
   /** Frees the buffers of a job. */
   free(job: Job): void {
-    for (const buffer of job.buffers) buffer.destroy();
-    for (const { texture } of job.copies) texture.destroy();
+    for (const buffer of [...job.buffers.values(), ...job.uniforms]) buffer.destroy();
+    for (const { texture } of job.bound.flatMap(({ copies }) => copies)) texture.destroy();
   }
 
   [Symbol.dispose](): void {

@@ -104,7 +104,7 @@ ${result.replace(/FOR \{(.*)\}/, (_, body: string) => loop(body))}`,
 /** What both forms write, to be sure that they compute the same. */
 async function results(bench: Bench, job: Job, output: number): Promise<Float32Array> {
   const { gpu } = bench.device;
-  const source = job.buffers[output + 1]!;
+  const source = [...job.buffers.values()][output]!;
   const staging = gpu.createBuffer({ size: source.size, usage: GPUBufferUsage.COPY_DST | GPUBufferUsage.MAP_READ });
   const encoder = gpu.createCommandEncoder();
   encoder.copyBufferToBuffer(source, 0, staging, 0, source.size);

@@ -67,7 +67,7 @@ export async function measurePeaks(bench: Bench, rounds = 7): Promise<Peaks> {
     const [a, m] = [await bench.sample(arithmetic), await bench.sample(memory)];
     if (round < 0) continue;
     for (const clock of ["cpu", "wall"] as const) {
-      samples.flops[clock][round] = arithmetic.launch.flops / 1e6 / a[clock];
+      samples.flops[clock][round] = arithmetic.flops / 1e6 / a[clock];
       samples.bytes[clock][round] = copied / 1e6 / m[clock];
     }
   }

@@ -132,7 +132,7 @@ for (const item of CASES) {
       const sample = { wall: performance.now() - clock, cpu: cpuMilliseconds() - used };
       const ceiling = await bench.sample(peak);
       samples.push(sample);
-      shares.push(prepared.flops / sample.cpu / (peak.launch.flops / ceiling.cpu));
+      shares.push(prepared.flops / sample.cpu / (peak.flops / ceiling.cpu));
       if (samples.length === ROUNDS) rows.push(describe(item, prepared, samples, shares));
     },
   });

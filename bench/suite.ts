@@ -1,15 +1,15 @@
 /** Registers launches with `deno bench` and prints, when it ends, what its own table cannot: rates and shares of the peaks. */
-import type { Launch, Target } from "../kernels/core/kernel.ts";
-import { Bench, type Job, median, quantile, type Sample } from "./harness.ts";
+import type { Launch, Target, Work } from "../kernels/core/kernel.ts";
+import { Bench, type Content, type Job, median, quantile, type Sample } from "./harness.ts";
 import { arithmeticPeak, measurePeaks, memoryPeak, type Peaks } from "./peaks.ts";
 
-/** A launch to time. */
+/** Launches to time. */
 export interface Entry {
   readonly group: string;
   readonly name: string;
-  readonly launch: (target: Target) => Launch;
-  /** Bytes of each buffer, or its number of elements (zeros); called when the entry runs. */
-  readonly contents: () => readonly (Uint8Array<ArrayBuffer> | number)[];
+  readonly launch: (target: Target) => Launch | Work;
+  /** What the buffers hold, in order or by name; called when the entry runs. */
+  readonly contents: () => readonly Content[] | Readonly<Record<string, Content>>;
   /** Bytes the launch has to read and write; given for kernels that wait for memory, whose rate is then GB/s. */
   readonly bytes?: number;
 }
@@ -70,7 +70,7 @@ export async function benchLaunches(entries: readonly Entry[]): Promise<void> {
     const result: Result = {
       name: `${entry.group}, ${entry.name}`,
       unit: entry.bytes === undefined ? "GF/s" : "GB/s",
-      work: entry.bytes ?? job.launch.flops,
+      work: entry.bytes ?? job.flops,
       samples: [],
       shares: [],
     };
@@ -93,7 +93,7 @@ export async function benchLaunches(entries: readonly Entry[]): Promise<void> {
         const byMemory = entry.bytes !== undefined;
         const ceiling = await bench.sample(byMemory ? memory.job : arithmetic);
         samples.push(sample);
-        shares.push(work / sample.cpu / ((byMemory ? memory.bytes : arithmetic.launch.flops) / ceiling.cpu));
+        shares.push(work / sample.cpu / ((byMemory ? memory.bytes : arithmetic.flops) / ceiling.cpu));
       },
     });
   }

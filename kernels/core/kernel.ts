@@ -46,11 +46,16 @@ export function texelFormat(dtype: DType): TexelFormat {
   return bytesOf(dtype) === 4 ? "rgba32float" : "rg32uint";
 }
 
+/** What a text uses beyond plain WGSL; each engine has its own directives for it. */
+export type WgslFeature = "f16" | "subgroups" | "subgroup_matrix";
+
 /** A compiled-on-demand program. Equal keys mean equal text, so pipelines are cached by key. */
 export interface Kernel {
   /** Canonical print of the spec. */
   readonly key: string;
   readonly code: string;
+  /** What {@linkcode code} uses, without the directives for it. */
+  readonly features: readonly WgslFeature[];
   readonly buffers: readonly BufferSpec[];
   /** Names of the words of `params`, in order; a name ending in `:f32` is a float. */
   readonly params: readonly string[];
@@ -72,12 +77,87 @@ export interface Launch {
   readonly grid: readonly [number, number, number];
   /** Arithmetic of the launch, multiply and add counted as two. */
   readonly flops: number;
+  /** What it solves, where there are several ways to: on the first launch of each. */
+  readonly problem?: Problem;
 }
 
-/** What the device can do that changes the text of a kernel. */
+/** One launch with the names of the buffers it writes. */
+export interface NamedLaunch {
+  readonly launch: Launch;
+  readonly writes: readonly string[];
+}
+
+/** Launches in order, whose operands are found by the names in `kernel.buffers`. */
+export interface Work {
+  readonly launches: readonly NamedLaunch[];
+  /** Elements of the operands that carry results from one launch to the next. */
+  readonly scratch?: Readonly<Record<string, number>>;
+}
+
+/** A problem of some family as a launch solves it: what a tuner collects from a recording. */
+export interface Problem {
+  readonly family: string;
+  /** Canonical print of the family and of what decides; equal problems have equal keys. */
+  readonly key: string;
+  /** Names of the variant of this launch, of the one that is preferred unmeasured, and of the slow twin. */
+  readonly chosen: string;
+  readonly preferred: string;
+  readonly twin: string;
+  /** Names of all variants that apply. */
+  candidates(): string[];
+  work(variant: string): Work;
+  /** Elements of every operand by name. */
+  operands(): Readonly<Record<string, number>>;
+  /** The same problem in a small size. */
+  probe(): Problem;
+}
+
+/** A product [m, k] x [k, n] + [m, n] that matrix units compute in one instruction. */
+export interface MatrixShape {
+  /** Type of both operands. */
+  readonly component: "f16";
+  /** Type of the sum. */
+  readonly result: "f16" | "f32";
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
+/** What decides the text of a kernel besides its spec: what the device can do, and what the user and measurements chose for it. */
 export interface Target {
   /** Smallest subgroup size if subgroup operations work and it is a multiple of 8, else 0 (then kernels use plain paths). */
   readonly subgroups: number;
+  /** Largest subgroup size, 0 where the adapter tells none. */
+  readonly subgroupMax: number;
+  /** Workgroup memory that one workgroup may declare. */
+  readonly workgroupBytes: number;
+  /** Shapes of the matrix units, empty where texts can't reach any. */
+  readonly matrix: readonly MatrixShape[];
+  /** As the adapter names it ("nvidia"); empty where it tells none. */
+  readonly vendor: string;
+  /** As the adapter names it ("hopper"); empty where it tells none. */
+  readonly architecture: string;
+  /** Whether texts may use the type f16. */
+  readonly f16: boolean;
+  /** Whether products may round their operands to f16 (config key `matmul_precision`). */
+  readonly mixed: boolean;
+  /** Measured choices: names of variants by keys of problems, see kernels/core/variants.ts. */
+  readonly choices: ReadonlyMap<string, string>;
+}
+
+/** A device of which only the subgroup size is known: the least workgroup memory that WebGPU guarantees and no matrix units. */
+export function plainTarget(subgroups: number): Target {
+  return {
+    subgroups,
+    subgroupMax: subgroups,
+    workgroupBytes: 16384,
+    matrix: [],
+    vendor: "",
+    architecture: "",
+    f16: false,
+    mixed: false,
+    choices: new Map(),
+  };
 }
 
 /** Threads of a workgroup where nothing asks for another number: a multiple of 32, one-dimensional. */

@@ -1,155 +1,160 @@
-/** Matrix products in three layouts with a fused epilogue, whole or in parts of the depth that are summed afterwards. */
-import {
-  type BufferSpec,
-  type DType,
-  foldGrid,
-  type Launch,
-  MOST_ITERATIONS,
-  type Target,
-  THREADS,
-} from "../core/kernel.ts";
-import { buildKernel } from "../core/wgsl.ts";
-import { epilogueText, gemmBody, type Layout, operandLoader } from "./gemm_text.ts";
-import { depthParts, type Extent, gemmTile, gemmTiles, type Tile } from "./gemm_tile.ts";
+/**
+ * Matrix products in three layouts with a fused epilogue: every way to compute them, and which of them runs where nothing was
+ * measured.
+ */
+import type { Target, Work } from "../core/kernel.ts";
+import { type Family, solve, type Variant } from "../core/variants.ts";
+import { type GemmText, gemmTiles, gemmWork } from "./gemm_launch.ts";
+import { registerText, type RegisterTile } from "./gemm_register.ts";
+import { checkGemm, type Extent, type GemmShape, type GemmSpec } from "./gemm_shape.ts";
+import { stagedBytes, stagedText, type StagedTile } from "./gemm_staged.ts";
 
-/** What decides the text of a matrix product. */
-export interface GemmSpec {
-  /** NN: A[M,K] B[K,N]; NT: B[N,K] (y = x W^T); TN: A[K,M] (dW = g^T x). All row-major and contiguous. */
-  readonly layout: Layout;
-  readonly a: DType;
-  readonly b: DType;
-  readonly c: DType;
-  /** Adds a vector [N] stored as this type to every row. */
-  readonly bias?: DType;
-  /** Adds to C instead of replacing it; the sum is made before rounding to the storage type. */
-  readonly accumulate?: boolean;
-  /** Applied after the bias: tanh-approximated GELU, or SiLU. */
-  readonly activation?: "gelu" | "silu";
+/** Shortest depth worth a part of its own: below it, writing and summing the partial products costs more than it spreads. */
+const SHORTEST_PART = 256;
+
+/** Largest buffer of partial products in bytes: what every adapter can bind. */
+const LARGEST_PARTIALS = 128 * 2 ** 20;
+
+/** Parts of the depth so that a product with few output tiles still fills the device; 1 means undivided. */
+function partsOf({ subgroups }: Target, extent: Extent, text: GemmText): number {
+  const { down, across } = gemmTiles(text, extent);
+  // A GPU wants several workgroups on each of about a hundred multiprocessors; a software adapter has a few cores.
+  const wanted = subgroups >= 16 ? 512 : 16;
+  return Math.max(
+    1,
+    Math.min(
+      Math.ceil(wanted / (down * across)),
+      Math.floor(extent.k / SHORTEST_PART),
+      Math.floor(LARGEST_PARTIALS / (4 * extent.m * extent.n)),
+    ),
+  );
 }
 
-/** Sizes of C[m,n] summed over k, and the factor of the product. */
-export interface GemmShape extends Extent {
-  /** Default 1. */
-  readonly alpha?: number;
-}
+type GemmVariant = Variant<GemmSpec, GemmShape>;
 
-function checkShape({ layout }: GemmSpec, { m, n, k }: GemmShape): void {
-  const problems = Object.entries({ m, n, k })
-    .filter(([, size]) => !Number.isInteger(size) || size < 1)
-    .map(([name, size]) => `${name} is ${size}, expected a whole number from 1 up`);
-  // In layout TN the depth counts rows of both operands, so it may be odd.
-  const fours = layout === "TN" ? { m, n } : { n, k };
-  for (const [name, size] of Object.entries(fours)) {
-    if (size % 4 !== 0) problems.push(`${name} is ${size}, expected a multiple of 4`);
-  }
-  if (k / 4 > MOST_ITERATIONS) problems.push(`k is ${k}, expected at most ${4 * MOST_ITERATIONS}`);
-  if (problems.length > 0) throw new RangeError(`Cannot multiply matrices (${layout}): ${problems.join("; ")}`);
-}
-
-const PARAMS = ["m", "n4", "k", "k4", "across", "tiles", "parts", "depth", "alpha:f32"] as const;
-
-function launchTile(
-  spec: GemmSpec,
-  { m, n, k, alpha = 1 }: GemmShape,
-  tile: Tile,
-  parts: number,
-  partial: boolean,
-): Launch {
-  const { layout, a, b, c, bias, accumulate = false, activation } = spec;
-  const { down, across } = gemmTiles(tile, { m, n, k });
-  const buffers: BufferSpec[] = [{ name: "a", dtype: a }, { name: "b", dtype: b }, { name: "c", dtype: c }];
-  if (bias !== undefined) buffers.push({ name: "bias", dtype: bias });
-  const kernel = buildKernel({
-    name: partial ? "gemm_partial" : "gemm",
-    spec: { layout, a, b, c, bias: bias ?? "none", accumulate, activation: activation ?? "none", ...tile },
-    params: PARAMS,
-    buffers,
-    workgroupSize: tile.lanes * tile.groups,
-    lane: tile.broadcast,
-    declarations: () =>
-      [
-        operandLoader("A", "a", layout === "TN" ? "(params.m / 4u)" : "params.k4"),
-        operandLoader("B", "b", layout === "NT" ? "params.k4" : "params.n4"),
-        epilogueText(spec),
-        `fn finish(part: u32, row: u32, col4: u32, sum: vec4f, shift: vec4f) {
-  let index = (part * params.m + row) * params.n4 + col4;
-  store_c(index, ${partial ? "sum" : "epilogue(sum, index, shift)"});
-}`,
-      ].join("\n"),
-    body: () => gemmBody(layout, tile, bias !== undefined),
-  });
-  const tiles = down * across;
+function variant(
+  name: string,
+  applies: (target: Target) => boolean,
+  textOf: (target: Target, spec: GemmSpec) => GemmText,
+): GemmVariant {
   return {
-    kernel,
-    params: [m, n / 4, k, Math.ceil(k / 4), across, tiles, parts, Math.ceil(Math.ceil(k / 4) / parts), alpha],
-    grid: foldGrid(tiles * parts),
-    flops: 2 * m * n * k,
+    name,
+    applies,
+    work(target, spec, shape) {
+      const text = textOf(target, spec);
+      return gemmWork(spec, shape, partsOf(target, shape, text), text);
+    },
   };
 }
 
 /**
- * C[m,n] = activation(alpha * op(A) op(B) + bias), plus C when accumulating. Buffers: a, b, c, then bias if present.
- * Sums in f32 in a fixed order; every tile serves every size.
- *
- * @throws {RangeError} when n and k (n and m in layout TN) are not positive multiples of 4, or k exceeds 262,140.
+ * Tiles in registers. Lanes of one subgroup have to share their rows, whatever size the driver picks between its smallest and
+ * largest: with 8 lanes a workgroup is one row of threads; from 16 up, twice the smallest size covers the drivers that double it.
  */
-export function gemm(
-  target: Target,
-  spec: GemmSpec,
-  shape: GemmShape,
-  tile: Tile = gemmTile(target, shape),
-): Launch {
-  checkShape(spec, shape);
-  return launchTile(spec, shape, tile, 1, false);
+function register(
+  name: string,
+  applies: (subgroups: number) => boolean,
+  tileOf: (subgroups: number) => RegisterTile,
+): GemmVariant {
+  return variant(
+    name,
+    ({ subgroups }) => applies(subgroups),
+    ({ subgroups }, spec) => registerText(spec, tileOf(subgroups)),
+  );
 }
 
-/** Into how many parts to cut the depth of a product with few output tiles; 1 means {@linkcode gemm} fills the device. */
-export function splitK(target: Target, spec: GemmSpec, shape: GemmShape): number {
-  checkShape(spec, shape);
-  return depthParts(target, shape);
-}
+const isNarrow = (subgroups: number): boolean => subgroups > 0 && subgroups < 16;
+const isWide = (subgroups: number): boolean => subgroups >= 16;
 
-/**
- * The products of `splits` equal parts of the depth. Buffers: a, b, c, where c holds f32 partial products [splits, m, n];
- * {@linkcode sumPartials} adds them and applies what the spec asks for.
- *
- * @throws {RangeError} as {@linkcode gemm}.
- */
-export function gemmPartial(target: Target, spec: GemmSpec, shape: GemmShape, splits: number): Launch {
-  checkShape(spec, shape);
-  const { layout, a, b } = spec;
-  return launchTile({ layout, a, b, c: "f32" }, shape, gemmTile(target, shape), splits, true);
-}
+const eight = { rowGroups: 2, columnGroups: 2, depth: 16, buffers: 2 } as const;
 
 /**
- * Adds the partial products of {@linkcode gemmPartial} in order and applies scale, bias, activation and accumulation.
- * Buffers: partials (f32 [splits, m, n]), c, then bias if present.
- *
- * @throws {RangeError} as {@linkcode gemm}.
+ * Tiles staged in workgroup memory, the largest first. 128 x 128 reads each element from L2 once per 128 products, 32 FLOP a byte
+ * of f32; smaller ones fill a card with less work. Rates on GPUs: not yet measured.
  */
-export function sumPartials(spec: GemmSpec, shape: GemmShape, splits: number): Launch {
-  checkShape(spec, shape);
-  const { c, bias, accumulate = false, activation } = spec;
-  const { m, n, alpha = 1 } = shape;
-  const buffers: BufferSpec[] = [{ name: "partials", dtype: "f32" }, { name: "c", dtype: c }];
-  if (bias !== undefined) buffers.push({ name: "bias", dtype: bias });
-  const count = m * n / 4;
-  const kernel = buildKernel({
-    name: "gemm_sum",
-    spec: { c, bias: bias ?? "none", accumulate, activation: activation ?? "none" },
-    params: ["count", "n4", "parts", "alpha:f32"],
-    buffers,
-    workgroupSize: THREADS,
-    declarations: epilogueText(spec),
-    body: `if (gid >= params.count) { return; }
-var sum = vec4f(0);
-for (var part = 0u; part < params.parts; part++) { sum = sum + load_partials(part * params.count + gid); }
-store_c(gid, epilogue(sum, gid, ${bias === undefined ? "vec4f(0)" : "load_bias(gid % params.n4)"}));`,
-  });
-  return {
-    kernel,
-    params: [count, n / 4, splits, alpha],
-    grid: foldGrid(Math.ceil(count / THREADS)),
-    flops: m * n * splits,
-  };
+const STAGED: readonly { readonly name: string; readonly tile: StagedTile }[] = [
+  { name: "staged 128x128", tile: { rows: 128, columns: 128, ...eight } },
+  { name: "staged 128x64", tile: { rows: 128, columns: 64, ...eight } },
+  { name: "staged 64x64", tile: { rows: 64, columns: 64, ...eight } },
+  { name: "staged 32x64", tile: { ...eight, rows: 32, columns: 64, rowGroups: 1 } },
+];
+
+const variants: readonly GemmVariant[] = [
+  register("plain", () => true, () => ({ rows: 8, vectors: 2, lanes: 16, groups: 4, broadcast: false })),
+  register("plain flat", () => true, () => ({ rows: 8, vectors: 2, lanes: 16, groups: 1, broadcast: false })),
+  ...[8, 32, 64].map((rows) =>
+    register(`lanes ${rows}`, isNarrow, () => ({ rows, vectors: 1, lanes: 8, groups: 1, broadcast: true }))
+  ),
+  register("wide 8", isWide, (subgroups) => ({
+    rows: 8,
+    vectors: 1,
+    lanes: 2 * subgroups,
+    groups: 1,
+    broadcast: true,
+  })),
+  register("wide 32", isWide, (subgroups) => ({
+    rows: 16,
+    vectors: 2,
+    lanes: 2 * subgroups,
+    groups: 2,
+    broadcast: true,
+  })),
+  ...STAGED.map(({ name, tile }) =>
+    variant(name, ({ workgroupBytes }) => stagedBytes(tile) <= workgroupBytes, (_, spec) => stagedText(spec, tile))
+  ),
+];
+
+/**
+ * Multiply-adds from which the tile of 64 rows pays on a software adapter: it runs 10 to 20 % faster than 32 rows (fewer loads
+ * per multiply-add) and compiles half a second longer. 64 x 8 is slower than both and compiles two seconds.
+ */
+const LARGE_PRODUCT = 2 ** 30;
+
+/** Workgroups that a GPU wants at least: two on each of about a hundred multiprocessors. */
+const WANTED_TILES = 256;
+
+/** Few rows (modulation vectors) take the shallow tile, which loads hardly more than one row would. */
+function prefer(target: Target, _: GemmSpec, { m, n, k }: GemmShape): string {
+  const { subgroups, workgroupBytes } = target;
+  const shallow = m <= 8;
+  if (subgroups === 0) return shallow ? "plain flat" : "plain";
+  if (isNarrow(subgroups)) return shallow ? "lanes 8" : m * n * k < LARGE_PRODUCT ? "lanes 32" : "lanes 64";
+  if (shallow) return "wide 8";
+  const fits = STAGED.filter(({ tile }) => stagedBytes(tile) <= workgroupBytes);
+  const enough = fits.find(({ tile }) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) >= WANTED_TILES);
+  return (enough ?? fits.at(-1))?.name ?? "wide 32";
 }
+
+const family: Family<GemmSpec, GemmShape> = {
+  name: "gemm",
+  variants,
+  prefer,
+  twin: "plain",
+  traits: ({ layout, a, b, c, bias = "none", accumulate = false, activation = "none" }, { m, n, k }) => ({
+    layout,
+    a,
+    b,
+    c,
+    bias,
+    accumulate,
+    activation,
+    m,
+    n,
+    k,
+  }),
+  operands: ({ bias }, { m, n, k }) => ({ a: m * k, b: n * k, c: m * n, ...(bias === undefined ? {} : { bias: n }) }),
+  probe: ({ m, n, k, ...rest }) => ({ m: Math.min(m, 132), n: Math.min(n, 140), k: Math.min(k, 300), ...rest }),
+};
+
+/**
+ * C[m,n] = activation(alpha * op(A) op(B) + bias), plus C when accumulating. Operands: a, b, c, then bias if present.
+ * Sums in f32 in a fixed order; a long depth with few output tiles is cut into parts that are summed afterwards.
+ *
+ * @throws {RangeError} as {@linkcode checkGemm}.
+ */
+export function gemm(target: Target, spec: GemmSpec, shape: GemmShape): Work {
+  checkGemm(spec, shape);
+  return solve(family, target, spec, shape);
+}
+
+export { family as gemmFamily };

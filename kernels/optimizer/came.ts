@@ -2,7 +2,15 @@
  * CAME (arXiv:2307.02047): the second moment of a matrix is kept as row and column means only, and so is the instability of the
  * update, which lowers the trust in it. Eleven launches per matrix; buffers are found by the names in `kernel.buffers`.
  */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
+import {
+  type BufferSpec,
+  type DType,
+  foldGrid,
+  type Launch,
+  type NamedLaunch,
+  type Target,
+  THREADS,
+} from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { columnPartials, columnParts, type ColumnShape, partialElements } from "../reduce/columns.ts";
 import { hasSubgroups, LANES, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
@@ -20,12 +28,6 @@ export interface CameShape {
   readonly beta2: number;
   readonly beta3: number;
   readonly weightDecay: number;
-}
-
-/** One launch with the names of the buffers it writes. */
-export interface NamedLaunch {
-  readonly launch: Launch;
-  readonly writes: readonly string[];
 }
 
 /** f32 elements of the buffers of {@linkcode came}; all but `partials` and `squares` last from step to step and start at zero. */

@@ -2,8 +2,8 @@
  * CAME for stacks of 2 x 2 matrices: the patch embedding's convolution, whose two last axes are its window. A matrix is one group
  * of four elements, so row and column means need no other thread. Three launches.
  */
-import { type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
-import { INSTABILITY_FLOOR, type NamedLaunch, renamed, SQUARE_FLOOR } from "./came.ts";
+import { type DType, foldGrid, type Launch, type NamedLaunch, type Target, THREADS } from "../core/kernel.ts";
+import { INSTABILITY_FLOOR, renamed, SQUARE_FLOOR } from "./came.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { finishSum } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";

@@ -1,7 +1,7 @@
 /** CAME for tensors of fewer than two axes: a full second moment, no confidence. Three launches. */
-import { type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
+import { type DType, foldGrid, type Launch, type NamedLaunch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { type NamedLaunch, renamed } from "./came.ts";
+import { renamed } from "./came.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { finishSum } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";

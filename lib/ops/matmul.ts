@@ -1,9 +1,11 @@
-/** Records a matrix product, split along its depth when there are too few output tiles to fill the device. */
-import { gemm, gemmPartial, type GemmShape, type GemmSpec, splitK, sumPartials } from "../../kernels/matrix/gemm.ts";
+/** Records a matrix product; storage types come from the tensors. */
+import { gemm } from "../../kernels/matrix/gemm.ts";
+import type { GemmShape, GemmSpec } from "../../kernels/matrix/gemm_shape.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { recordWork } from "../plan/work.ts";
 
-/** Operands of one product; storage types come from the tensors. */
+/** Operands of one product. */
 export interface Product {
   readonly layout: GemmSpec["layout"];
   readonly a: Tensor;
@@ -27,10 +29,5 @@ export function matmul(plan: Plan, product: Product, shape: GemmShape): void {
     ...(accumulate ? { accumulate } : {}),
     ...(activation === undefined ? {} : { activation }),
   };
-  const tail = bias === undefined ? [] : [bias];
-  const splits = splitK(plan.target, spec, shape);
-  if (splits === 1) return plan.launch(gemm(plan.target, spec, shape), [a, b, c, ...tail], [c]);
-  const partials = plan.transient("partials", [splits, shape.m, shape.n], "f32");
-  plan.launch(gemmPartial(plan.target, spec, shape, splits), [a, b, partials], [partials]);
-  plan.launch(sumPartials(spec, shape, splits), [partials, c, ...tail], [c]);
+  recordWork(plan, gemm(plan.target, spec, shape), { a, b, c, ...(bias === undefined ? {} : { bias }) });
 }

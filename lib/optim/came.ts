@@ -1,11 +1,12 @@
 /** CAME (arXiv:2307.02047) over packed trainables: every matrix by itself, as it factors rows and columns. */
-import type { Target } from "../../kernels/core/kernel.ts";
-import { came, cameSizes, type NamedLaunch } from "../../kernels/optimizer/came.ts";
+import type { NamedLaunch, Target } from "../../kernels/core/kernel.ts";
+import { came, cameSizes } from "../../kernels/optimizer/came.ts";
 import { camePatch, camePatchSizes } from "../../kernels/optimizer/came_patch.ts";
 import { cameVector, cameVectorSizes } from "../../kernels/optimizer/came_vector.ts";
 import type { Bucket, Trainable } from "../models/tensors/trainables.ts";
 import type { Plan } from "../plan/plan.ts";
 import { ALIGNMENT, elements, type Tensor } from "../plan/tensor.ts";
+import { recordWork } from "../plan/work.ts";
 import { besideMasters, type RuleConfig, type UpdateInputs, type UpdateRule } from "./rule.ts";
 
 /** Elements between the starts of two windows of f32. */
@@ -86,7 +87,7 @@ export function cameRule(config: RuleConfig, buckets: readonly Bucket[]): Update
   };
 }
 
-/** Records the launches of one tensor, their buffers found by name. */
+/** Records the launches of one tensor. */
 function recordTensor(
   plan: Plan,
   inputs: UpdateInputs,
@@ -97,19 +98,12 @@ function recordTensor(
 ): void {
   const size = sizes.moment!;
   const inUse = (tensor: Tensor) => tensor.window(tensor.name, 0, [size]);
-  const tensors = new Map<string, Tensor>([
-    ...Object.entries(inputs),
-    ...state,
-    ["parameters", inUse(master)],
-    ["gradients", inUse(working.gradient!)],
-    ["moment", moments.window("moment", master.byteOffset / 4, [size])],
-  ]);
-  if (working !== master) tensors.set("copy", inUse(working));
-  for (const name of SCRATCH) {
-    if (sizes[name] !== undefined) tensors.set(name, plan.transient(name, [sizes[name]], "f32"));
-  }
-  for (const { launch, writes } of launches(plan.target, working === master ? "none" : working.dtype)) {
-    const named = (names: readonly string[]) => names.map((name) => tensors.get(name)!);
-    plan.launch(launch, named(launch.kernel.buffers.map(({ name }) => name)), named(writes));
-  }
+  recordWork(plan, { launches: launches(plan.target, working === master ? "none" : working.dtype), scratch: sizes }, {
+    ...inputs,
+    ...Object.fromEntries(state),
+    parameters: inUse(master),
+    gradients: inUse(working.gradient!),
+    moment: moments.window("moment", master.byteOffset / 4, [size]),
+    ...(working === master ? {} : { copy: inUse(working) }),
+  });
 }

@@ -1,5 +1,5 @@
 /** Runs single launches on host arrays, with sentinels behind every buffer that show out-of-bounds writes. */
-import { bytesOf, type DType, type Launch } from "../../kernels/core/kernel.ts";
+import { bytesOf, type DType, type Launch, type Work } from "../../kernels/core/kernel.ts";
 import { type Device, openDevice } from "../../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../../lib/gpu/pipeline.ts";
 
@@ -116,6 +116,22 @@ export async function runLaunch(
   });
   for (const buffer of [uniform, ...buffers]) buffer.destroy();
   return results;
+}
+
+/** Contents of operands by name. */
+export type Operands = Readonly<Record<string, Float32Array | Uint32Array | number>>;
+
+/** Runs work on operands found by name and returns what all of them, and what it hands on among its launches, hold afterwards. */
+export async function runWork({ launches, scratch }: Work, operands: Operands): Promise<Record<string, Float32Array>> {
+  const held: Record<string, Float32Array | Uint32Array | number> = { ...scratch, ...operands };
+  for (const { launch, writes } of launches) {
+    const names = launch.kernel.buffers.map(({ name }) => name);
+    const results = await runLaunch(launch, names.map((name) => held[name]!));
+    names.forEach((name, i) => {
+      if (writes.includes(name)) held[name] = results[i]!;
+    });
+  }
+  return held as Record<string, Float32Array>;
 }
 
 /** Relative L2 distance |a - b| / |b|, the measure all comparisons use. */

@@ -1,8 +1,14 @@
-import type { Target } from "../../kernels/core/kernel.ts";
+import { plainTarget, type Target } from "../../kernels/core/kernel.ts";
 import { testDevice } from "./run.ts";
 
 /** The device's own target, then the one without subgroup operations: every case runs with both. */
 export async function targets(): Promise<Target[]> {
   const { device } = await testDevice();
-  return device.target.subgroups > 0 ? [device.target, { subgroups: 0 }] : [device.target];
+  return device.target.subgroups > 0 ? [device.target, plainTarget(0)] : [device.target];
+}
+
+/** These, and the same device as one with wide subgroups, whose kernels compute the same with any size that divides theirs. */
+export async function everyTarget(): Promise<Target[]> {
+  const { device: { target } } = await testDevice();
+  return [...await targets(), ...(target.subgroups > 0 ? [{ ...target, subgroups: 32, subgroupMax: 32 }] : [])];
 }

@@ -1,5 +1,5 @@
 /** Matrix products that tests and benchmarks share, with a float64 reference. */
-import type { GemmShape, GemmSpec } from "../../../kernels/matrix/gemm.ts";
+import type { GemmShape, GemmSpec } from "../../../kernels/matrix/gemm_shape.ts";
 
 /** A named product. */
 export interface GemmCase {
@@ -58,6 +58,12 @@ export const gemmCases: readonly GemmCase[] = [
   ...STORAGE.map((spec) => named(spec, { m: 36, n: 44, k: 24, alpha: 0.5 })),
   named({ layout: "NT", ...f32, bias: "f32", activation: "gelu", accumulate: true }, { m: 5, n: 20, k: 32, alpha: 4 }),
 ];
+
+/** Each layout at an edge on every side, with several workgroups each way. */
+export const edgeCases: readonly GemmCase[] = LAYOUTS.flatMap((layout) => [
+  named({ layout, ...f32 }, { m: 132, n: 140, k: layout === "TN" ? 35 : 36 }),
+  named({ layout, ...f32 }, { m: 4, n: 4, k: 4 }),
+]);
 
 /** C in float64 from the values as stored; `c` and `bias` as the spec asks. */
 export function gemmReference(

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
-import type { Target } from "../../../kernels/core/kernel.ts";
-import { came, cameSizes, type NamedLaunch } from "../../../kernels/optimizer/came.ts";
+import type { NamedLaunch, Target } from "../../../kernels/core/kernel.ts";
+import { came, cameSizes } from "../../../kernels/optimizer/came.ts";
 import { cameVector, cameVectorSizes } from "../../../kernels/optimizer/came_vector.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
 import { referenceTest } from "../../reference.ts";

@@ -1,20 +1,32 @@
-/** The text of the matrix product: a register tile per thread, operands behind `load_A(row, col4)` and `load_B(row, col4)`. */
-import type { DType } from "../core/kernel.ts";
+/**
+ * Matrix products from registers alone: a thread owns a tile of C and reads both operands where they lie. Rows of the left operand are
+ * loaded once per 8 lanes and broadcast where subgroups work.
+ */
 import { unroll } from "../core/wgsl.ts";
-import type { Tile } from "./gemm_tile.ts";
+import type { GemmText } from "./gemm_launch.ts";
+import type { GemmSpec, Layout } from "./gemm_shape.ts";
 
-/** Which operand is stored transposed. NN: A[M,K] B[K,N]; NT: B[N,K]; TN: A[K,M]. */
-export type Layout = "NN" | "NT" | "TN";
+/** The part of C that one thread and one workgroup own. */
+export interface RegisterTile {
+  /** Rows of C per thread. */
+  readonly rows: number;
+  /** Groups of four columns of C per thread; they lie `lanes` groups apart, so neighbouring threads read neighbours. */
+  readonly vectors: number;
+  /** Threads of a workgroup along the columns. */
+  readonly lanes: number;
+  /** Threads of a workgroup along the rows. */
+  readonly groups: number;
+  /** Whether the rows of the left operand are loaded once per 8 lanes and broadcast. */
+  readonly broadcast: boolean;
+}
 
 const XYZW = ["x", "y", "z", "w"] as const;
 
-/** `load_A` and `load_B`: four consecutive elements of a stored row, the only text that knows how an operand lies in memory. */
-export function operandLoader(name: "A" | "B", buffer: string, width: string): string {
-  return `fn load_${name}(row: u32, col4: u32) -> vec4f { return load_${buffer}(row * ${width} + col4); }`;
-}
-
 /** Loads four depths of A: `a(i, q)` is then the expression for row i of the tile at depth q. */
-function leftOperand(layout: Layout, { rows, broadcast }: Tile): { text: string; a: (i: number, q: number) => string } {
+function leftOperand(
+  layout: Layout,
+  { rows, broadcast }: RegisterTile,
+): { text: string; a: (i: number, q: number) => string } {
   // With broadcast each of 8 lanes loads one row (or, transposed, four rows) and constant lanes hand them round.
   // Rows past the edge read the last row instead: their products are never stored.
   if (layout === "TN") {
@@ -47,7 +59,7 @@ function leftOperand(layout: Layout, { rows, broadcast }: Tile): { text: string;
 }
 
 /** Loads four depths of B: `b{j}_{q}` holds four columns of group j at depth q. Columns past the edge read the last ones. */
-function rightOperand(layout: Layout, { vectors }: Tile): string {
+function rightOperand(layout: Layout, { vectors }: RegisterTile): string {
   if (layout === "NN") {
     return unroll(4, (q) => unroll(vectors, (j) => `let b${j}_${q} = load_B(k4 * 4u + ${q}u, n${j});`));
   }
@@ -70,7 +82,7 @@ function rightOperand(layout: Layout, { vectors }: Tile): string {
 }
 
 /** Declares the accumulators and sums over the depths `k_first <= k4 < k_end`; the result is in `c{i}_{j}`. */
-function accumulate(layout: Layout, tile: Tile): string {
+function accumulate(layout: Layout, tile: RegisterTile): string {
   const { rows, vectors } = tile;
   const { text, a } = leftOperand(layout, tile);
   // All four depths of one accumulator in a row: compilers keep source order, and this order keeps it in a register.
@@ -89,7 +101,7 @@ ${unroll(rows, update)}
  * Body of the kernel: finds the tile, sums, and hands every four columns inside C to `finish(part, row, col4, sum, shift)`.
  * The stores are unrolled: a loop over an array of the sums compiles five times longer on Mesa 22.3.
  */
-export function gemmBody(layout: Layout, tile: Tile, bias: boolean): string {
+function gemmBody(layout: Layout, tile: RegisterTile, bias: boolean): string {
   const { rows, vectors, lanes, groups } = tile;
   const across = 4 * vectors * lanes;
   return `if (wg >= params.tiles * params.parts) { return; }
@@ -111,32 +123,16 @@ ${unroll(rows, (i) => `if (m0 + ${i}u < params.m) { finish(part, m0 + ${i}u, n${
   }`;
 }
 
-/** What happens to a finished sum, in the order scale, bias, activation, addition to C. */
-export interface Epilogue {
-  readonly bias?: DType;
-  readonly activation?: "gelu" | "silu";
-  readonly accumulate?: boolean;
-}
-
-/** tanh-approximated GELU through the logistic function, 0.5 (1 + tanh u) = 1 / (1 + exp(-2u)); the bound keeps exp finite. */
-const GELU = `fn activate(x: vec4f) -> vec4f {
-  let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
-  return x / (1.0 + exp(min(-2.0 * u, vec4f(80.0))));
-}`;
-
-const SILU = `fn activate(x: vec4f) -> vec4f { return x / (1.0 + exp(min(-x, vec4f(80.0)))); }`;
-
-/** `epilogue(sum, index, shift)`: the four elements to store at `index` of C; `shift` is the bias of their columns. */
-export function epilogueText({ bias, activation, accumulate }: Epilogue): string {
-  const steps = [
-    "var v = params.alpha * sum;",
-    bias === undefined ? "" : "v = v + shift;",
-    activation === undefined ? "" : "v = activate(v);",
-    accumulate ? "v = v + load_c(index);" : "",
-  ];
-  return `${activation === "gelu" ? GELU : activation === "silu" ? SILU : ""}
-fn epilogue(sum: vec4f, index: u32, shift: vec4f) -> vec4f {
-${steps.filter((step) => step !== "").join("\n")}
-return v;
-}`;
+/** The text of a tile. */
+export function registerText({ layout }: GemmSpec, tile: RegisterTile): GemmText {
+  const { rows, vectors, lanes, groups, broadcast } = tile;
+  return {
+    name: "gemm",
+    tile: { ...tile },
+    workgroupSize: lanes * groups,
+    lane: broadcast,
+    rows: rows * groups,
+    columns: 4 * vectors * lanes,
+    body: (bias) => gemmBody(layout, tile, bias),
+  };
 }

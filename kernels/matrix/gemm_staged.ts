@@ -1,0 +1,245 @@
+/**
+ * Matrix products through workgroup memory, for GPUs without reachable matrix units. A workgroup owns a tile of C. Step by step
+ * along the depth its threads copy a stage of both operands to workgroup memory, and each multiplies the rows and columns it owns
+ * from there; the next stage is fetched into registers meanwhile. No subgroup operation: every subgroup size computes the same.
+ */
+import { unroll } from "../core/wgsl.ts";
+import type { GemmText } from "./gemm_launch.ts";
+import type { GemmSpec, Layout } from "./gemm_shape.ts";
+
+/** The part of C that a workgroup owns and how it is shared. */
+export interface StagedTile {
+  readonly rows: number;
+  readonly columns: number;
+  /** Depth of a stage. */
+  readonly depth: number;
+  /** Groups of four rows, and of four columns, per thread. Groups lie far apart, so that neighbouring threads read neighbours. */
+  readonly rowGroups: number;
+  readonly columnGroups: number;
+  /** Stages in workgroup memory: with two, one barrier a stage suffices. */
+  readonly buffers: 1 | 2;
+}
+
+/** Threads along the rows and along the columns of a tile, multiples of eight. */
+function threadsOf({ rows, columns, rowGroups, columnGroups }: StagedTile): { down: number; across: number } {
+  return { down: rows / (4 * rowGroups), across: columns / (4 * columnGroups) };
+}
+
+/** Groups of four of a stage. */
+function stageSize({ depth }: StagedTile, width: number): number {
+  return depth * width / 4;
+}
+
+/**
+ * Line group `line` of the depths 4 `deep` to 4 `deep` + 3 lies at `line` with its low bits flipped by `deep`: of eight threads that
+ * store 16 bytes at a time, four hold neighbouring depths of the same lines, and so they meet eight different banks.
+ */
+function flipped(line: string): string {
+  return `(${line} ^ (2u * (deep & 3u)))`;
+}
+
+/** Workgroup memory of a tile. */
+export function stagedBytes(tile: StagedTile): number {
+  return 16 * tile.buffers * (stageSize(tile, tile.rows) + stageSize(tile, tile.columns));
+}
+
+/** An operand as stages see it: its lines are rows of A, or columns of B. */
+interface Operand {
+  readonly name: "a" | "b";
+  /** Lines of a stage. */
+  readonly width: number;
+  /** Whether four neighbours in memory are four depths of a line, or four lines at one depth. */
+  readonly alongDepth: boolean;
+}
+
+function operandsOf(layout: Layout, { rows, columns }: StagedTile): readonly Operand[] {
+  return [
+    { name: "a", width: rows, alongDepth: layout !== "TN" },
+    { name: "b", width: columns, alongDepth: layout === "NT" },
+  ];
+}
+
+/** Blocks of 4 lines by 4 depths, what a thread copies at a time. */
+function blocksOf({ depth }: StagedTile, { width }: Operand): number {
+  return width * depth / 16;
+}
+
+/** Line group and depth group of block `block`: threads that are neighbours read neighbours. */
+function placeOf({ depth }: StagedTile, { width, alongDepth }: Operand): { line: string; deep: string } {
+  return alongDepth
+    ? { line: `block / ${depth / 4}u`, deep: `block % ${depth / 4}u` }
+    : { line: `block % ${width / 4}u`, deep: `block / ${width / 4}u` };
+}
+
+/**
+ * `fetch_X(block, first, k4)`: block number `block` of the stage that begins at line group `first` and depth group `k4`; its columns are
+ * depths, four lines each. Lines past the edge read the last ones, depths past `end` are zero.
+ */
+function fetchText(layout: Layout, tile: StagedTile, operand: Operand): string {
+  const { name, alongDepth } = operand;
+  const loader = name.toUpperCase();
+  const lines = name === "a" ? "params.m" : "(4u * params.n4)";
+  const { line, deep } = placeOf(tile, operand);
+  const place = `let line4 = first + ${line};
+  let d4 = k4 + ${deep};`;
+  if (alongDepth) {
+    const column = (q: number) =>
+      `select(vec4f(0), load_${loader}(min(4u * line4 + ${q}u, ${lines} - 1u), min(d4, params.k4 - 1u)), d4 < end)`;
+    return `fn fetch_${name}(block: u32, first: u32, k4: u32, end: u32) -> mat4x4f {
+  ${place}
+  return transpose(mat4x4f(${unroll(4, column, ", ")}));
+}`;
+  }
+  // In layout TN the depth may end inside a group of four.
+  const inside = (q: number) => layout === "TN" ? `d4 < end && 4u * d4 + ${q}u < params.k` : "d4 < end";
+  const column = (q: number) =>
+    `select(vec4f(0), load_${loader}(min(4u * d4 + ${q}u, params.k - 1u), min(line4, ${lines} / 4u - 1u)), ${
+      inside(q)
+    })`;
+  return `fn fetch_${name}(block: u32, first: u32, k4: u32, end: u32) -> mat4x4f {
+  ${place}
+  return mat4x4f(${unroll(4, column, ", ")});
+}`;
+}
+
+/** `keep_X(block, buffer, part)`: stores a fetched block. */
+function keepText(tile: StagedTile, operand: Operand): string {
+  const { name, width } = operand;
+  const { line, deep } = placeOf(tile, operand);
+  return `fn keep_${name}(block: u32, buffer: u32, part: mat4x4f) {
+  let deep = ${deep};
+  let at = buffer * ${stageSize(tile, width)}u + deep * ${width}u + ${flipped(line)};
+${unroll(4, (q) => `  ${name}_stage[at + ${q * width / 4}u] = part[${q}];`)}
+}`;
+}
+
+/** A share of the copying: which blocks of which operand a thread takes. */
+interface Share {
+  readonly operand: Operand;
+  /** The thread's block; threads outside `from` to `to` have none. */
+  readonly block: string;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Divides the blocks of both operands among the threads, every thread taking as many. */
+function sharesOf(layout: Layout, tile: StagedTile): readonly (readonly Share[])[] {
+  const { down, across } = threadsOf(tile);
+  const threads = down * across;
+  const rounds: Share[][] = [];
+  let at = 0;
+  for (const operand of operandsOf(layout, tile)) {
+    const blocks = blocksOf(tile, operand);
+    for (let done = 0; done < blocks;) {
+      const round = Math.floor(at / threads);
+      const from = at % threads;
+      const to = Math.min(threads, from + blocks - done);
+      (rounds[round] ??= []).push({ operand, block: `(li + ${done}u - ${from}u)`, from, to });
+      done += to - from;
+      at += to - from;
+    }
+  }
+  return rounds;
+}
+
+/** Calls `text` for the share of every round that the thread has, chosen by its number where a round has several. */
+function eachShare(layout: Layout, tile: StagedTile, text: (share: Share, round: number) => string): string {
+  const { down, across } = threadsOf(tile);
+  const threads = down * across;
+  return sharesOf(layout, tile).map((round, i) =>
+    round.map((share) => {
+      return share.to - share.from === threads
+        ? text(share, i)
+        : `if (li >= ${share.from}u && li < ${share.to}u) { ${text(share, i)} }`;
+    }).join("\n")
+  ).join("\n");
+}
+
+const first = ({ name }: Operand): string => name === "a" ? "m4" : "n4";
+
+/**
+ * Multiplies one stage: at every depth each thread reads its groups of rows and columns. Four depths are unrolled: the counter that naga
+ * puts into a loop then costs one instruction per hundred multiply-adds, and the text stays small enough to compile quickly.
+ */
+function multiplyText(tile: StagedTile): string {
+  const { rows, columns, depth, rowGroups, columnGroups } = tile;
+  const { down, across } = threadsOf(tile);
+  const products = unroll(
+    4 * rowGroups,
+    (i) => unroll(columnGroups, (j) => `c${i}_${j} = c${i}_${j} + a${i >> 2}[${i & 3}] * b${j};`, " "),
+  );
+  return `for (var deep = 0u; deep < ${depth / 4}u; deep++) {
+let a_at = buffer * ${stageSize(tile, rows)}u + deep * ${rows}u + ${flipped("ty")};
+let b_at = buffer * ${stageSize(tile, columns)}u + deep * ${columns}u + ${flipped("tx")};
+${
+    unroll(4, (q) =>
+      `{
+${unroll(rowGroups, (g) => `let a${g} = a_stage[a_at + ${q * rows / 4 + g * down}u];`)}
+${unroll(columnGroups, (j) => `let b${j} = b_stage[b_at + ${q * columns / 4 + j * across}u];`)}
+${products}
+}`)
+  }
+}`;
+}
+
+function stagedBody(layout: Layout, tile: StagedTile, bias: boolean): string {
+  const { rows, columns, depth, rowGroups, columnGroups, buffers } = tile;
+  const { down, across } = threadsOf(tile);
+  const shares = sharesOf(layout, tile);
+  const fetch = (k4: string) =>
+    eachShare(
+      layout,
+      tile,
+      ({ operand, block }, i) => `part${i} = fetch_${operand.name}(${block}, ${first(operand)}, ${k4}, k_end);`,
+    );
+  const keep = eachShare(layout, tile, ({ operand, block }, i) => `keep_${operand.name}(${block}, buffer, part${i});`);
+  const rowOf = (i: number) => `4u * (m4 + ty + ${(i >> 2) * down}u) + ${i & 3}u`;
+  return `if (wg >= params.tiles * params.parts) { return; }
+let part = wg / params.tiles;
+let number = wg % params.tiles;
+let m4 = number / params.across * ${rows / 4}u;
+let n4 = number % params.across * ${columns / 4}u;
+let tx = li % ${across}u;
+let ty = li / ${across}u;
+let k_first = part * params.depth;
+let k_end = min(k_first + params.depth, params.k4);
+${unroll(4 * rowGroups, (i) => unroll(columnGroups, (j) => `var c${i}_${j} = vec4f(0);`, " "))}
+${unroll(shares.length, (i) => `var part${i} = mat4x4f();`)}
+var buffer = 0u;
+${fetch("k_first")}
+for (var k4 = k_first; k4 < k_end; k4 += ${depth / 4}u) {
+${keep}
+workgroupBarrier();
+${fetch(`k4 + ${depth / 4}u`)}
+${multiplyText(tile)}
+${buffers === 2 ? "buffer = 1u - buffer;" : "workgroupBarrier();"}
+}
+${
+    unroll(columnGroups, (j) =>
+      `{ let column = n4 + tx + ${j * across}u;
+if (column < params.n4) {
+let shift = ${bias ? "load_bias(column)" : "vec4f(0)"};
+${unroll(4 * rowGroups, (i) => `if (${rowOf(i)} < params.m) { finish(part, ${rowOf(i)}, column, c${i}_${j}, shift); }`)}
+} }`)
+  }`;
+}
+
+/** The text of a tile. */
+export function stagedText({ layout }: GemmSpec, tile: StagedTile): GemmText {
+  const { down, across } = threadsOf(tile);
+  const operands = operandsOf(layout, tile);
+  return {
+    name: "gemm_staged",
+    tile: { ...tile },
+    workgroupSize: down * across,
+    rows: tile.rows,
+    columns: tile.columns,
+    declarations: () =>
+      operands.flatMap((operand) => [
+        `var<workgroup> ${operand.name}_stage: array<vec4f, ${tile.buffers * stageSize(tile, operand.width)}>;`,
+        fetchText(layout, tile, operand),
+        keepText(tile, operand),
+      ]).join("\n"),
+    body: (bias) => stagedBody(layout, tile, bias),
+  };
+}
