@@ -29,10 +29,6 @@ export function hasDiverged(points: readonly RangePoint[]): boolean {
 
 /** The result; undefined when no rate has lowered the loss. */
 export function rangeResult(points: readonly RangePoint[]): RangeResult | undefined {
-  const finite = points.filter(({ loss }) => Number.isFinite(loss));
-  const { rate } = finite.reduce(
-    (best, point) => point.loss < best.loss ? point : best,
-    finite[0] ?? { rate: undefined },
-  );
-  return rate === undefined ? undefined : { lowest: rate, suggested: rate / 10 };
+  const lowest = points.filter(({ loss }) => Number.isFinite(loss)).toSorted((a, b) => a.loss - b.loss)[0]?.rate;
+  return lowest === undefined ? undefined : { lowest, suggested: lowest / 10 };
 }
