@@ -45,6 +45,11 @@ export interface TrainConfig {
   /** Text put literally in front of every training prompt. */
   readonly id_token?: string | undefined;
   /**
+   * Probability with which a clip's prompt is replaced by the empty one, which guidance compares with when
+   * sampling; 0.1 is usual. Default `0`.
+   */
+  readonly caption_dropout: number;
+  /**
    * Frames x height x width of a training clip, as 49x480x720 or [49, 480, 720]; sizes in pixels. The shape the
    * model was trained at when unset.
    */

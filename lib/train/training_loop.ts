@@ -66,7 +66,7 @@ export class TrainingLoop implements Disposable {
   readonly #work: StepWork;
 
   constructor(readonly prepared: PreparedRun) {
-    const { device, config, model, run, data: { samples, cache }, communicator } = prepared;
+    const { device, config, model, run, data, communicator } = prepared;
     const session = new Session(device, gpuMemoryLimit(config));
     this.#session = session;
     const { step, parameters, trainables, updated } = run;
@@ -76,7 +76,7 @@ export class TrainingLoop implements Disposable {
     this.#step = new TrainingStep(session, step, recording, trainables.buckets);
     this.#work = new StepWork(recording, device.adapter.description);
     this.#sampler = createSampler({
-      samples: samples.length,
+      samples: data.samples.length,
       batchSize: config.batch_size,
       accumulation: step.accumulation,
       seed: config.seed,
@@ -86,7 +86,8 @@ export class TrainingLoop implements Disposable {
     const schedule = parseScheduleConfig(model.scheduler, join(model.path, "scheduler/scheduler_config.json"));
     const alphas = alphasCumprod(schedule);
     requireTimesteps(config, alphas.length);
-    this.#source = { config, model: model.transformer, vae: model.vae, cache, samples, alphas };
+    const { cache, samples, emptyPrompt } = data;
+    this.#source = { config, model: model.transformer, vae: model.vae, cache, samples, emptyPrompt, alphas };
     this.#scale = new LossScale(config.mixed_precision === "fp16", undefined);
   }
 

@@ -27,6 +27,10 @@ export const data = z.strictObject({
       "else the first frame of each clip.",
   ),
   id_token: z.string().optional().describe("Text put literally in front of every training prompt."),
+  caption_dropout: z.number().min(0).max(1).default(0).describe(
+    "Probability with which a clip's prompt is replaced by the empty one, which guidance compares with when sampling; " +
+      "0.1 is usual.",
+  ),
   train_resolution: resolutionSchema.optional().describe(
     "Frames x height x width of a training clip, as 49x480x720 or [49, 480, 720]; sizes in pixels. The shape " +
       "the model was trained at when unset.",

@@ -36,6 +36,7 @@ export class HeldOut implements Disposable {
       data_root: config.heldout_root,
       batch_size: 1,
       condition_dropout: 0,
+      caption_dropout: 0,
       noise_offset: 0,
     };
     return new HeldOut(own, await prepareData(own, model));

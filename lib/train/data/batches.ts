@@ -10,7 +10,7 @@ import type { VaeConfig } from "../../models/vae/config.ts";
 import { latentPadding, type TransformerConfig } from "../../models/transformer/config.ts";
 import type { CacheRequest } from "../../data/cache/key.ts";
 import type { TrainConfig } from "../../config/config.ts";
-import { drawNoise, drawTimestep, lossWeight } from "./noising.ts";
+import { drawNoise, drawTimestep, dropsCaption, lossWeight } from "./noising.ts";
 import { IMAGE_VARIANTS, type TrainingSample } from "./prepare_data.ts";
 import type { MicroBatch } from "../../step/training_step.ts";
 
@@ -21,6 +21,8 @@ export interface BatchSource {
   readonly vae: VaeConfig;
   readonly cache: SampleCache;
   readonly samples: readonly TrainingSample[];
+  /** What dropped captions are replaced by. */
+  readonly emptyPrompt?: CacheRequest | undefined;
   readonly alphas: Float64Array;
 }
 
@@ -92,7 +94,7 @@ export function makeBatch(source: BatchSource, items: readonly SampledItem[]): M
         { frames: frames + pad, channels: moments / 2, plane: height * width },
         item.globalIndex,
       ),
-      text: read(cache, sample.prompt).data,
+      text: read(cache, dropsCaption(config, item.globalIndex) ? source.emptyPrompt! : sample.prompt).data,
       condition: sample.variants.length === 0 ? undefined : conditionOf(source, items, item, latents.length, normals),
     };
   });

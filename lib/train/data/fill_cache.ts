@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { gpuMemoryLimit, type TrainConfig } from "../../config/config.ts";
 import type { CachedTensor } from "../../data/cache/cache.ts";
-import type { CacheKind } from "../../data/cache/key.ts";
+import type { CacheKind, CacheRequest } from "../../data/cache/key.ts";
 import { describePlan } from "../../data/cache/plan.ts";
 import { RandomStream } from "../../data/random/random.ts";
 import { type Encoder, fillCache, type FillOptions, type FillTask } from "../../data/samples/cache_fill.ts";
@@ -54,7 +54,7 @@ export async function* fillDataCache(
   await using decoder = new Decoder();
   for (
     const filling of [
-      fillCache(cache, promptTasks(model, samples), () => promptEncoder(device, config, model), options),
+      fillCache(cache, promptTasks(model, data), () => promptEncoder(device, config, model), options),
       fillCache(cache, pixelTasks(config, samples, decoder), () => pixelEncoder(device, config, model), options),
     ]
   ) {
@@ -72,13 +72,14 @@ export async function* fillDataCache(
   }
 }
 
-function promptTasks(model: ModelFolder, samples: readonly TrainingSample[]): FillTask<Int32Array>[] {
+function promptTasks(model: ModelFolder, { samples, emptyPrompt }: PreparedData): FillTask<Int32Array>[] {
   const tokenizer = loadTokenizer(join(model.path, "tokenizer"));
   const length = model.transformer.max_text_seq_length;
-  return samples.map(({ prompt, item }) => ({
-    request: prompt,
-    prepare: () => tokenizer.encode(item.prompt, length),
-  }));
+  const task = (request: CacheRequest, text: string) => ({ request, prepare: () => tokenizer.encode(text, length) });
+  return [
+    ...samples.map(({ prompt, item }) => task(prompt, item.prompt)),
+    ...(emptyPrompt === undefined ? [] : [task(emptyPrompt, "")]),
+  ];
 }
 
 function promptEncoder(device: Device, config: TrainConfig, model: ModelFolder): Encoder<Int32Array> {

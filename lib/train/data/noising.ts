@@ -1,5 +1,5 @@
 /**
- * How a sample is noised, as functions of the seed and its global index alone: neither ranks nor resuming change what a step
+ * How a sample is noised and weighed, as functions of the seed and its global index alone: neither ranks nor resuming change what a step
  * sees.
  */
 import type { TrainConfig } from "../../config/config.ts";
@@ -27,6 +27,11 @@ export function drawTimestep(config: TrainConfig, count: number, sample: number)
   const [normal] = stream.fillNormals(new Float64Array(1));
   const place = 1 / (1 + Math.exp(-(timestep_logit_mean + timestep_logit_std * normal!)));
   return first + Math.min(span - 1, Math.floor(place * span));
+}
+
+/** Whether the empty prompt takes the place of a sample's. */
+export function dropsCaption({ seed, caption_dropout }: TrainConfig, sample: number): boolean {
+  return new RandomStream({ seed, purpose: "captionDropout", step: 0, sample }).uniform() < caption_dropout;
 }
 
 /** Standard normal noise [f, channels, plane]; with `noise_offset`, every channel's is shifted by a normal number of its own. */

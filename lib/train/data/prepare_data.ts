@@ -36,6 +36,8 @@ export interface TrainingSample extends Sample {
 export interface PreparedData extends Disposable {
   readonly cache: SampleCache;
   readonly samples: readonly TrainingSample[];
+  /** The empty prompt, where captions are dropped. */
+  readonly emptyPrompt: CacheRequest | undefined;
   readonly plan: CachePlan;
   readonly warnings: readonly string[];
   /** Keeps other runs from removing the entries from now on; called before they are filled. */
@@ -76,12 +78,17 @@ export async function prepareData(config: TrainConfig, model: ModelFolder): Prom
     );
   }
   const samples: TrainingSample[] = prepared.flatMap(({ sample }) => sample ?? []);
-  const requests = samples.flatMap(({ latent, prompt, variants }) => [latent, prompt, ...variants]);
+  const emptyPrompt = config.caption_dropout > 0 ? emptyPromptOf(samples[0]!) : undefined;
+  const requests = [
+    ...samples.flatMap(({ latent, prompt, variants }) => [latent, prompt, ...variants]),
+    ...(emptyPrompt === undefined ? [] : [emptyPrompt]),
+  ];
   const tokenizer = loadTokenizer(join(model.path, "tokenizer"));
   let entries: Disposable | undefined;
   return {
     cache,
     samples,
+    emptyPrompt,
     plan: await planCache(cache, requests),
     warnings: [
       ...dataset.warnings,
@@ -118,6 +125,10 @@ async function encodingSettings(
     },
     ffmpeg: await ffmpegVersion(),
   };
+}
+
+function emptyPromptOf({ prompt }: Sample): CacheRequest {
+  return { ...prompt, name: "clips without a caption", fields: { ...prompt.fields, prompt: "" } };
 }
 
 function imageVariants(config: TrainConfig, { image, item }: Sample): CacheRequest[] {

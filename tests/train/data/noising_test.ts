@@ -3,9 +3,18 @@ import assert from "node:assert/strict";
 import { parseConfig, type TrainConfig } from "../../../lib/config/config.ts";
 import { RandomStream } from "../../../lib/data/random/random.ts";
 import { alphasCumprod, parseScheduleConfig } from "../../../lib/diffusion/schedule.ts";
-import { drawNoise, drawTimestep, lossWeight, requireTimesteps } from "../../../lib/train/data/noising.ts";
+import {
+  drawNoise,
+  drawTimestep,
+  dropsCaption,
+  lossWeight,
+  requireTimesteps,
+} from "../../../lib/train/data/noising.ts";
 import type { StepEvent } from "../../../lib/train/report/events.ts";
 import { collect, configOf, inScratch } from "../runs.ts";
+
+const lossesOf = async (run: TrainConfig) =>
+  (await collect(run)).filter((event): event is StepEvent => event.type === "step").map(({ loss }) => loss);
 
 const config = (text = ""): TrainConfig => parseConfig(`model: tiny-2b\nseed: 7\n${text}`);
 
@@ -95,8 +104,7 @@ Deno.test("a training step at gamma 2 reports the plain loss times its timestep'
     const losses: number[] = [];
     for (const extra of [{}, { snr_gamma: 2 }]) {
       const run = configOf(folder, { ...one, ...extra, output_dir: `${folder}/run ${losses.length}` });
-      const [step] = (await collect(run)).filter((event): event is StepEvent => event.type === "step");
-      losses.push(step!.loss);
+      losses.push(...await lossesOf(run));
     }
     const run = configOf(folder, one);
     const json = JSON.parse(Deno.readTextFileSync(`${run.model_path}/scheduler/scheduler_config.json`));
@@ -104,4 +112,28 @@ Deno.test("a training step at gamma 2 reports the plain loss times its timestep'
     const snr = alpha / (1 - alpha);
     assert.ok(snr > 2, "the timestep's weight is not its alpha");
     assert.ok(Math.abs(losses[1]! / losses[0]! - 2 / (snr + 1)) < 1e-6);
+  }));
+
+Deno.test("captions are dropped as often as asked", () => {
+  const dropped = (text: string) => {
+    const read = config(text);
+    return Array.from({ length: 10_000 }, (_, i) => dropsCaption(read, i));
+  };
+  const share = dropped("caption_dropout: 0.1").filter(Boolean).length / 10_000;
+  assert.ok(Math.abs(share - 0.1) < 4 * Math.sqrt(0.1 * 0.9 / 10_000), `${share}`);
+  assert.deepEqual([dropped("").some(Boolean), dropped("caption_dropout: 1").every(Boolean)], [false, true]);
+});
+
+Deno.test("where every caption is dropped, the captions do not matter", () =>
+  inScratch(async (folder) => {
+    const losses: number[] = [];
+    for (const dropout of [1, 1, 0]) {
+      const one = { train_steps: 1, cache_dir: `${folder}/cache`, output_dir: `${folder}/run ${losses.length}` };
+      losses.push(...await lossesOf(configOf(folder, { ...one, caption_dropout: dropout })));
+      const prompts = `${folder}/clips/prompts.txt`;
+      Deno.writeTextFileSync(prompts, Deno.readTextFileSync(prompts).replaceAll(/^(?=.)/gm, "Suddenly: "));
+    }
+    assert.equal(losses.length, 3);
+    assert.equal(losses[0], losses[1]);
+    assert.notEqual(losses[0], losses[2]);
   }));
