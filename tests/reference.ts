@@ -1,17 +1,77 @@
-/** Finds the golden tensors that PyTorch diffusers wrote; a clone without them still runs every other test. */
-import { existsSync } from "node:fs";
+/**
+ * The reference set: what PyTorch, diffusers, transformers and peft computed. `golden/` is one; `COGTUNE_REFERENCE=FOLDER` names
+ * another of the same layout (`golden/README.md`). Tests take cases, shapes and settings from its index.
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
 import { fromFileUrl } from "./paths.ts";
 
-const candidates = ["../../shared/reference", "../shared/reference"].map((path) => fromFileUrl(path, import.meta.url));
+/** Folder of the reference set. */
+export const referenceFolder: string = resolve(
+  Deno.env.get("COGTUNE_REFERENCE") ?? fromFileUrl("./golden", import.meta.url),
+);
 
-/** Folder of the full reference set, or undefined when this checkout has none beside it. */
-export const referenceFolder: string | undefined = candidates.find((folder) => existsSync(folder));
-
-/** Folder of the real clips that go with the reference set. */
-export const clipsFolder: string | undefined = referenceFolder?.replace(/reference$/, "data/clips");
-
-/** Registers a test that needs the reference set; without it the test is reported as ignored, which `deno test` counts. */
-export function referenceTest(name: string, body: (folder: string) => void | Promise<void>): void {
-  const folder = referenceFolder;
-  Deno.test({ name, ignore: folder === undefined, fn: () => body(folder!) });
+/** How far the library's own f32 is from its float64. */
+interface Noise {
+  readonly rel_l2: number | null;
 }
+
+/** One entry of the index. */
+export interface ReferenceCase {
+  readonly group: string;
+  /** Path below the set's folder. */
+  readonly file: string;
+  /** How the case was made; empty for tables of text. */
+  readonly config: Readonly<Record<string, unknown>>;
+  /** Names of the stored tensors; empty for other files. */
+  readonly tensors: readonly string[];
+  readonly noise_f32_vs_f64?: Readonly<Record<string, Noise>>;
+  readonly update_noise?: { readonly rel_l2_of_update: number };
+}
+
+/** Every case, by file. */
+export const referenceCases: ReadonlyMap<string, ReferenceCase> = readIndex(join(referenceFolder, "index.json"));
+
+function readIndex(path: string): Map<string, ReferenceCase> {
+  if (!existsSync(path)) throw new Error(`COGTUNE_REFERENCE names no reference set: there is no ${path}`);
+  const { cases } = JSON.parse(readFileSync(path, "utf8")) as {
+    cases: (Omit<ReferenceCase, "tensors" | "config"> & { config?: ReferenceCase["config"]; tensors?: unknown })[];
+  };
+  return new Map(cases.map((entry) => {
+    const { config = {}, tensors } = entry;
+    return [entry.file, { ...entry, config, tensors: typeof tensors === "object" ? Object.keys(tensors!) : [] }];
+  }));
+}
+
+/** Cases of a group that hold a tensor, or all of the group. */
+export function casesOf(group: string, tensor?: string): ReferenceCase[] {
+  return [...referenceCases.values()].filter((entry) =>
+    entry.group === group && (tensor === undefined || entry.tensors.includes(tensor))
+  );
+}
+
+/** Path of a file of the set. */
+export function referencePath(file: string): string {
+  return join(referenceFolder, file);
+}
+
+/** What a case is called: its file without folder and ending. */
+export function caseName({ file }: ReferenceCase): string {
+  return file.replace(/^.*\//, "").replace(/\.safetensors$/, "");
+}
+
+/** Folder of the pipeline that a case was computed with. */
+export function pipelineOf({ config }: Pick<ReferenceCase, "config">): string {
+  return referencePath(`pipelines/${config.pipeline}`);
+}
+
+/** Folder of the set's pipeline for a kind of model: `2b`, `5b`, `5b-i2v`, `1.5-5b` or `1.5-5b-i2v`. */
+export function pipelineFor(variant: string): string {
+  const names = casesOf("pipelines").map(({ file }) => file.split("/")[1]!);
+  // The name of a set comes first, as in `small-5b`.
+  const prefix = names.find((name) => name.endsWith("-2b"))!.slice(0, -"2b".length);
+  return referencePath(`pipelines/${prefix}${variant}`);
+}
+
+/** Folder of the clips that go with the set, in the layout of the original trainer, with pictures. */
+export const clipsFolder: string = ["data/clips", "../data/clips"].map(referencePath).find(existsSync)!;

@@ -1,5 +1,5 @@
-/** Reads the small golden files of this folder: a safetensors reader of its own, so that data tests depend on data only. */
-import { join } from "node:path";
+/** Reads golden files: a safetensors reader of its own, so that data tests depend on data only. */
+import { referencePath } from "../reference.ts";
 
 /** One tensor as its raw bytes. */
 export interface GoldenTensor {
@@ -10,8 +10,8 @@ export interface GoldenTensor {
 }
 
 /** All tensors of a file (8-byte header length, JSON header, data). */
-export async function readGolden(folder: string, name: string): Promise<Map<string, GoldenTensor>> {
-  const file = await Deno.readFile(join(folder, name));
+export async function readGolden(name: string): Promise<Map<string, GoldenTensor>> {
+  const file = await Deno.readFile(referencePath(name));
   const headerBytes = Number(new DataView(file.buffer).getBigUint64(0, true));
   const header = JSON.parse(new TextDecoder().decode(file.subarray(8, 8 + headerBytes)));
   delete header.__metadata__;

@@ -3,17 +3,17 @@ import { ddimSteps } from "../../lib/diffusion/ddim.ts";
 import { alphasCumprod } from "../../lib/diffusion/schedule.ts";
 import { releasedSchedule } from "./released.ts";
 import { spaceTimesteps } from "../../lib/diffusion/timesteps.ts";
-import { referenceTest } from "../reference.ts";
-import { SCHEDULER_CASES, schedulerError } from "./scheduler_golden.ts";
+import { caseName } from "../reference.ts";
+import { schedulerCases, schedulerError } from "./scheduler_golden.ts";
 
-referenceTest("DDIM equals every stored run of the library in float64", (folder) => {
-  for (const run of SCHEDULER_CASES) {
-    const error = schedulerError(folder, "ddim", run, ddimSteps);
-    assert.ok(error < 1e-12, `${run.name} ${run.spacing} ${run.steps}: ${error}`);
-  }
-});
+for (const run of schedulerCases("ddim")) {
+  Deno.test(`${caseName(run)} equals the run of diffusers in float64`, () => {
+    const error = schedulerError(run, ddimSteps);
+    assert.ok(error < 1e-12, `${error}`);
+  });
+}
 
-Deno.test("DDIM has the coefficients of the specification", () => {
+Deno.test("DDIM has the coefficients of its formulas", () => {
   const steps = ddimSteps(alphasCumprod(releasedSchedule("2b")), spaceTimesteps(50, "trailing", 1000));
   const table = [[0, 0.9999864, 0.00521482], [25, 0.9924884, 0.02344527], [48, 0.70442672, 0.30749516], [49, 0, 1]];
   for (const [i, latents, clean] of table) {

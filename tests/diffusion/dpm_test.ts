@@ -3,17 +3,17 @@ import { dpmSteps } from "../../lib/diffusion/dpm.ts";
 import { alphasCumprod } from "../../lib/diffusion/schedule.ts";
 import { releasedSchedule } from "./released.ts";
 import { spaceTimesteps } from "../../lib/diffusion/timesteps.ts";
-import { referenceTest } from "../reference.ts";
-import { SCHEDULER_CASES, schedulerError } from "./scheduler_golden.ts";
+import { caseName } from "../reference.ts";
+import { schedulerCases, schedulerError } from "./scheduler_golden.ts";
 
-referenceTest("DPM equals every stored run of the library in float64", (folder) => {
-  for (const run of SCHEDULER_CASES) {
-    const error = schedulerError(folder, "dpm", run, dpmSteps);
-    assert.ok(error < 1e-12, `${run.name} ${run.spacing} ${run.steps}: ${error}`);
-  }
-});
+for (const run of schedulerCases("dpm")) {
+  Deno.test(`${caseName(run)} equals the run of diffusers in float64`, () => {
+    const error = schedulerError(run, dpmSteps);
+    assert.ok(error < 1e-12, `${error}`);
+  });
+}
 
-Deno.test("DPM has the coefficients of the specification and is finite at both ends", () => {
+Deno.test("DPM has the coefficients of its formulas and is finite at both ends", () => {
   const steps = dpmSteps(alphasCumprod(releasedSchedule("5b")), spaceTimesteps(50, "trailing", 1000));
   // Step, m1, m2, mn, 1/(2r).
   const table = [

@@ -2,11 +2,10 @@ import assert from "node:assert/strict";
 import { alphasCumprod, parseScheduleConfig } from "../../lib/diffusion/schedule.ts";
 import { releasedSchedule } from "./released.ts";
 import { UserErrors } from "../../lib/errors.ts";
-import { referenceTest } from "../reference.ts";
 import { scheduleError } from "./scheduler_golden.ts";
 
-referenceTest("schedule tables equal the library's to 1e-12", (folder) => {
-  const error = scheduleError(`${folder}/schedulers/tables.safetensors`);
+Deno.test("schedule tables equal the library's to 1e-12", () => {
+  const { error } = scheduleError();
   assert.ok(error <= 1e-12, `${error}`);
 });
 

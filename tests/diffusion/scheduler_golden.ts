@@ -1,30 +1,39 @@
 /** Replays a sampler over the stored model outputs of a scheduler run of diffusers, in float64. */
 import assert from "node:assert/strict";
-import { alphasCumprod } from "../../lib/diffusion/schedule.ts";
-import { releasedSchedule } from "./released.ts";
+import { alphasCumprod, parseScheduleConfig } from "../../lib/diffusion/schedule.ts";
 import { type SamplerStep, spaceTimesteps, type Spacing, type Timesteps } from "../../lib/diffusion/timesteps.ts";
 import { relativeL2 } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
+import { casesOf, type ReferenceCase, referencePath } from "../reference.ts";
 
-/** One stored run: KIND-NAME-SPACING-STEPS. */
-export interface SchedulerCase {
-  readonly name: string;
-  readonly spacing: Spacing;
-  readonly steps: number;
+const TABLES = "schedulers/tables.safetensors";
+
+/** The stored noise schedules: SNR shift by name, and what all have in common. */
+function storedSchedules(
+  golden: Golden,
+): { shifts: Readonly<Record<string, number>>; common: Record<string, unknown> } {
+  const { snr_shift_scale, ...common } = golden.config;
+  return { shifts: snr_shift_scale as Record<string, number>, common };
 }
 
-/** The runs stored for every sampler. */
-export const SCHEDULER_CASES: readonly SchedulerCase[] = ["2b", "5b"].flatMap((name) =>
-  (["trailing", "leading"] as const).flatMap((spacing) => [4, 7].map((steps) => ({ name, spacing, steps })))
-);
+function alphasOf(common: Readonly<Record<string, unknown>>, snr_shift_scale: number): Float64Array {
+  return alphasCumprod(parseScheduleConfig({ ...common, snr_shift_scale }, TABLES));
+}
 
-/** Largest difference from the stored cumulative alphas of both noise schedules; all lie in [0, 1]. */
-export function scheduleError(file: string): number {
-  using golden = new Golden(file);
-  return Math.max(...["2b", "5b"].flatMap((model) => {
-    const alphas = alphasCumprod(releasedSchedule(model));
-    return [...golden.f64(`${model}.alphas_cumprod`)].map((expected, t) => Math.abs(alphas[t]! - expected));
-  }));
+/** How many noise schedules are stored, and the largest difference from their cumulative alphas, which lie in [0, 1]. */
+export function scheduleError(): { count: number; error: number } {
+  using golden = new Golden(referencePath(TABLES));
+  const { shifts, common } = storedSchedules(golden);
+  const errors = Object.entries(shifts).flatMap(([name, shift]) => {
+    const alphas = alphasOf(common, shift);
+    return [...golden.f64(`${name}.alphas_cumprod`)].map((expected, t) => Math.abs(alphas[t]! - expected));
+  });
+  return { count: Object.keys(shifts).length, error: Math.max(...errors) };
+}
+
+/** The stored runs of a sampler. */
+export function schedulerCases(kind: "ddim" | "dpm"): ReferenceCase[] {
+  return casesOf("schedulers").filter(({ config }) => config.scheduler === kind);
 }
 
 /** Row `i` of a tensor stored as [steps, ...]. */
@@ -35,15 +44,20 @@ export function row<T extends Float32Array | Float64Array>(values: T, count: num
 
 /** Largest relative distance of latents and clean latents over all steps of a stored run. */
 export function schedulerError(
-  folder: string,
-  kind: string,
-  { name, spacing, steps: count }: SchedulerCase,
+  { file, config }: ReferenceCase,
   stepsOf: (alphas: Float64Array, timesteps: Timesteps) => SamplerStep[],
 ): number {
-  using golden = new Golden(`${folder}/schedulers/${kind}-${name}-${spacing}-${count}.safetensors`);
-  const timesteps = spaceTimesteps(count, spacing, 1000);
+  using golden = new Golden(referencePath(file));
+  using tables = new Golden(referencePath(TABLES));
+  const { common } = storedSchedules(tables);
+  const timesteps = spaceTimesteps(
+    config.steps as number,
+    config.spacing as Spacing,
+    common.num_train_timesteps as number,
+  );
   assert.deepEqual(timesteps.timesteps, golden.integers("timesteps"));
-  const steps = stepsOf(alphasCumprod(releasedSchedule(name)), timesteps);
+  const count = timesteps.timesteps.length;
+  const steps = stepsOf(alphasOf(common, config.snr_shift_scale as number), timesteps);
   const latents = golden.f64("latents");
   const outputs = golden.f64("model_outputs");
   const cleans = golden.f64("pred_x0");

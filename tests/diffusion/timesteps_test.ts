@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { keepStrength, spaceTimesteps, type Spacing } from "../../lib/diffusion/timesteps.ts";
-import { referenceTest } from "../reference.ts";
+import { referencePath } from "../reference.ts";
 
-referenceTest("spaceTimesteps() equals the library for every spacing", (folder) => {
-  const { cases } = JSON.parse(readFileSync(`${folder}/schedulers/timesteps.json`, "utf8")) as {
+Deno.test("spaceTimesteps() equals the library for every spacing", () => {
+  const { cases } = JSON.parse(readFileSync(referencePath("schedulers/timesteps.json"), "utf8")) as {
     cases: { spacing: Spacing; steps: number; step_back: number; timesteps: number[] }[];
   };
   assert.ok(cases.length >= 3);

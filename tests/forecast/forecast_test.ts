@@ -1,4 +1,4 @@
-/** Forecasts against what sessions really allocate, against arithmetic from the model sheet, and against their own budget of time. */
+/** Forecasts against what sessions really allocate, against arithmetic from the shapes of released models, and against their own budget of time. */
 import assert from "node:assert/strict";
 import { Session } from "../../lib/gpu/session.ts";
 import { RELEASED } from "../../lib/models/transformer/config.ts";
@@ -38,7 +38,7 @@ for (const [name, settings] of Object.entries(runs)) {
   });
 }
 
-Deno.test("weights, adapters and block inputs of 5b weigh what the model sheet says", () => {
+Deno.test("weights, adapters and block inputs of 5b weigh what the released shapes say", () => {
   const { phases } = forecast(parseConfig("preset: 5b-lora"));
   const training = phaseOf(phases, "training");
   const adapters = 4 * 132_120_576;

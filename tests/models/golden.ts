@@ -1,9 +1,5 @@
-/** Reads golden files and tiny pipelines for the model tests. */
-import { readFileSync } from "node:fs";
+/** Reads golden files for the model tests. */
 import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors/safetensors.ts";
-import { openShards } from "../../lib/io/safetensors/shards.ts";
-import type { TensorSource } from "../../lib/io/safetensors/safetensors.ts";
-import { parseTransformerConfig, type TransformerConfig } from "../../lib/models/transformer/config.ts";
 
 /** Tensors of a golden file by name, widened to f32, with their shapes. */
 export class Golden implements Disposable {
@@ -54,11 +50,4 @@ export class Golden implements Disposable {
   [Symbol.dispose](): void {
     this.#source[Symbol.dispose]();
   }
-}
-
-/** Config and weights of one tiny pipeline's transformer. */
-export function tinyTransformer(folder: string, variant: string): { config: TransformerConfig; source: TensorSource } {
-  const path = `${folder}/pipelines/tiny-${variant}/transformer`;
-  const config = parseTransformerConfig(JSON.parse(readFileSync(`${path}/config.json`, "utf8")), `${path}/config.json`);
-  return { config, source: openShards(path, "diffusion_pytorch_model") };
 }

@@ -1,6 +1,5 @@
 /** The encoders on a device with small buffers and bindings give the same bits. */
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { Session } from "../../lib/gpu/session.ts";
 import { openTextEncoder } from "../../lib/models/t5/encoder.ts";
 import { openVae } from "../../lib/models/vae/vae.ts";
@@ -8,11 +7,11 @@ import { forecastVae } from "../../lib/models/vae/chunks.ts";
 import { RELEASED_VAE } from "../../lib/models/vae/config.ts";
 import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
 import { testDevice } from "../kernels/run.ts";
-import { referenceTest } from "../reference.ts";
+import { casesOf, pipelineOf, referencePath } from "../reference.ts";
 import { LimitedSession, piecesOf } from "../limited_session.ts";
 import { Golden } from "./golden.ts";
 import { goldenPrompts } from "./t5/case.ts";
-import { goldenVolume } from "./vae/case.ts";
+import { goldenVolume, plainVideo } from "./vae/case.ts";
 
 /** Both results, the second with buffers and bindings of `bytes` bytes, all of which the largest buffer has. */
 async function bothWays<T>(bytes: number, run: (session: Session) => Promise<T>): Promise<[whole: T, pieces: T]> {
@@ -24,20 +23,24 @@ async function bothWays<T>(bytes: number, run: (session: Session) => Promise<T>)
   return results;
 }
 
-referenceTest("prompts encode in pieces", async (folder) => {
-  using golden = new Golden(join(folder, "text/t5-5b.safetensors"));
+Deno.test("prompts encode in pieces", async () => {
+  const stored = casesOf("text", "embeddings")[0]!;
+  using golden = new Golden(referencePath(stored.file));
   const ids = goldenPrompts(golden).slice(0, 3);
-  const [whole, pieces] = await bothWays(64 * 1024, async (session) => {
-    using encoder = openTextEncoder(session, join(folder, "pipelines/tiny-5b"));
+  // Half to all of what one activation needs.
+  const activation = 4 * golden.shape("embeddings").with(0, ids.length).reduce((a, b) => a * b);
+  const [whole, pieces] = await bothWays(2 ** Math.floor(Math.log2(activation)), async (session) => {
+    using encoder = openTextEncoder(session, pipelineOf(stored));
     return await encoder.encode(ids);
   });
   assert.deepEqual(pieces, whole);
 });
 
-referenceTest("videos encode and decode in pieces", async (folder) => {
-  using golden = new Golden(join(folder, "vae/5b-9x32x32.safetensors"));
-  const [whole, pieces] = await bothWays(96 * 1024, async (session) => {
-    using vae = openVae(session, join(folder, "pipelines/tiny-5b"), { tiling: false });
+Deno.test("videos encode and decode in pieces", async () => {
+  const { stored, frameBytes } = plainVideo();
+  using golden = new Golden(referencePath(stored.file));
+  const [whole, pieces] = await bothWays(3 * frameBytes, async (session) => {
+    using vae = openVae(session, pipelineOf(stored), { tiling: false });
     return [await vae.encode(goldenVolume(golden, "video")), await vae.decode(goldenVolume(golden, "sample"))];
   });
   assert.deepEqual(pieces, whole);

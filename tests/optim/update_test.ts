@@ -1,34 +1,20 @@
 /** Every optimizer through recorded plans over packed trainables, against the trajectories of the reference libraries. */
 import assert from "node:assert/strict";
-import { openSafetensors, type SafetensorsFile } from "../../lib/io/safetensors/safetensors.ts";
+import { openSafetensors } from "../../lib/io/safetensors/safetensors.ts";
 import { cost } from "../../lib/plan/recording.ts";
 import { averagedTrainables } from "../../lib/optim/average.ts";
-import type { OptimizerConfig } from "../../lib/optim/update.ts";
 import { relativeL2, rounded } from "../kernels/run.ts";
-import { referenceTest } from "../reference.ts";
-import { NAMES, trueNumbers, twoBuckets, Updater, type Values } from "./fixture.ts";
+import { caseName, referencePath } from "../reference.ts";
+import { NAMES, trueNumbers, twoBuckets, Updater } from "./fixture.ts";
+import { configurableRuns, optimizerOf, settingsOf, valuesAt } from "./stored.ts";
 
 const OPTIMIZERS = ["adamw", "adam", "prodigy", "came", "adamw8bit"] as const;
 const EXACT = ["adamw", "adam", "prodigy", "came"] as const;
 const STEPS = 20;
 
-const CASES: Readonly<Record<string, Partial<OptimizerConfig>>> = {
-  "adamw": { optimizer: "adamw" },
-  "adam": { optimizer: "adam" },
-  "adamw-wd": { optimizer: "adamw", weight_decay: 0.1 },
-  "adam-wd": { optimizer: "adam", weight_decay: 0.1 },
-  "prodigy": { optimizer: "prodigy" },
-  "came": { optimizer: "came" },
-};
-
 const initial = (name: string) => trueNumbers(name, 1);
 const gradientOf = (step: number) => (name: string) => trueNumbers(name, 100 * step);
 const learningRateOf = (optimizer: string) => optimizer === "prodigy" ? 1 : 1e-2;
-
-function at(file: SafetensorsFile, prefix: string, name: string, step: number): Values {
-  const all = file.readF32(`${prefix}.${name}`);
-  return all.slice(step * all.length / STEPS, (step + 1) * all.length / STEPS);
-}
 
 /** A step with one NaN among its gradients must leave every bit of masters and states alone. */
 async function assertSkipped(updater: Updater, learningRate: number, step: number): Promise<void> {
@@ -47,21 +33,23 @@ async function assertSkipped(updater: Updater, learningRate: number, step: numbe
   assert.equal(new Float32Array(control!)[2], 1);
 }
 
-for (const [name, config] of Object.entries(CASES)) {
-  referenceTest(
-    `20 steps of ${name} follow the library through a plan, a skipped step and a loss scale between`,
-    async (folder) => {
-      using file = openSafetensors(`${folder}/optim/${name}.safetensors`);
+for (const stored of configurableRuns()) {
+  Deno.test(
+    `steps of ${caseName(stored)} follow the library through a plan, a skipped step and a loss scale between`,
+    async () => {
+      using file = openSafetensors(referencePath(stored.file));
       const rates = file.readF32("lr");
-      using updater = await Updater.start({ ...config, ema_decay: 0.9 }, (tensor) => file.readF32(`param0.${tensor}`));
+      const { steps } = settingsOf(stored);
+      const config = { ...optimizerOf(stored), ema_decay: 0.9 };
+      using updater = await Updater.start(config, (tensor) => file.readF32(`param0.${tensor}`));
       const averages = new Map(NAMES.map((tensor) => [tensor, Float64Array.from(file.readF32(`param0.${tensor}`))]));
-      for (let step = 0; step < STEPS; step++) {
-        if (step === 10) await assertSkipped(updater, rates[step]!, step + 1);
+      for (let step = 0; step < steps; step++) {
+        if (step === Math.floor(steps / 2)) await assertSkipped(updater, rates[step]!, step + 1);
         const scale = 2 ** (step % 3);
-        const gradients = (tensor: string) => at(file, "grads", tensor, step).map((g) => g * scale);
+        const gradients = (tensor: string) => valuesAt(file, `grads.${tensor}`, step).map((g) => g * scale);
         await updater.step(gradients, { learningRate: rates[step]!, step: step + 1 }, scale);
         for (const tensor of NAMES) {
-          const expected = at(file, "params", tensor, step);
+          const expected = valuesAt(file, `params.${tensor}`, step);
           const error = relativeL2(await updater.master(tensor), expected);
           assert.ok(error < 1e-6, `${tensor} after step ${step} differs by ${error}`);
           averages.get(tensor)!.forEach((old, i, all) => all[i] = 0.9 * old + 0.1 * expected[i]!);

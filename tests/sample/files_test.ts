@@ -4,14 +4,17 @@ import { probe } from "../../lib/data/video/probe.ts";
 import { makeFolder, sampleName, validationName, writeSample } from "../../lib/sample/files.ts";
 import { readPicture, readVideo } from "../../lib/sample/pictures.ts";
 import { makeClip, withFolder } from "../data/media.ts";
-import { referenceTest } from "../reference.ts";
+import { referencePath } from "../reference.ts";
 
-referenceTest("validation artifacts have the names of the original trainer", (folder) => {
-  const { prompts } = JSON.parse(readFileSync(`${folder}/data/names.json`, "utf8")) as {
+Deno.test("validation artifacts have the names of the original trainer", () => {
+  const { prompts } = JSON.parse(readFileSync(referencePath("data/names.json"), "utf8")) as {
     prompts: { prompt: string; artifact_mp4: string }[];
   };
   assert.ok(prompts.length >= 10);
-  for (const { prompt, artifact_mp4 } of prompts) assert.equal(`${validationName(40, 0, prompt)}.mp4`, artifact_mp4);
+  for (const { prompt, artifact_mp4 } of prompts) {
+    const [, step, rank] = /^validation-(\d+)-(\d+)-/.exec(artifact_mp4)!;
+    assert.equal(`${validationName(Number(step), Number(rank), prompt)}.mp4`, artifact_mp4);
+  }
 });
 
 Deno.test("names hold nothing that a file system refuses", () => {

@@ -1,13 +1,11 @@
-/** The stored pipeline runs of diffusers. */
-import { readFileSync } from "node:fs";
+/** The stored pipeline runs of diffusers: `VARIANT.KIND` or `VARIANT.KIND.dynamic`, KIND being `ddim` or `dpm`. */
 import type { RgbFrames } from "../../lib/data/video/video.ts";
 import { openSafetensors } from "../../lib/io/safetensors/safetensors.ts";
-
-export const VARIANTS = ["2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"];
+import { caseName, casesOf, pipelineOf, type ReferenceCase } from "../reference.ts";
 
 /** How a stored run was made. */
 export interface RunConfig {
-  readonly pipeline: string;
+  readonly scheduler: "ddim" | "dpm";
   readonly steps: number;
   readonly guidance_scale: number;
   readonly use_dynamic_cfg: boolean;
@@ -18,10 +16,21 @@ export interface RunConfig {
   readonly num_frames: number;
 }
 
-/** The config of a stored case. */
-export function caseConfig<T>(folder: string, file: string): T {
-  const index = JSON.parse(readFileSync(`${folder}/index.json`, "utf8")) as { cases: { file: string; config: T }[] };
-  return index.cases.find((entry) => entry.file === file)!.config;
+/** The runs of a kind of model. The plain DDIM one, which is first, also stores what all of them share. */
+export interface StoredRuns {
+  readonly variant: string;
+  readonly model: string;
+  readonly shared: ReferenceCase;
+  readonly runs: readonly ReferenceCase[];
+}
+
+/** The stored runs by kind of model. */
+export function storedRuns(): StoredRuns[] {
+  const groups = Map.groupBy(casesOf("sampling"), (run) => caseName(run).replace(/\.(ddim|dpm)(\.dynamic)?$/, ""));
+  return [...groups].map(([variant, runs]) => {
+    const shared = runs.find((run) => run.tensors.includes("prompt_embeds"))!;
+    return { variant, model: pipelineOf(shared), shared, runs };
+  });
 }
 
 /** Entry `i` of the first dimension of a stored tensor. */

@@ -1,5 +1,6 @@
 /** LoRA files applied as low-rank terms, against outputs of diffusers with set_adapters and fuse_lora. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { UserError } from "../../lib/errors.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { Session } from "../../lib/gpu/session.ts";
@@ -13,20 +14,18 @@ import { loadTransformer } from "../../lib/sample/load_transformer.ts";
 import { type LoraChoice, mergeLoras } from "../../lib/models/lora/stack.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
-import { referenceTest } from "../reference.ts";
-
-const FILE = "pytorch_lora_weights.safetensors";
+import { caseName, pipelineFor, referencePath } from "../reference.ts";
+import { FILE, type StoredLora, storedLoras, textLora } from "../models/lora/stored.ts";
 
 /** The model's output for the stored inputs with these LoRAs, and what loading them noted. */
 async function output(
-  folder: string,
-  variant: string,
+  { stored, model: folder }: StoredLora,
   loras: readonly LoraChoice[],
 ): Promise<{ values: Float32Array; notes: readonly string[] }> {
-  using golden = new Golden(`${folder}/lora/${variant}.safetensors`);
+  using golden = new Golden(referencePath(stored.file));
   const { device } = await testDevice();
   using session = new Session(device);
-  const pipeline = openModelFolder(`${folder}/pipelines/tiny-${variant}`);
+  const pipeline = openModelFolder(folder);
   const config = pipeline.transformer;
   using model = await loadTransformer(session, pipeline, { loras });
   const [batch, frames, , height, width] = golden.shape("hidden_states") as [number, number, number, number, number];
@@ -43,22 +42,27 @@ async function output(
   return { values: new Float32Array((await executable.read([predicted]))[0]!), notes: model.notes };
 }
 
-for (const variant of ["5b", "1.5-5b-i2v"]) {
-  referenceTest(`LoRAs on ${variant} equal diffusers at every strength, alone and together`, async (folder) => {
-    using golden = new Golden(`${folder}/lora/${variant}.safetensors`);
-    const [plain, meta] = [`${folder}/lora/${variant}/${FILE}`, `${folder}/lora/${variant}-meta/${FILE}`];
+for (const lora of storedLoras()) {
+  Deno.test(`LoRAs on ${caseName(lora.stored)} equal diffusers at every strength, alone and together`, async () => {
+    using golden = new Golden(referencePath(lora.stored.file));
+    const [plain, meta] = [join(lora.plain, FILE), join(lora.meta, FILE)];
+    const alone = golden.names.flatMap((name): [string, LoraChoice[]][] => {
+      const [, file, strength] = /^output\.(plain|meta)\.weight(.*)$/.exec(name) ?? [];
+      return file === undefined
+        ? []
+        : [[name, [{ path: file === "plain" ? plain : meta, strength: Number(strength) }]]];
+    });
+    assert.ok(alone.length > 0);
+    // Both files hold the same matrices; alpha / rank is what the second counts beside the first.
+    const share = lora.alpha / lora.rank;
     const cases: readonly [string, readonly LoraChoice[]][] = [
       ["output.base", []],
-      ["output.plain.weight1.0", [{ path: plain, strength: 1 }]],
-      ["output.plain.weight0.5", [{ path: plain, strength: 0.5 }]],
-      ["output.meta.weight1.0", [{ path: meta, strength: 1 }]],
-      ["output.meta.weight0.5", [{ path: meta, strength: 0.5 }]],
-      // Both files hold the same matrices; with its alpha of half the rank the second counts half.
-      ["output.plain.weight1.0", [{ path: plain, strength: 0.25 }, { path: meta, strength: 1.5 }]],
-      ["output.base", [{ path: plain, strength: -0.5 }, { path: meta, strength: 1 }]],
+      ...alone,
+      ["output.plain.weight1.0", [{ path: plain, strength: 0.25 }, { path: meta, strength: 0.75 / share }]],
+      ["output.base", [{ path: plain, strength: -share }, { path: meta, strength: 1 }]],
     ];
     for (const [name, loras] of cases) {
-      const { values, notes } = await output(folder, variant, loras);
+      const { values, notes } = await output(lora, loras);
       const error = relativeL2(values, golden.f32(name));
       assert.ok(error <= 1e-5, `${name} ${JSON.stringify(loras.map(({ strength }) => strength))}: ${error}`);
       assert.equal(notes.length, loras.filter(({ path }) => path === plain).length);
@@ -87,14 +91,11 @@ Deno.test("mergeLoras() stacks ranks, folds strengths and pads to a multiple of 
   assert.deepEqual([k.rank, ...k.up.subarray(0, 4)], [4, 0.25, 0.25, 0, 0]);
 });
 
-referenceTest("a LoRA of another model is refused, and the device stays empty", async (folder) => {
+Deno.test("a LoRA of another model is refused, and the device stays empty", async () => {
   const { device } = await testDevice();
   using session = new Session(device);
-  const pipeline = openModelFolder(`${folder}/pipelines/tiny-2b`);
-  const loras = [{ path: `${folder}/lora/5b/${FILE}`, strength: 1 }, {
-    path: `${folder}/absent.safetensors`,
-    strength: 1,
-  }];
+  const pipeline = openModelFolder(pipelineFor("2b"));
+  const loras = [textLora().plain, "absent.safetensors"].map((path) => ({ path, strength: 1 }));
   await assert.rejects(loadTransformer(session, pipeline, { loras }), UserError);
   assert.equal(session.allocatedBytes, 0);
 });

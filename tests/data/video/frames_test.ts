@@ -1,13 +1,12 @@
 import assert from "node:assert/strict";
-import { join } from "node:path";
 import { selectFrames } from "../../../lib/data/video/frames.ts";
-import { referenceTest } from "../../reference.ts";
+import { referencePath } from "../../reference.ts";
 
 const pick = (frames: number, fps: number, wanted: number, modelFps: number) =>
   selectFrames({ frames, fps }, { frames: wanted, fps: modelFps });
 
-referenceTest("selectFrames() with rule stride equals the original trainer in every row", async (folder) => {
-  const { cases } = JSON.parse(await Deno.readTextFile(join(folder, "data/frame-indices.json"))) as {
+Deno.test("selectFrames() with rule stride equals the original trainer in every row", async () => {
+  const { cases } = JSON.parse(await Deno.readTextFile(referencePath("data/frame-indices.json"))) as {
     cases: [number, number, number[]][];
   };
   assert.ok(cases.length >= 200);

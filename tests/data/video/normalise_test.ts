@@ -1,10 +1,9 @@
 import assert from "node:assert/strict";
 import { normalise, toPixels } from "../../../lib/data/video/normalise.ts";
-import { referenceTest } from "../../reference.ts";
 import { readGolden } from "../golden.ts";
 
-referenceTest("normalise() and toPixels() equal the reference bit for bit", async (folder) => {
-  const golden = await readGolden(folder, "data/normalise.safetensors");
+Deno.test("normalise() and toPixels() equal the reference bit for bit", async () => {
+  const golden = await readGolden("data/normalise.safetensors");
   const bytes = golden.get("uint8")!.bytes;
   const expected = new Float32Array(golden.get("normalised")!.bytes.buffer);
   // One row of 256 grey pixels, so each of the three planes is the whole table.

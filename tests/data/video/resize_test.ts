@@ -3,12 +3,13 @@ import { join } from "node:path";
 import { fitGeometry } from "../../../lib/data/video/geometry.ts";
 import { normalise } from "../../../lib/data/video/normalise.ts";
 import { resizeImage } from "../../../lib/data/video/resize.ts";
+import { probe } from "../../../lib/data/video/probe.ts";
 import { decodeImage } from "../../../lib/data/video/video.ts";
-import { clipsFolder, referenceTest } from "../../reference.ts";
+import { clipsFolder } from "../../reference.ts";
 import { difference, readGolden } from "../golden.ts";
 
-referenceTest("resizeImage() equals OpenCV, Pillow bilinear and Pillow Lanczos in every byte", async (folder) => {
-  const golden = await readGolden(folder, "data/resize.safetensors");
+Deno.test("resizeImage() equals OpenCV, Pillow bilinear and Pillow Lanczos in every byte", async () => {
+  const golden = await readGolden("data/resize.safetensors");
   const rules = { cv2_bilinear: "opencv", pil_bilinear: "bilinear", pil_lanczos: "lanczos" } as const;
   let compared = 0;
   for (let k = 0; golden.has(`case${k}.image`); k++) {
@@ -29,14 +30,14 @@ referenceTest("resizeImage() equals OpenCV, Pillow bilinear and Pillow Lanczos i
   assert.ok(compared >= 6, `${compared} comparisons`);
 });
 
-referenceTest(
+Deno.test(
   "a picture decoded at its own size and resized by rule opencv equals the original trainer",
-  async (folder) => {
-    const golden = await readGolden(folder, "data/clip-decode.safetensors");
+  async () => {
+    const golden = await readGolden("data/clip-decode.safetensors");
     for (const [name, { bytes, shape: [height, width] }] of golden) {
       if (!name.endsWith(".image")) continue;
-      const own = { width: 640, height: 360 };
-      const path = join(clipsFolder!, "images", `${name.split(".")[0]}.png`);
+      const path = join(clipsFolder, "images", `${name.split(".")[0]}.png`);
+      const own = await probe(path);
       const image = await decodeImage(path, { geometry: fitGeometry(own, own, "stretch") });
       assert.deepEqual(
         difference(resizeImage(image, { width, height }, "opencv").data, bytes),

@@ -5,7 +5,7 @@ import { UserError } from "../../../lib/errors.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
 import { writeSafetensors } from "../../../lib/io/safetensors/writer.ts";
 import type { TensorToWrite } from "../../../lib/io/safetensors/writer.ts";
-import { referenceTest } from "../../reference.ts";
+import { referenceFolder } from "../../reference.ts";
 import { faultyOperations, withFolder } from "../faulty_operations.ts";
 import { fileBytes } from "./fixture.ts";
 
@@ -131,14 +131,14 @@ Deno.test("writeSafetensors: a tensor larger than the disk is refused before the
     assert.deepEqual(readdirSync(folder), []);
   }));
 
-referenceTest("writeSafetensors: writes files of the reference library again, byte for byte", async (folder) => {
-  const names = readdirSync(folder, { recursive: true, encoding: "utf8" })
+Deno.test("writeSafetensors: writes files of the reference library again, byte for byte", async () => {
+  const names = readdirSync(referenceFolder, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".safetensors"))
     // The reference library writes several metadata entries in random order.
     .filter((name) => !name.includes("-meta"));
   await withFolder(async (scratch) => {
     for (const name of names) {
-      const path = join(folder, name), copy = join(scratch, "copy.safetensors");
+      const path = join(referenceFolder, name), copy = join(scratch, "copy.safetensors");
       using file = openSafetensors(path);
       const tensors = [...file.tensors].reverse()
         .map(([name, { dtype, shape }]) => ({ name, dtype, shape, data: () => [file.readBytes(name)] }));
@@ -146,5 +146,5 @@ referenceTest("writeSafetensors: writes files of the reference library again, by
       assert.equal(Buffer.compare(readFileSync(copy), readFileSync(path)), 0, name);
     }
   });
-  assert.ok(names.length > 100, `${names.length} files`);
+  assert.ok(names.length > 50, `${names.length} files`);
 });

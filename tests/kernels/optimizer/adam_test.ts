@@ -3,7 +3,8 @@ import type { Target } from "../../../kernels/core/kernel.ts";
 import { adam, adamState, clipControl } from "../../../kernels/optimizer/adam.ts";
 import { squareSlots, sumOfSquares } from "../../../kernels/reduce/sums.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
-import { referenceTest } from "../../reference.ts";
+import { optimizerOf, optimizerRuns, settingsOf } from "../../optim/stored.ts";
+import { caseName, referenceCases, referencePath } from "../../reference.ts";
 import { flatTensors } from "./files.ts";
 import { numbers, relativeL2, rounded, runLaunch } from "../run.ts";
 import { targets } from "../targets.ts";
@@ -11,20 +12,19 @@ import { targets } from "../targets.ts";
 const BETAS = { beta1: 0.9, beta2: 0.95 };
 const KEEP = Float32Array.of(0, 1, 0, 0);
 
-const TRAJECTORIES = [["adam", 1e-4], ["adamw", 1e-4], ["adam-wd", 0.1], ["adamw-wd", 0.1]] as const;
-
-for (const [name, weightDecay] of TRAJECTORIES) {
-  referenceTest(`20 steps of ${name} follow PyTorch`, async (folder) => {
-    using file = openSafetensors(`${folder}/optim/${name}.safetensors`);
+for (const stored of [...optimizerRuns("adam"), ...optimizerRuns("adamw")]) {
+  Deno.test(`steps of ${caseName(stored)} follow PyTorch`, async () => {
+    using file = openSafetensors(referencePath(stored.file));
+    const { betas: [beta1, beta2], eps, weight_decay: weightDecay, steps } = settingsOf(stored);
     const learningRates = file.readF32("lr");
     let p = flatTensors(file, "param0");
     let m = new Float32Array(p.length);
     let v = new Float32Array(p.length);
-    const kind = name.startsWith("adamw") ? "adamw" : "adam";
+    const { optimizer: kind } = optimizerOf(stored) as { optimizer: "adam" | "adamw" };
     const spec = { kind, gradients: "f32", copy: "none" } as const;
-    const shape = { elements: p.length, ...BETAS, eps: 1e-8, weightDecay };
-    for (let step = 0; step < 20; step++) {
-      const state = adamState({ learningRate: learningRates[step]!, ...BETAS, step: step + 1, lossScale: 1 });
+    const shape = { elements: p.length, beta1, beta2, eps: eps as number, weightDecay };
+    for (let step = 0; step < steps; step++) {
+      const state = adamState({ learningRate: learningRates[step]!, beta1, beta2, step: step + 1, lossScale: 1 });
       const gradients = flatTensors(file, "grads", step);
       const results = await runLaunch(adam(spec, shape), [p, gradients, m, v, state, KEEP]);
       [p, m, v] = [results[0]!, results[2]!, results[3]!];
@@ -33,14 +33,16 @@ for (const [name, weightDecay] of TRAJECTORIES) {
   });
 }
 
-referenceTest("gradient clipping follows PyTorch", async (folder) => {
-  using file = openSafetensors(`${folder}/optim/clip.safetensors`);
+Deno.test("gradient clipping follows PyTorch", async () => {
+  const stored = referenceCases.get("optim/clip.safetensors")!;
+  using file = openSafetensors(referencePath(stored.file));
+  const maxNorm = stored.config.max_grad_norm as number;
   for (const target of await targets()) {
-    for (const index of [0, 1, 2]) {
+    for (let index = 0; file.tensors.has(`case${index}.norm`); index++) {
       const g = flatTensors(file, `case${index}.grad`);
       const partials = await squares(target, g);
       const state = Float32Array.of(0, 0, 0, 1);
-      const launch = clipControl(target, { slots: partials.length / 4, maxNorm: 1 });
+      const launch = clipControl(target, { slots: partials.length / 4, maxNorm });
       const [, , , control] = await runLaunch(launch, [partials, 4, state, 4]);
       const norm = file.readF32(`case${index}.norm`)[0]!;
       assert.ok(Math.abs(control![0]! - norm) < 1e-6 * norm);

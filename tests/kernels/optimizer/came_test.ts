@@ -3,7 +3,8 @@ import type { NamedLaunch, Target } from "../../../kernels/core/kernel.ts";
 import { came, cameSizes } from "../../../kernels/optimizer/came.ts";
 import { cameVector, cameVectorSizes } from "../../../kernels/optimizer/came_vector.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
-import { referenceTest } from "../../reference.ts";
+import { optimizerRuns, settingsOf, valuesAt } from "../../optim/stored.ts";
+import { referencePath } from "../../reference.ts";
 import { numbers, relativeL2, runLaunch } from "../run.ts";
 import { targets } from "../targets.ts";
 
@@ -40,9 +41,13 @@ interface Layout {
 }
 
 /** A step list and zeroed state for a matrix or (rows 0) a vector. */
-function setUp(target: Target, layout: Layout): { launches: NamedLaunch[]; arrays: Map<string, Values> } {
-  const vector = { elements: layout.columns, width: layout.width, ...DECAYS };
-  const matrix = { ...layout, ...DECAYS };
+function setUp(
+  target: Target,
+  layout: Layout,
+  decays: typeof DECAYS = DECAYS,
+): { launches: NamedLaunch[]; arrays: Map<string, Values> } {
+  const vector = { elements: layout.columns, width: layout.width, ...decays };
+  const matrix = { ...layout, ...decays };
   const launches = layout.rows === 0 ? cameVector(target, SPEC, vector) : came(target, SPEC, matrix);
   const sizes = layout.rows === 0 ? cameVectorSizes(vector) : cameSizes(matrix);
   const arrays = new Map(Object.entries(sizes).map(([name, size]) => [name, new Float32Array(size)]));
@@ -58,21 +63,20 @@ const LAYOUTS: Record<string, Layout> = {
 };
 
 for (const [name, layout] of Object.entries(LAYOUTS)) {
-  referenceTest(`20 steps of came follow the library (${name})`, async (folder) => {
+  Deno.test(`steps of came follow the library (${name})`, async () => {
     const [target] = await targets();
-    using file = openSafetensors(`${folder}/optim/came.safetensors`);
+    const [stored] = optimizerRuns("came");
+    using file = openSafetensors(referencePath(stored!.file));
+    const { betas: [beta1, beta2, beta3], weight_decay: weightDecay, steps } = settingsOf(stored!);
     const learningRates = file.readF32("lr");
-    const gradients = file.readF32(`grads.${name}`);
-    const expected = file.readF32(`params.${name}`);
     const { columns, width } = layout;
-    const size = gradients.length / 20;
-    const { launches, arrays } = setUp(target!, layout);
+    const { launches, arrays } = setUp(target!, layout, { beta1, beta2, beta3: beta3!, weightDecay });
     arrays.set("parameters", padded(file.readF32(`param0.${name}`), columns, width));
-    for (let step = 0; step < 20; step++) {
-      arrays.set("gradients", padded(gradients.subarray(step * size, (step + 1) * size), columns, width));
+    for (let step = 0; step < steps; step++) {
+      arrays.set("gradients", padded(valuesAt(file, `grads.${name}`, step), columns, width));
       arrays.set("state", Float32Array.of(learningRates[step]!, 0, 0, 1));
       await runNamed(launches, arrays);
-      const wanted = padded(expected.subarray(step * size, (step + 1) * size), columns, width);
+      const wanted = padded(valuesAt(file, `params.${name}`, step), columns, width);
       assert.ok(relativeL2(arrays.get("parameters")!, wanted) < 1e-6);
     }
   });

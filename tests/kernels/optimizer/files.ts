@@ -1,15 +1,13 @@
 /** Reads the optimizer trajectories of the reference set. */
 import type { SafetensorsFile } from "../../../lib/io/safetensors/safetensors.ts";
+import { valuesAt } from "../../optim/stored.ts";
 
 const NAMES = ["matrix", "vector", "lora_b", "conv"];
 
-/** Values of all four tensors (of one of 20 steps), one after the other, padded with zeros to a multiple of four. */
+/** Values of all four tensors (at a step), one after the other, padded with zeros to a multiple of four. */
 export function flatTensors(file: SafetensorsFile, prefix: string, step?: number): Float32Array<ArrayBuffer> {
-  const values = NAMES.flatMap((name) => {
-    const all = file.readF32(`${prefix}.${name}`);
-    const size = all.length / 20;
-    return [...(step === undefined ? all : all.subarray(step * size, (step + 1) * size))];
-  });
+  const values = NAMES.map((name) => `${prefix}.${name}`)
+    .flatMap((name) => [...(step === undefined ? file.readF32(name) : valuesAt(file, name, step))]);
   while (values.length % 4 !== 0) values.push(0);
   return Float32Array.from(values);
 }

@@ -9,7 +9,8 @@ import {
 } from "../../../kernels/optimizer/prodigy.ts";
 import type { Target } from "../../../kernels/core/kernel.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
-import { referenceTest } from "../../reference.ts";
+import { optimizerRuns, settingsOf } from "../../optim/stored.ts";
+import { caseName, referencePath } from "../../reference.ts";
 import { flatTensors } from "./files.ts";
 import { numbers, relativeL2, runLaunch } from "../run.ts";
 import { targets } from "../targets.ts";
@@ -33,11 +34,8 @@ function startState(p: Values): State {
   return { p, offset: zeros(), m: zeros(), v: zeros(), s: zeros(), distance: prodigyDistanceStart() };
 }
 
-const CASES = {
-  "prodigy": { weightDecay: 1e-4, decouple: false, safeguard: false, biasCorrection: false },
-  "prodigy-options": { weightDecay: 0.01, decouple: true, safeguard: true, biasCorrection: true },
-};
-type Options = typeof CASES[keyof typeof CASES];
+const PLAIN = { ...BETAS, beta3: 0.98, eps: 1e-8, weightDecay: 1e-4, decouple: false, safeguard: false };
+type Options = typeof PLAIN;
 
 async function takeStep(
   target: Target,
@@ -47,9 +45,9 @@ async function takeStep(
   state: Values,
   control: Values,
 ): Promise<State> {
-  const { decouple, safeguard, weightDecay } = options;
+  const { decouple, safeguard, ...numbers } = options;
   const spec = { gradients: "f32", copy: "none", decouple, safeguard } as const;
-  const shape = { elements: old.p.length, ...BETAS, beta3: 0.98, eps: 1e-8, weightDecay };
+  const shape = { elements: old.p.length, ...numbers };
   const slots = prodigySlots(old.p.length);
   const first = prodigyMoments(target, spec, { ...shape, slot: 0 });
   const moved = await runLaunch(
@@ -57,27 +55,31 @@ async function takeStep(
     [old.p, gradients, old.offset, old.m, old.v, old.s, state, control, old.distance, slots * 4],
   );
   const [m, v, s, partials] = [moved[3]!, moved[4]!, moved[5]!, moved[9]!];
-  const second = prodigyDistance(target, { slots, beta3: 0.98 });
+  const second = prodigyDistance(target, { slots, beta3: options.beta3 });
   const distance = (await runLaunch(second, [partials, state, control, old.distance]))[3]!;
   const [p, offset] = await runLaunch(prodigyUpdate(spec, shape), [old.p, old.offset, m, v, distance]);
   return { p: p!, offset: offset!, m, v, s, distance };
 }
 
-for (const [name, options] of Object.entries(CASES)) {
-  referenceTest(`20 steps of ${name} follow the library, distance and moves included`, async (folder) => {
+for (const stored of optimizerRuns("prodigy")) {
+  Deno.test(`steps of ${caseName(stored)} follow the library, distance and moves included`, async () => {
     const [target] = await targets();
-    using file = openSafetensors(`${folder}/optim/${name}.safetensors`);
+    using file = openSafetensors(referencePath(stored.file));
+    const { betas: [beta1, beta2], beta3, eps, weight_decay: weightDecay, steps, ...switches } = settingsOf(stored);
+    const { decouple = false, safeguard_warmup: safeguard = false, use_bias_correction = false } = switches;
+    const options = { beta1, beta2, beta3, eps: eps as number, weightDecay, decouple, safeguard };
     const start = flatTensors(file, "param0");
     const distances = file.readF32("d");
     const learningRates = file.readF32("lr");
     let state = startState(start);
-    for (let step = 0; step < 20; step++) {
+    for (let step = 0; step < steps; step++) {
       const uploaded = prodigyState({
         learningRate: learningRates[step]!,
-        ...BETAS,
+        beta1,
+        beta2,
         step: step + 1,
         lossScale: 1,
-        biasCorrection: options.biasCorrection,
+        biasCorrection: use_bias_correction,
       });
       state = await takeStep(target!, options, state, flatTensors(file, "grads", step), uploaded, KEEP);
       const expected = flatTensors(file, "params", step);
@@ -123,7 +125,7 @@ Deno.test("prodigy's distance grows by orders of magnitude as in float64", async
     const uploaded = prodigyState({ learningRate: 1, ...BETAS, step: 1, lossScale: 1, biasCorrection: false });
     for (let step = 0; step < 30; step++) {
       gradients.push(state.p.map((value, i) => value - goal[i]!));
-      state = await takeStep(target, CASES.prodigy, state, gradients[step]!, uploaded, KEEP);
+      state = await takeStep(target, PLAIN, state, gradients[step]!, uploaded, KEEP);
     }
     const { p, d } = reference(start, gradients);
     assert.ok(d > 1e-5);
@@ -144,7 +146,7 @@ Deno.test("prodigy stands still at learning rate 0 and on a skipped step", async
     const gradients = new Float32Array(40).fill(fill);
     const after = await takeStep(
       target!,
-      CASES.prodigy,
+      PLAIN,
       before,
       gradients,
       prodigyState({ ...base, learningRate }),

@@ -9,7 +9,8 @@ import { truncatedSvd } from "../../../lib/models/lora/svd.ts";
 import { mergeLora, storedTypes, updater } from "../../../lib/models/lora/merge_into_weights.ts";
 import { openTransformer, type TransformerTensor, writeTransformer } from "../../../lib/models/transformer/file.ts";
 import { numbers } from "../../kernels/run.ts";
-import { referenceTest } from "../../reference.ts";
+import { pipelineFor } from "../../reference.ts";
+import { textLora } from "./stored.ts";
 
 /** Reflection I - 2 v v^T / |v|^2, an orthogonal matrix with no structure. */
 function orthogonal(size: number, seed: number): Float64Array {
@@ -73,11 +74,12 @@ Deno.test("a zero matrix and impossible ranks are no trap", () => {
   for (const rank of [0, 4, 1.5]) assert.throws(() => truncatedSvd(new Float64Array(12), 3, 4, rank), RangeError);
 });
 
-referenceTest("what merging added is extracted again", async (folder) => {
+Deno.test("what merging added is extracted again", async () => {
+  const stored = textLora();
   const temporary = mkdtempSync(join(tmpdir(), "extract-"));
   try {
-    using base = openTransformer(`${folder}/pipelines/tiny-5b`);
-    const lora = readLora(`${folder}/lora/5b-meta`);
+    using base = openTransformer(stored.model);
+    const lora = readLora(stored.meta);
     const target = join(temporary, "tuned");
     const bias = "transformer_blocks.0.attn1.to_q.bias";
     const tensors = mergeLora(base.source, lora.modules).map((tensor): TransformerTensor => {
@@ -89,7 +91,7 @@ referenceTest("what merging added is extracted again", async (folder) => {
     using tuned = openTransformer(target);
     const seen: string[] = [];
     const { modules, losses, error, left } = await extractLora(base, tuned, {
-      rank: 4,
+      rank: stored.rank,
       onLayer: (layer) => seen.push(layer),
     });
     assert.deepEqual([...modules.keys()], [...lora.modules.keys()].sort((a, b) => seen.indexOf(a) - seen.indexOf(b)));
@@ -112,13 +114,14 @@ referenceTest("what merging added is extracted again", async (folder) => {
     assert.deepEqual(left.map(({ name }) => name), [bias]);
     assert.ok(Math.abs(left[0]!.change - 0.5) < 1e-6);
     // Half the rank keeps the larger half of the singular values.
-    const half = await extractLora(base, tuned, { rank: 2, targets: ["to_q"] });
-    assert.equal(half.modules.size, 2);
+    const half = await extractLora(base, tuned, { rank: Math.floor(stored.rank / 2), targets: ["to_q"] });
+    assert.equal(half.modules.size, base.config.num_layers);
     assert.ok(half.error > 0.05 && half.error < Math.SQRT1_2, `${half.error}`);
-    assert.equal(half.left.length, 7);
-    const none = await extractLora(base, base, { rank: 4 });
+    // The other adapted weights, and the bias.
+    assert.equal(half.left.length, lora.modules.size - half.modules.size + 1);
+    const none = await extractLora(base, base, { rank: stored.rank });
     assert.deepEqual([none.modules.size, none.left.length], [0, 0]);
-    using other = openTransformer(`${folder}/pipelines/tiny-5b-i2v`);
+    using other = openTransformer(pipelineFor("5b-i2v"));
     await assert.rejects(extractLora(other, tuned, { rank: 4 }), /Cannot compare two models[\s\S]*5B-I2V[\s\S]*5B \(/);
   } finally {
     rmSync(temporary, { recursive: true });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../../../lib/io/safetensors/writer.ts";
 import { declareLora, initialLora, type LoraConfig } from "../../../lib/models/lora/adapters.ts";
@@ -12,8 +13,7 @@ import { type LoraModules, productNorm } from "../../../lib/models/lora/module.t
 import { readLora } from "../../../lib/models/lora/read.ts";
 import { parameterShapes, RELEASED, type TransformerConfig } from "../../../lib/models/transformer/config.ts";
 import { numbers } from "../../kernels/run.ts";
-import { referenceTest } from "../../reference.ts";
-import { tinyTransformer } from "../golden.ts";
+import { FILE, storedLoras } from "./stored.ts";
 
 const tiny: TransformerConfig = { ...RELEASED["5b"]!, num_attention_heads: 2, num_layers: 2, time_embed_dim: 64 };
 const attention = ["to_q", "to_k", "to_v", "to_out.0"];
@@ -36,14 +36,14 @@ function randomValues(config: LoraConfig, model = tiny): Map<string, Float32Arra
   return values;
 }
 
-referenceTest("a written LoRA has the tensors and the metadata of the one diffusers writes", async (folder) => {
-  const path = `${folder}/lora/5b-meta/pytorch_lora_weights.safetensors`;
-  using golden = openSafetensors(path);
-  const { config: base, source } = tinyTransformer(folder, "5b");
-  source[Symbol.dispose]();
+Deno.test("a written LoRA has the tensors and the metadata of the one diffusers writes", async () => {
+  const [stored] = storedLoras();
+  const { rank, alpha } = stored!;
+  using golden = openSafetensors(join(stored!.meta, FILE));
+  const base = openModelFolder(stored!.model).transformer;
   await inFolder(async (target) => {
-    const { values } = readLora(path);
-    await writeLora(target, values, { config: { rank: 4, alpha: 2, targets: attention }, base });
+    const { values } = readLora(stored!.meta);
+    await writeLora(target, values, { config: { rank, alpha, targets: attention }, base });
     using written = openSafetensors(join(target, "pytorch_lora_weights.safetensors"));
     assert.deepEqual([...written.tensors.keys()], [...golden.tensors.keys()].sort());
     for (const [name, { dtype, shape }] of golden.tensors) {
@@ -62,15 +62,15 @@ referenceTest("a written LoRA has the tensors and the metadata of the one diffus
   });
 });
 
-referenceTest("alpha is read where diffusers puts it, and taken for the rank where it is not stored", (folder) => {
-  for (const variant of ["5b", "1.5-5b-i2v"]) {
-    const plain = readLora(`${folder}/lora/${variant}`);
-    const meta = readLora(`${folder}/lora/${variant}-meta`);
-    assert.deepEqual([plain.rank, plain.alpha, plain.alphaStored], [4, 4, false]);
-    assert.deepEqual([meta.rank, meta.alpha, meta.alphaStored], [4, 2, true]);
+Deno.test("alpha is read where diffusers puts it, and taken for the rank where it is not stored", () => {
+  for (const stored of storedLoras()) {
+    const { rank, alpha } = stored;
+    const [plain, meta] = [readLora(stored.plain), readLora(stored.meta)];
+    assert.deepEqual([plain.rank, plain.alpha, plain.alphaStored], [rank, rank, false]);
+    assert.deepEqual([meta.rank, meta.alpha, meta.alphaStored], [rank, alpha, true]);
     assert.deepEqual(plain.targets.toSorted(), attention.toSorted());
     assert.deepEqual([plain.format, plain.strays, plain.base], ["diffusers", [], undefined]);
-    assert.equal(readLora(`${folder}/lora/${variant}`, { alpha: 3 }).alpha, 3);
+    assert.equal(readLora(stored.plain, { alpha: 3 }).alpha, 3);
   }
 });
 

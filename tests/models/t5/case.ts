@@ -2,6 +2,7 @@
 import { Session } from "../../../lib/gpu/session.ts";
 import { openTextEncoder } from "../../../lib/models/t5/encoder.ts";
 import { relativeL2, testDevice } from "../../kernels/run.ts";
+import { pipelineOf, type ReferenceCase, referencePath } from "../../reference.ts";
 import { Golden } from "../golden.ts";
 import type { Distance } from "../transformer/case.ts";
 
@@ -15,18 +16,18 @@ export function goldenPrompts(golden: Golden): Int32Array[] {
 /** The prompt whose block outputs are stored. */
 const TRACED = 2;
 
-/** Encodes the prompts of the golden file `file` with the weights of `model`, a model folder. */
-export async function runTextEncoder(model: string, file: string): Promise<Distance[]> {
+/** Encodes the prompts of a case. */
+export async function runTextEncoder(stored: ReferenceCase): Promise<Distance[]> {
   const { device } = await testDevice();
   using session = new Session(device);
-  using golden = new Golden(file);
-  using encoder = openTextEncoder(session, model);
+  using golden = new Golden(referencePath(stored.file));
+  using encoder = openTextEncoder(session, pipelineOf(stored));
   const prompts = goldenPrompts(golden);
-  const stored = golden.f32("embeddings");
-  const size = stored.length / prompts.length;
+  const embeddings = golden.f32("embeddings");
+  const size = embeddings.length / prompts.length;
   const distances = (await encoder.encode(prompts)).map((rows, i): Distance => ({
     what: `prompt ${i}`,
-    error: relativeL2(rows, stored.subarray(i * size, (i + 1) * size)),
+    error: relativeL2(rows, embeddings.subarray(i * size, (i + 1) * size)),
   }));
   await encoder.encode([prompts[TRACED]!], async (block, hidden) => {
     distances.push({ what: `block ${block}`, error: relativeL2(await hidden(), golden.f32(`block.${block}`)) });

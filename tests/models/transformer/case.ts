@@ -12,6 +12,7 @@ import { Plan } from "../../../lib/plan/plan.ts";
 import { finish } from "../../../lib/plan/recording.ts";
 import { Tensor } from "../../../lib/plan/tensor.ts";
 import { relativeL2, testDevice } from "../../kernels/run.ts";
+import { type ReferenceCase, referenceCases } from "../../reference.ts";
 import type { Golden } from "../golden.ts";
 import { gradientOf } from "../../ops/gradients.ts";
 
@@ -27,6 +28,12 @@ export function worst(distances: readonly Distance[]): Distance {
   return distances.reduce((a, b) => b.error > a.error || Number.isNaN(b.error) ? b : a);
 }
 
+/** The file with the gradients of a case's parameters. */
+export function gradientsFile({ file }: ReferenceCase): string | undefined {
+  const name = file.replace(/\.safetensors$/, ".grads.safetensors");
+  return referenceCases.has(name) ? name : undefined;
+}
+
 /** What a case computes. */
 export interface TransformerResult {
   readonly config: TransformerConfig;
@@ -36,16 +43,8 @@ export interface TransformerResult {
   readonly gradients: ReadonlyMap<string, Float32Array>;
 }
 
-/**
- * Computes output and gradients of a golden file with the weights of `model`, a pipeline or transformer folder.
- *
- * @param options.crop whether rotary positions are those of CogVideoX 1.0 sampling (crop and resize).
- */
-export async function runTransformer(
-  model: string,
-  golden: Golden,
-  { crop = false }: { readonly crop?: boolean } = {},
-): Promise<TransformerResult> {
+/** Computes output and gradients of a golden file with the weights of `model`, a pipeline or transformer folder. */
+export async function runTransformer(model: string, golden: Golden): Promise<TransformerResult> {
   const { device } = await testDevice();
   using session = new Session(device);
   using opened = openTransformer(model);
@@ -61,6 +60,8 @@ export async function runTransformer(
   session.write(inputs.latents, golden.f32("hidden_states"));
   session.write(inputs.text, golden.f32("encoder_hidden_states"));
   const grid = tokenGrid(config, frames, height, width);
+  // Sampling with CogVideoX 1.0 crops and resizes the grid of its base size; everything else counts from zero.
+  const crop = golden.config.rotary_grid === "crop-and-resize";
   const positions = crop ? cropPositions(config, grid) : slicePositions(grid);
   uploadTables(session, config, shape, inputs, { learned, positions });
   uploadTimesteps(session, inputs, golden.integers("timestep"));

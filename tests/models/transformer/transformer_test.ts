@@ -1,4 +1,4 @@
-/** Transformer forward and backward against PyTorch diffusers in float64, all five variants, with the project's own kernels. */
+/** Transformer forward and backward against PyTorch diffusers in float64, every stored case, with the project's own kernels. */
 import assert from "node:assert/strict";
 import {
   cropPositions,
@@ -7,49 +7,45 @@ import {
   sincosTable,
   slicePositions,
 } from "../../../lib/models/transformer/positions.ts";
-import { innerDim, parameterShapes, RELEASED } from "../../../lib/models/transformer/config.ts";
+import { parameterShapes, RELEASED } from "../../../lib/models/transformer/config.ts";
 import { relativeL2 } from "../../kernels/run.ts";
-import { referenceTest } from "../../reference.ts";
+import { caseName, casesOf, pipelineOf, referencePath } from "../../reference.ts";
 import { Golden } from "../golden.ts";
-import { forwardDistances, gradientDistances, runTransformer, worst } from "./case.ts";
+import { forwardDistances, gradientDistances, gradientsFile, runTransformer, worst } from "./case.ts";
 
-const VARIANTS = ["2b", "5b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"];
-
-for (const variant of VARIANTS) {
-  referenceTest(
-    `transformer ${variant} equals diffusers in output, inner results and every gradient`,
-    async (folder) => {
-      using golden = new Golden(`${folder}/transformer/${variant}.safetensors`);
-      using expected = new Golden(`${folder}/transformer/${variant}.grads.safetensors`);
-      const result = await runTransformer(`${folder}/pipelines/tiny-${variant}`, golden);
-      const forward = forwardDistances(result, golden);
-      assert.equal(forward.length, 6, "output, temb, patch_embed, norm_out, two blocks");
-      assert.ok(worst(forward).error <= 1e-5, JSON.stringify(worst(forward)));
-      const gradients = gradientDistances(result, golden, expected);
-      // Every parameter (but norm_k.bias of both blocks of 2b) by elements and norm, and both inputs.
-      const parameters = parameterShapes(result.config).size - (variant === "2b" ? 2 : 0);
-      assert.equal(gradients.length, 2 * parameters + 2);
-      assert.ok(worst(gradients).error <= 1e-4, JSON.stringify(worst(gradients)));
-    },
-  );
-}
-
-for (const file of [...VARIANTS.map((variant) => `${variant}.long`), "5b.crop"]) {
-  referenceTest(`transformer ${file} equals diffusers`, async (folder) => {
-    using golden = new Golden(`${folder}/transformer/${file}.safetensors`);
-    const variant = file.replace(/\.(long|crop)$/, "");
-    const result = await runTransformer(`${folder}/pipelines/tiny-${variant}`, golden, { crop: file.endsWith("crop") });
-    const forward = worst(forwardDistances(result, golden));
-    assert.ok(forward.error <= 1e-5, JSON.stringify(forward));
-    const gradients = gradientDistances(result, golden);
-    if (gradients.length > 0) assert.ok(worst(gradients).error <= 1e-4, JSON.stringify(worst(gradients)));
+for (const stored of casesOf("transformer", "output")) {
+  Deno.test(`transformer ${caseName(stored)} equals diffusers in every stored result and gradient`, async () => {
+    using golden = new Golden(referencePath(stored.file));
+    const file = gradientsFile(stored);
+    using expected = file === undefined ? undefined : new Golden(referencePath(file));
+    const result = await runTransformer(pipelineOf(stored), golden);
+    const forward = forwardDistances(result, golden);
+    if (golden.has("temb")) assert.equal(forward.length, 4 + result.config.num_layers);
+    assert.ok(worst(forward).error <= 1e-5, JSON.stringify(worst(forward)));
+    const gradients = gradientDistances(result, golden, expected);
+    // Both inputs, and every parameter by elements and norm, but those whose exact gradient is zero.
+    const { config } = result;
+    const zero = config.use_rotary_positional_embeddings ? 0 : config.num_layers;
+    const parameters = expected === undefined ? 0 : parameterShapes(config).size - zero;
+    assert.equal(gradients.length, 2 + 2 * parameters);
+    assert.ok(worst(gradients).error <= 1e-4, JSON.stringify(worst(gradients)));
   });
 }
 
-referenceTest("position tables equal the library's", (folder) => {
-  using golden = new Golden(`${folder}/transformer/tables.safetensors`);
-  const config = { ...RELEASED["2b"]!, num_attention_heads: 2, sample_height: 8, sample_width: 12 };
-  assert.equal(innerDim(config), 128);
+Deno.test("position tables equal the library's", () => {
+  using golden = new Golden(referencePath("transformer/tables.safetensors"));
+  const { rope_crop_base_grid, sincos_dim, spatial_interpolation_scale } = golden.config as {
+    rope_crop_base_grid: [number, number];
+    sincos_dim: number;
+    spatial_interpolation_scale: number;
+  };
+  const base = RELEASED["2b"]!;
+  const [sample_height, sample_width] = rope_crop_base_grid.map((tokens) => tokens * base.patch_size) as [
+    number,
+    number,
+  ];
+  const num_attention_heads = sincos_dim / base.attention_head_dim;
+  const config = { ...base, num_attention_heads, sample_height, sample_width, spatial_interpolation_scale };
   for (const name of golden.names) {
     const [kind, ...rest] = name.split(".");
     const size = rest.find((part) => part.includes("x"));

@@ -1,9 +1,11 @@
 /** Runs a stored autoencoder case, for every sample of its batch, and measures how far each result is from the stored one. */
 import assert from "node:assert/strict";
 import { Session } from "../../../lib/gpu/session.ts";
+import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
 import { openVae, samplePosterior, type VaeOptions } from "../../../lib/models/vae/vae.ts";
 import type { Volume } from "../../../lib/models/vae/volume.ts";
 import { relativeL2, testDevice } from "../../kernels/run.ts";
+import { casesOf, pipelineOf, type ReferenceCase, referencePath } from "../../reference.ts";
 import { Golden } from "../golden.ts";
 import type { Distance } from "../transformer/case.ts";
 
@@ -12,6 +14,17 @@ export function goldenVolume(golden: Golden, name: string, item = 0): Volume {
   const shape = golden.shape(name).slice(1) as [number, number, number, number];
   const size = shape.reduce((a, b) => a * b, 1);
   return { data: golden.f32(name).slice(item * size, (item + 1) * size), shape };
+}
+
+/** A case of several chunks of frames without tiling, and the bytes of one frame at the level with the most values, in f32. */
+export function plainVideo(): { stored: ReferenceCase; frameBytes: number } {
+  const candidates = casesOf("vae", "video").filter(({ config }) => config.tiling === false).map((stored) => {
+    using golden = new Golden(referencePath(stored.file));
+    const [, , frames, height, width] = golden.shape("video") as [number, number, number, number, number];
+    const { block_out_channels: [first, second] } = openModelFolder(pipelineOf(stored)).vae;
+    return { stored, frames, frameBytes: 4 * height * width * Math.max(first!, second!) };
+  });
+  return candidates.find(({ frames }) => frames > 9) ?? candidates[0]!;
 }
 
 /** The tiling a case was made with. */
@@ -25,19 +38,12 @@ function tilingOf({ config }: Golden): NonNullable<VaeOptions["tiling"]> {
   };
 }
 
-/**
- * Encodes, samples and decodes what the golden file `file` holds with the weights of a model below `pipelines`. The tiling is
- * that of the case.
- */
-export async function runVae(
-  pipelines: string,
-  file: string,
-  options: Omit<VaeOptions, "tiling"> = {},
-): Promise<Distance[]> {
+/** Encodes, samples and decodes what a case holds, with the weights and the tiling it was made with. */
+export async function runVae(stored: ReferenceCase, options: Omit<VaeOptions, "tiling"> = {}): Promise<Distance[]> {
   const { device } = await testDevice();
   using session = new Session(device);
-  using golden = new Golden(file);
-  using vae = openVae(session, `${pipelines}/${golden.config.pipeline}`, { ...options, tiling: tilingOf(golden) });
+  using golden = new Golden(referencePath(stored.file));
+  using vae = openVae(session, pipelineOf(stored), { ...options, tiling: tilingOf(golden) });
   const distances: Distance[] = [];
   const input = golden.has("video") ? "video" : "image";
   for (let item = 0; item < golden.shape(input)[0]!; item++) {

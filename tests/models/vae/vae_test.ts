@@ -10,9 +10,17 @@ import { defaultTiling, tileGrid } from "../../../lib/models/vae/tiling.ts";
 import type { Volume } from "../../../lib/models/vae/volume.ts";
 import { cost } from "../../../lib/plan/recording.ts";
 import { relativeL2, testDevice } from "../../kernels/run.ts";
-import { referenceTest } from "../../reference.ts";
+import {
+  caseName,
+  casesOf,
+  pipelineFor,
+  pipelineOf,
+  type ReferenceCase,
+  referenceCases,
+  referencePath,
+} from "../../reference.ts";
 import { Golden } from "../golden.ts";
-import { goldenVolume, runVae } from "./case.ts";
+import { goldenVolume, plainVideo, runVae } from "./case.ts";
 
 /** f32 against float64; the library's own f32 differs by up to 1.7e-6. */
 const TOLERANCE = 1e-5;
@@ -23,79 +31,63 @@ function close(what: string, actual: Volume, expected: Volume, tolerance = TOLER
   assert.ok(error <= tolerance, `${what}: relative error ${error} above ${tolerance}`);
 }
 
-/** Checks whatever a golden file holds: encoding, sampling, decoding, for every sample of its batch. */
+/** Checks whatever a case holds: encoding, sampling, decoding, for every sample of its batch. */
 async function check(
-  folder: string,
-  name: string,
+  stored: ReferenceCase,
   options: Omit<VaeOptions, "tiling"> = {},
   tolerance = TOLERANCE,
 ): Promise<void> {
-  const distances = await runVae(`${folder}/pipelines`, `${folder}/vae/${name}.safetensors`, options);
-  for (const { what, error } of distances) {
-    assert.ok(error <= tolerance, `${name} ${what}: ${error} above ${tolerance}`);
+  for (const { what, error } of await runVae(stored, options)) {
+    assert.ok(error <= tolerance, `${caseName(stored)} ${what}: ${error} above ${tolerance}`);
   }
 }
 
-for (
-  const name of [
-    "5b-1x32x48",
-    "5b-5x16x40",
-    "5b-8x24x16",
-    "5b-9x32x32",
-    "5b-17x32x48",
-    "5b-33x16x24",
-    "5b-49x16x16",
-    "5b-i2v-9x32x32",
-    "5b-i2v-17x32x48",
-    "image-5b-i2v",
-    "image-1.5-5b-i2v",
-  ]
-) {
-  referenceTest(`the autoencoder matches diffusers on ${name}`, (folder) => check(folder, name));
+/** Everything that went through the autoencoder, tiled or not. */
+const CASES = casesOf("vae", "logvar").filter(({ config }) => config.pipeline !== undefined);
+
+for (const stored of CASES) {
+  Deno.test(`the autoencoder matches diffusers on ${caseName(stored)}`, () => check(stored));
 }
 
-for (const name of ["tiled-0", "tiled-1"]) {
-  referenceTest(`tiled encoding and decoding match diffusers on ${name}`, (folder) => check(folder, name));
-}
-
-referenceTest("even numbers of latents decode to four frames each", async (folder) => {
+Deno.test("even numbers of latents decode to four frames each", async () => {
+  const stored = referenceCases.get("vae/decode-even.safetensors")!;
   const { device } = await testDevice();
   using session = new Session(device);
-  using file = new Golden(join(folder, "vae/decode-even.safetensors"));
-  using vae = openVae(session, join(folder, "pipelines/tiny-5b"));
-  for (const count of [2, 4, 6]) {
-    close(
-      `${count} latents`,
-      await vae.decode(goldenVolume(file, `latent.${count}`)),
-      goldenVolume(file, `decoded.${count}`),
-    );
+  using file = new Golden(referencePath(stored.file));
+  using vae = openVae(session, pipelineOf(stored));
+  for (const name of stored.tensors.filter((name) => name.startsWith("latent."))) {
+    const decoded = goldenVolume(file, name.replace("latent", "decoded"));
+    close(name, await vae.decode(goldenVolume(file, name)), decoded);
   }
 });
 
-referenceTest("work cut into small bindings gives the same result", async (folder) => {
-  // 64 KiB holds two frames of the largest level, so windows of three frames are split as well.
-  await check(folder, "5b-9x32x32", { bindingBytes: 2 ** 16 });
-  await check(folder, "5b-17x32x48", { bindingBytes: 2 ** 18 });
+Deno.test("work cut into small bindings gives the same result", async () => {
+  const { stored, frameBytes } = plainVideo();
+  // Two frames of the largest level, so windows of three frames are split as well; then what holds a window.
+  await check(stored, { bindingBytes: 2 * frameBytes });
+  await check(stored, { bindingBytes: 5 * frameBytes });
 });
 
-referenceTest("half precision storage stays within its rounding", async (folder) => {
-  await check(folder, "5b-9x32x32", { dtype: "f16" }, 1e-2);
-  await check(folder, "5b-9x32x32", { dtype: "bf16" }, 6e-2);
+Deno.test("half precision storage stays within its rounding", async () => {
+  const { stored } = plainVideo();
+  await check(stored, { dtype: "f16" }, 1e-2);
+  await check(stored, { dtype: "bf16" }, 6e-2);
 });
 
-referenceTest("log-variances are clamped and samples drawn as in diffusers", (folder) => {
-  using file = new Golden(join(folder, "vae/posterior.safetensors"));
+Deno.test("log-variances are clamped and samples drawn as in diffusers", () => {
+  using file = new Golden(referencePath("vae/posterior.safetensors"));
   const posterior = posteriorOf(goldenVolume(file, "moments"));
   assert.deepEqual(posterior.mean, goldenVolume(file, "mean"));
   assert.deepEqual(posterior.logvar, goldenVolume(file, "logvar"));
   close("sample", samplePosterior(posterior, goldenVolume(file, "noise").data), goldenVolume(file, "sample"), 1e-7);
 });
 
-referenceTest("a run leaves nothing on the device once the autoencoder is disposed", async (folder) => {
+Deno.test("a run leaves nothing on the device once the autoencoder is disposed", async () => {
+  const [stored] = CASES;
   const { device } = await testDevice();
   using session = new Session(device);
-  using file = new Golden(join(folder, "vae/5b-1x32x48.safetensors"));
-  const vae = openVae(session, join(folder, "pipelines/tiny-5b"));
+  using file = new Golden(referencePath(stored!.file));
+  const vae = openVae(session, pipelineOf(stored!));
   const first = await vae.encode(goldenVolume(file, "video"));
   vae.unload();
   assert.equal(session.allocatedBytes, 0);
@@ -105,27 +97,31 @@ referenceTest("a run leaves nothing on the device once the autoencoder is dispos
   assert.equal(session.allocatedBytes, 0);
 });
 
-referenceTest("weights that do not fit are listed together", async (folder) => {
+Deno.test("weights that do not fit are listed together", async () => {
   const { device } = await testDevice();
   using session = new Session(device);
   const model = mkdtempSync(join(tmpdir(), "vae-"));
   try {
-    const source = join(folder, "pipelines/tiny-5b/vae");
+    const source = join(pipelineFor("5b"), "vae");
     Deno.mkdirSync(join(model, "vae"));
     const weights = readFileSync(join(source, "diffusion_pytorch_model.safetensors"));
     writeFileSync(join(model, "vae/diffusion_pytorch_model.safetensors"), weights);
     const config = JSON.parse(readFileSync(join(source, "config.json"), "utf8"));
+    const [width] = config.block_out_channels as [number];
     const write = (changes: object) =>
       writeFileSync(join(model, "vae/config.json"), JSON.stringify({ ...config, ...changes }));
     write({ in_channels: 4, out_channels: 1 });
     assert.throws(() => openVae(session, model), (error: Error) => {
       assert.match(error.message, /3 problems/);
-      assert.match(error.message, /encoder\.conv_in\.conv\.weight" has shape \[8,3,3,3,3\]: expected \[8,4,3,3,3\]/);
+      const convolution = `"encoder.conv_in.conv.weight" has shape [${width},3,3,3,3]: expected [${width},4,3,3,3]`;
+      assert.ok(error.message.includes(convolution), error.message);
       assert.match(error.message, /decoder\.conv_out\.conv\.bias" has shape \[3\]: expected \[1\]/);
       return true;
     });
     write({ layers_per_block: 2 });
-    assert.throws(() => openVae(session, model), /missing "encoder\.down_blocks\.0\.resnets\.1\.norm1\.weight" \[8\]/);
+    assert.throws(() => openVae(session, model), (error: Error) => {
+      return error.message.includes(`missing "encoder.down_blocks.0.resnets.1.norm1.weight" [${width}]`);
+    });
     write({ use_quant_conv: true, act_fn: "gelu" });
     assert.throws(() => openVae(session, model), /2 problems[\s\S]*act_fn is "gelu"[\s\S]*use_quant_conv is true/);
   } finally {
@@ -133,10 +129,10 @@ referenceTest("weights that do not fit are listed together", async (folder) => {
   }
 });
 
-referenceTest("videos of impossible sizes are refused", async (folder) => {
+Deno.test("videos of impossible sizes are refused", async () => {
   const { device } = await testDevice();
   using session = new Session(device);
-  using vae = openVae(session, join(folder, "pipelines/tiny-5b"));
+  using vae = openVae(session, pipelineFor("5b"));
   await assert.rejects(
     vae.encode({ data: new Float32Array(3 * 20 * 16), shape: [3, 1, 20, 16] }),
     /shape \[3,1,20,16\].*multiples of 8/,
