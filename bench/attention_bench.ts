@@ -1,7 +1,11 @@
 /** `deno bench bench/attention_bench.ts`: attention forward and backward, with the matrix product they are held against. */
-import { attentionForward } from "../kernels/attention/forward.ts";
 import { paddedSequence } from "../kernels/attention/shape.ts";
-import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../kernels/attention/backward.ts";
+import {
+  attentionBackwardKeyValue,
+  attentionBackwardQuery,
+  attentionDelta,
+  attentionForward,
+} from "../kernels/attention/attention.ts";
 import { gemm } from "../kernels/matrix/gemm.ts";
 import type { DType } from "../kernels/core/kernel.ts";
 import { randomBytes } from "./harness.ts";
@@ -17,34 +21,34 @@ function entries(sequence: number, dtype: DType): Entry[] {
   const shape = { batch: 1, heads: HEADS, sequence, scale: HEAD_DIM ** -0.5 };
   const size = sequence * HEADS * HEAD_DIM;
   const statistics = HEADS * paddedSequence(sequence);
-  const tensors = (n: number) => Array.from({ length: n }, () => randomBytes(size, dtype));
+  const random = (...names: string[]) => Object.fromEntries(names.map((name) => [name, randomBytes(size, dtype)]));
   // exp(scale q k^T - lse) stays near one with a log-sum-exp of zeros, as it does in training.
-  const inputs = () => [...tensors(4), statistics, statistics];
+  const inputs = () => ({ ...random("query", "key", "value", "dout"), lse: statistics, delta: statistics });
   const name = `${dtype}, sequence ${sequence}`;
   return [
     {
       group: "attention forward",
       name,
       launch: (target) => attentionForward(target, spec, shape),
-      contents: () => [...tensors(3), size, statistics],
+      contents: () => ({ ...random("query", "key", "value"), o: size, lse: statistics }),
     },
     {
       group: "attention row sums",
       name,
       launch: () => attentionDelta(spec, shape),
-      contents: () => [...tensors(2), statistics],
+      contents: () => ({ ...random("o", "dout"), delta: statistics }),
     },
     {
       group: "attention backward, queries",
       name,
       launch: (target) => attentionBackwardQuery(target, spec, shape),
-      contents: () => [...inputs(), size],
+      contents: () => ({ ...inputs(), dq: size }),
     },
     {
       group: "attention backward, keys and values",
       name,
       launch: (target) => attentionBackwardKeyValue(target, spec, shape),
-      contents: () => [...inputs(), size, size],
+      contents: () => ({ ...inputs(), dk: size, dv: size }),
     },
   ];
 }

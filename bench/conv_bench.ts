@@ -1,5 +1,6 @@
 /** `deno bench -A bench/conv_bench.ts`: convolutions of the video autoencoder at its channel counts, on small pictures. */
-import { convolution, type ConvShape } from "../kernels/matrix/conv.ts";
+import { convolution } from "../kernels/matrix/conv.ts";
+import type { ConvShape } from "../kernels/matrix/conv_shape.ts";
 import type { DType } from "../kernels/core/kernel.ts";
 import { randomBytes } from "./harness.ts";
 import { causalShape } from "../tests/kernels/shapes.ts";
@@ -35,12 +36,12 @@ function entry(name: string, shape: ConvShape, dtype: DType): Entry {
         { x: dtype, weight: dtype, y: dtype, bias: true, residual: false, accumulate: false },
         shape,
       ),
-    contents: () => [
-      randomBytes((frames + kt - 1) * inputHeight * inputWidth * channels, dtype),
-      randomBytes(kt * kh * kw * channels * outputs, dtype),
-      randomBytes(outputs, "f32"),
-      frames * height * width * outputs,
-    ],
+    contents: () => ({
+      x: randomBytes((frames + kt - 1) * inputHeight * inputWidth * channels, dtype),
+      weight: randomBytes(kt * kh * kw * channels * outputs, dtype),
+      bias: randomBytes(outputs, "f32"),
+      y: frames * height * width * outputs,
+    }),
   };
 }
 

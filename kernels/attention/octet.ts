@@ -3,9 +3,9 @@
  * owns 4 of the 32 rows of the other operand that are in flight. Scores stay in registers, so there is no workgroup memory
  * and no barrier. Forward and backward are the same two steps, scores and weighted sums, with the operands exchanged.
  */
-import { foldGrid, type Kernel, type Launch, type Target } from "../core/kernel.ts";
-import { unroll } from "../core/wgsl.ts";
-import type { AttentionShape, AttentionSpec } from "./shape.ts";
+import { foldGrid, type Launch } from "../core/kernel.ts";
+import { buildKernel, unroll } from "../core/wgsl.ts";
+import { type AttentionShape, type AttentionSpec, type Pass, passBuffers } from "./shape.ts";
 
 /** Rows of the other operand per lane and step. */
 export const LANE_ROWS = 4;
@@ -24,28 +24,8 @@ export interface Octet {
   readonly wide: boolean;
 }
 
-/** Rows of an octet in a wide subgroup: a thread of a GPU has at most 255 registers, and 8 rows take up to 192 of them. */
-const WIDE_ROWS = 8;
-
-/**
- * Rows of an octet in a narrow subgroup. Against the matrix product with tiles of 64 x 4 on the software adapter, 16, 24 and 32
- * rows reach 71, 82 and 89 % forward and 75, 83 and 91 % backward; the three kernels compile in 4, 6 and 9 s together.
- */
-const NARROW_ROWS = { short: 16, long: 32 };
-
-/** Sequence from which a run is long enough to repay the compile time of the taller tile. */
-const LONG_SEQUENCE = 512;
-
-/** The octet of a device; undefined when the plain kernels have to serve. A lane owns headDim / 32 groups of four columns. */
-export function octetOf({ subgroups }: Target, headDim: number, sequence: number): Octet | undefined {
-  if (subgroups === 0 || (headDim !== 32 && headDim !== 64)) return undefined;
-  if (subgroups >= 16) return { headDim, rows: WIDE_ROWS, octets: 8, wide: true };
-  // One octet per workgroup keeps every subgroup size from 8 up correct where the smallest is 8.
-  return { headDim, rows: NARROW_ROWS[sequence < LONG_SEQUENCE ? "short" : "long"], octets: 1, wide: false };
-}
-
 /** Words of `params` that {@linkcode place} reads. */
-export const PLACE_PARAMS = ["sequence", "heads", "stride4", "tiles", "units", "scale:f32"] as const;
+const PLACE_PARAMS = ["sequence", "heads", "stride4", "tiles", "units", "scale:f32"] as const;
 
 /** Finds the octet's head and first row. In scope afterwards: `head` (of all batches), `origin`, `row0`, `last`, `ln`. */
 export function place({ headDim, rows, octets, wide }: Octet): string {
@@ -164,21 +144,29 @@ export function storeRows({ rows, headDim }: Octet, buffer: string, value: (i: n
   );
 }
 
-/** The launch of an octet kernel over all rows of all heads. */
+/** The launch of a pass over all rows of all heads. */
 export function launchOctets(
-  kernel: Kernel,
+  pass: Pass,
+  text: (octet: Octet) => string,
   octet: Octet,
   spec: AttentionSpec,
-  shape: AttentionShape,
-  products: number,
+  { batch, heads, sequence, scale }: AttentionShape,
 ): Launch {
-  const { batch, heads, sequence, scale } = shape;
-  const tiles = Math.ceil(sequence / (octet.rows * octet.octets));
+  const { rows, octets, headDim } = octet;
+  const tiles = Math.ceil(sequence / (rows * octets));
   const units = tiles * batch * heads;
   return {
-    kernel,
-    params: [sequence, heads, heads * spec.headDim / 4, tiles, units, scale],
+    kernel: buildKernel({
+      name: pass.name,
+      spec: { dtype: spec.dtype, ...octet },
+      params: PLACE_PARAMS,
+      buffers: passBuffers(pass, spec),
+      workgroupSize: 8 * octets,
+      lane: true,
+      body: () => text(octet),
+    }),
+    params: [sequence, heads, heads * headDim / 4, tiles, units, scale],
     grid: foldGrid(units),
-    flops: 2 * products * batch * heads * sequence * sequence * spec.headDim,
+    flops: 2 * pass.products * batch * heads * sequence * sequence * headDim,
   };
 }

@@ -1,7 +1,7 @@
 /** Attention with one thread per query (or per key): for devices without subgroups, other head sizes, and relative biases. */
-import { type BufferSpec, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
+import { foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
-import { type AttentionShape, type AttentionSpec, HEAD_STATISTICS } from "./shape.ts";
+import { type AttentionShape, type AttentionSpec, HEAD_STATISTICS, type Pass, passBuffers } from "./shape.ts";
 
 /** Finds the thread's head and row. In scope afterwards: `head` (of all batches), `row`, `origin`, `mine`, `statistics`. */
 function place(headDim: number): string {
@@ -108,28 +108,26 @@ let sum = ${unroll(vectors, (c) => `dot(load_o(mine + ${c}u), load_dout(mine + $
 store_element_delta(statistics + row, sum);`;
 }
 
-/** The launch of a plain kernel: one thread per row of each head; `products` counts multiplications of whole matrices. */
+/** The launch of a pass: one thread per row of each head. */
 export function launchPlain(
-  name: string,
-  body: string,
-  buffers: readonly BufferSpec[],
-  { dtype, headDim, bias = false }: AttentionSpec,
+  pass: Pass,
+  text: (headDim: number, bias: boolean) => string,
+  spec: AttentionSpec,
   { batch, heads, sequence, scale }: AttentionShape,
-  products: number,
 ): Launch {
-  const kernel = buildKernel({
-    name: `${name}_plain`,
-    spec: { dtype, headDim, bias },
-    params: ["sequence", "heads", "stride4", "units", "scale:f32"],
-    buffers,
-    workgroupSize: THREADS,
-    body,
-  });
+  const { dtype, headDim, bias = false } = spec;
   const units = batch * heads * sequence;
   return {
-    kernel,
+    kernel: buildKernel({
+      name: `${pass.name}_plain`,
+      spec: { dtype, headDim, bias },
+      params: ["sequence", "heads", "stride4", "units", "scale:f32"],
+      buffers: passBuffers(pass, spec),
+      workgroupSize: THREADS,
+      body: () => text(headDim, bias),
+    }),
     params: [sequence, heads, heads * headDim / 4, units, scale],
     grid: foldGrid(Math.ceil(units / THREADS)),
-    flops: 2 * products * units * sequence * headDim,
+    flops: 2 * pass.products * units * sequence * headDim,
   };
 }

@@ -1,5 +1,5 @@
 /** What every attention kernel is given: storage and size of a head, sizes of the tensors, and where a row of them lies. */
-import { type DType, MOST_ITERATIONS } from "../core/kernel.ts";
+import { type BufferSpec, type DType, MOST_ITERATIONS } from "../core/kernel.ts";
 
 /** What decides the text of the attention kernels. */
 export interface AttentionSpec {
@@ -18,6 +18,23 @@ export interface AttentionShape {
   readonly sequence: number;
   /** Factor of q k^T: 1 / sqrt(headDim), or 1 for T5. */
   readonly scale: number;
+}
+
+/** A kernel of attention. */
+export interface Pass {
+  readonly name: string;
+  /** Names of the operands. */
+  readonly reads: readonly string[];
+  readonly writes: readonly string[];
+  /** Products of whole matrices that it takes. */
+  readonly products: number;
+}
+
+/** The bindings of a pass: what it reads, what it writes, and the bias if the spec has one. */
+export function passBuffers({ reads, writes }: Pass, { dtype, bias = false }: AttentionSpec): BufferSpec[] {
+  const single = ["lse", "delta", "bias"];
+  return [...reads, ...writes, ...(bias ? ["bias"] : [])]
+    .map((name) => ({ name, dtype: single.includes(name) ? "f32" : dtype }));
 }
 
 /** Elements of one head's row of a per-query f32 tensor: the sequence padded to a multiple of four. */

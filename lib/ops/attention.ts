@@ -5,11 +5,16 @@
  * Backward recomputes P = exp(scale Q K^T - L): delta = rowsum(dO * O), dV = P^T dO, dZ = P * (dO V^T - delta),
  * dQ = scale dZ K, dK = scale dZ^T Q.
  */
-import { attentionForward } from "../../kernels/attention/forward.ts";
-import { attentionBackwardKeyValue, attentionBackwardQuery, attentionDelta } from "../../kernels/attention/backward.ts";
+import {
+  attentionBackwardKeyValue,
+  attentionBackwardQuery,
+  attentionDelta,
+  attentionForward,
+} from "../../kernels/attention/attention.ts";
 import { paddedSequence } from "../../kernels/attention/shape.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { recordWork } from "../plan/work.ts";
 
 /** Records O [batch, sequence, heads * headDim] from rotated queries and keys. Kept as `attention` by checkpoint policies. */
 export function attention(plan: Plan, q: Tensor, k: Tensor, v: Tensor, heads: number): Tensor {
@@ -21,23 +26,20 @@ export function attention(plan: Plan, q: Tensor, k: Tensor, v: Tensor, heads: nu
   const [o, lse] = plan.keepable("attention", () => {
     const output = plan.transient("attention", q.shape, q.dtype, [q, k, v]);
     const logSumExp = plan.transient("lse", rowValues, "f32");
-    plan.launch(
-      attentionForward(plan.target, spec, shape),
-      [q, k, v, output, logSumExp],
-      [output, logSumExp],
-    );
+    const operands = { query: q, key: k, value: v, o: output, lse: logSumExp };
+    recordWork(plan, attentionForward(plan.target, spec, shape), operands);
     return [output, logSumExp];
   }) as [Tensor, Tensor];
   return plan.differentiable(o, (dO) => {
     const delta = plan.transient("delta", rowValues, "f32");
     plan.launch(attentionDelta(spec, shape), [o, dO, delta], [delta]);
+    const operands = { query: q, key: k, value: v, dout: dO, lse, delta };
     if (q.needsGrad) {
-      const dQ = collector(plan, q);
-      plan.launch(attentionBackwardQuery(plan.target, spec, shape), [q, k, v, dO, lse, delta, dQ], [dQ]);
+      recordWork(plan, attentionBackwardQuery(plan.target, spec, shape), { ...operands, dq: collector(plan, q) });
     }
     if (!k.needsGrad && !v.needsGrad) return;
-    const [dK, dV] = [collector(plan, k), collector(plan, v)];
-    plan.launch(attentionBackwardKeyValue(plan.target, spec, shape), [q, k, v, dO, lse, delta, dK, dV], [dK, dV]);
+    const gradients = { dk: collector(plan, k), dv: collector(plan, v) };
+    recordWork(plan, attentionBackwardKeyValue(plan.target, spec, shape), { ...operands, ...gradients });
   });
 }
 

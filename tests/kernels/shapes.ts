@@ -1,5 +1,5 @@
 /** Shapes that tests and benchmarks share. */
-import type { ConvShape } from "../../kernels/matrix/conv.ts";
+import type { ConvShape } from "../../kernels/matrix/conv_shape.ts";
 import type { LayerNormShape } from "../../kernels/norm/layer.ts";
 import type { SegmentRows } from "../../kernels/norm/rows.ts";
 

@@ -5,7 +5,7 @@
  *   h += softmax(q k^T + bias) v Wo^T          q, k, v = rms(h) Wq^T, rms(h) Wk^T, rms(h) Wv^T; no 1 / sqrt(d)
  *   h += (gelu(x W0^T) * (x W1^T)) W2^T        x = rms(h)
  */
-import { attentionForward } from "../../../kernels/attention/forward.ts";
+import { attentionForward } from "../../../kernels/attention/attention.ts";
 import { biasStride, paddedSequence } from "../../../kernels/attention/shape.ts";
 import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { rmsNorm } from "../../../kernels/norm/layer.ts";
@@ -17,6 +17,7 @@ import { Plan } from "../../plan/plan.ts";
 import { DISCRETE_LIMITS, type RecordingLimits } from "../../plan/limits.ts";
 import { finish, type Recording } from "../../plan/recording.ts";
 import { Tensor } from "../../plan/tensor.ts";
+import { recordWork } from "../../plan/work.ts";
 import { blockShapes, FINAL_NORM, type T5Config } from "./config.ts";
 
 /** What the plans of an encoder depend on. */
@@ -134,7 +135,7 @@ function recordAttention(
   const o = plan.transient("attention", q.shape, "f32");
   const lse = plan.transient("lse", [batch, num_heads, paddedSequence(sequence)], "f32");
   const spec = { dtype: "f32", headDim: d_kv, bias: true } as const;
-  const launch = attentionForward(plan.target, spec, { batch, heads: num_heads, sequence, scale: 1 });
-  plan.launch(launch, [q, k, v, o, lse, bias], [o, lse]);
+  const work = attentionForward(plan.target, spec, { batch, heads: num_heads, sequence, scale: 1 });
+  recordWork(plan, work, { query: q, key: k, value: v, o, lse, bias });
   return o;
 }

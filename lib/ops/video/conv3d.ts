@@ -3,9 +3,11 @@
  * nearest upsampling, and 1x1x1. Launches are cut by output frames, and by the window's frames where a single output frame
  * already reads more than one binding holds.
  */
-import { convolution, type ConvShape, type ConvSpec } from "../../../kernels/matrix/conv.ts";
+import { convolution } from "../../../kernels/matrix/conv.ts";
+import type { ConvShape, ConvSpec } from "../../../kernels/matrix/conv_shape.ts";
 import type { DType } from "../../../kernels/core/kernel.ts";
 import type { Tensor } from "../../plan/tensor.ts";
+import { recordWork } from "../../plan/work.ts";
 import { entries, frameBytes, type VideoContext } from "./frames.ts";
 
 /** Weights as the kernel reads them. */
@@ -151,16 +153,12 @@ function launch(
   read: Tensor,
   from: number,
 ): void {
-  const target = entries(y, from, shape.frames);
-  plan.launch(
-    convolution(plan.target, { x: read.dtype, weight: weight.dtype, y: y.dtype, ...flags }, shape),
-    [
-      read,
-      weight,
-      ...(flags.bias ? [bias] : []),
-      ...(flags.residual ? [entries(residual!, from, shape.frames)] : []),
-      target,
-    ],
-    [target],
-  );
+  const spec = { x: read.dtype, weight: weight.dtype, y: y.dtype, ...flags };
+  recordWork(plan, convolution(plan.target, spec, shape), {
+    x: read,
+    weight,
+    ...(flags.bias ? { bias } : {}),
+    ...(flags.residual ? { residual: entries(residual!, from, shape.frames) } : {}),
+    y: entries(y, from, shape.frames),
+  });
 }

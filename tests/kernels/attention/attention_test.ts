@@ -1,14 +1,22 @@
 import assert from "node:assert/strict";
-import { attentionForward } from "../../../kernels/attention/forward.ts";
 import {
   attentionBackwardKeyValue,
   attentionBackwardQuery,
   attentionDelta,
-} from "../../../kernels/attention/backward.ts";
-import { biasStride, paddedSequence } from "../../../kernels/attention/shape.ts";
+  attentionFamilies,
+  attentionForward,
+} from "../../../kernels/attention/attention.ts";
+import {
+  type AttentionShape,
+  type AttentionSpec,
+  biasStride,
+  paddedSequence,
+} from "../../../kernels/attention/shape.ts";
 import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
+import type { Family } from "../../../kernels/core/variants.ts";
 import { type AttentionCase, attentionCases, type AttentionInputs, attentionReference, biasCases } from "./cases.ts";
-import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
+import { numbers, relativeL2, runLaunch, runWork, stored } from "../run.ts";
+import { everyTarget } from "../targets.ts";
 
 /** Relative L2 error allowed by the storage: f32 sums, or rounding the outputs to 11 or 8 bits. */
 const FORWARD: Record<DType, number> = { f32: 1e-6, f16: 5e-4, bf16: 4e-3, u32: 0 };
@@ -30,78 +38,93 @@ function checkError(name: string, actual: ArrayLike<number>, expected: ArrayLike
   assert.ok(error <= tolerance, `${name}: relative error ${error} above ${tolerance}`);
 }
 
-async function checkForward(target: Target, each: AttentionCase): Promise<void> {
-  const { name, spec, shape } = each;
-  const { q, k, v, dout, bias } = inputs(each);
-  const expected = attentionReference(spec, shape, { q, k, v, dout, ...(bias === undefined ? {} : { bias }) });
-  const launch = attentionForward(target, spec, shape);
-  const contents = [q, k, v, q.length, expected.lse.length, ...(bias === undefined ? [] : [bias])];
-  const results = await runLaunch(launch, contents);
-  checkError(`${name} o`, results[3]!, expected.o, FORWARD[spec.dtype]);
-  checkError(`${name} lse`, results[4]!, expected.lse, FORWARD.f32);
+/** The work of a variant for the first target that can run it; undefined where none can. */
+async function workOf(family: Family<AttentionSpec, AttentionShape>, variant: string, { spec, shape }: AttentionCase) {
+  const { applies, work } = family.variants.find(({ name }) => name === variant)!;
+  const target = (await everyTarget()).find((target) => applies(target, spec, shape));
+  return target === undefined ? undefined : work(target, spec, shape);
 }
 
-async function checkBackward(target: Target, each: AttentionCase): Promise<void> {
+async function checkForward(variant: string, each: AttentionCase): Promise<void> {
   const { name, spec, shape } = each;
+  const { q, k, v, dout, bias } = inputs(each);
+  const work = await workOf(attentionFamilies.forward, variant, each);
+  if (work === undefined) return;
+  const optional = bias === undefined ? {} : { bias };
+  const expected = attentionReference(spec, shape, { q, k, v, dout, ...optional });
+  const outputs = { o: q.length, lse: expected.lse.length };
+  const { o, lse } = await runWork(work, { query: q, key: k, value: v, ...outputs, ...optional });
+  checkError(`${name} o`, o!, expected.o, FORWARD[spec.dtype]);
+  checkError(`${name} lse`, lse!, expected.lse, FORWARD.f32);
+}
+
+async function checkBackward(variant: string, each: AttentionCase): Promise<void> {
+  const { name, spec, shape } = each;
+  const query = await workOf(attentionFamilies.query, variant, each);
+  const keyValue = await workOf(attentionFamilies.keyValue, variant, each);
+  if (query === undefined || keyValue === undefined) return;
   const given = inputs(each);
   const { q, k, v, dout } = given;
   const expected = attentionReference(spec, shape, given);
   const tolerance = BACKWARD[spec.dtype];
-  const o = stored(Float32Array.from(expected.o), spec.dtype);
-  const padded = expected.lse.length;
-  const [, , delta] = await runLaunch(attentionDelta(spec, shape), [o, dout, padded]);
-  checkError(`${name} delta`, delta!, expected.delta, tolerance);
-  const statistics = [Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
-  const contents = [q, k, v, dout, ...statistics, q.length];
-  const query = await runLaunch(attentionBackwardQuery(target, spec, shape), contents);
-  checkError(`${name} dq`, query[6]!, expected.dq, tolerance);
-  const keyValue = await runLaunch(attentionBackwardKeyValue(target, spec, shape), [...contents, q.length]);
-  checkError(`${name} dk`, keyValue[6]!, expected.dk, tolerance);
-  checkError(`${name} dv`, keyValue[7]!, expected.dv, tolerance);
+  const statistics = { lse: Float32Array.from(expected.lse), delta: Float32Array.from(expected.delta) };
+  const operands = { query: q, key: k, value: v, dout, ...statistics };
+  const { dq } = await runWork(query, { ...operands, dq: q.length });
+  checkError(`${name} dq`, dq!, expected.dq, tolerance);
+  const { dk, dv } = await runWork(keyValue, { ...operands, dk: q.length, dv: q.length });
+  checkError(`${name} dk`, dk!, expected.dk, tolerance);
+  checkError(`${name} dv`, dv!, expected.dv, tolerance);
 }
 
-Deno.test("attention forward matches a float64 reference over octets", async () => {
-  const { device } = await testDevice();
-  for (const each of attentionCases) await checkForward(device.target, each);
+for (const { name } of attentionFamilies.forward.variants) {
+  Deno.test(`attention forward of variant ${name} matches a float64 reference`, async () => {
+    for (const each of [...attentionCases, ...biasCases]) await checkForward(name, each);
+  });
+
+  Deno.test(`attention backward of variant ${name} matches a float64 reference`, async () => {
+    for (const each of attentionCases) await checkBackward(name, each);
+  });
+}
+
+Deno.test("row sums of attention match a float64 reference", async () => {
+  for (const each of attentionCases) {
+    const { name, spec, shape } = each;
+    const given = inputs(each);
+    const expected = attentionReference(spec, shape, given);
+    const o = stored(Float32Array.from(expected.o), spec.dtype);
+    const [, , delta] = await runLaunch(attentionDelta(spec, shape), [o, given.dout, expected.lse.length]);
+    checkError(`${name} delta`, delta!, expected.delta, BACKWARD[spec.dtype]);
+  }
 });
 
-Deno.test("attention forward matches a float64 reference with a thread per query", async () => {
-  for (const each of [...attentionCases, ...biasCases]) await checkForward(plainTarget(0), each);
-});
-
-Deno.test("attention backward matches a float64 reference over octets", async () => {
-  const { device } = await testDevice();
-  for (const each of attentionCases) await checkBackward(device.target, each);
-});
-
-Deno.test("attention backward matches a float64 reference with a thread per row", async () => {
-  for (const each of attentionCases) await checkBackward(plainTarget(0), each);
-});
-
-Deno.test("the octets of a wide subgroup compute the same", async () => {
-  const { device } = await testDevice();
-  if (device.target.subgroups === 0) return;
-  await checkForward(plainTarget(32), attentionCases[3]!);
-  await checkBackward(plainTarget(32), attentionCases[3]!);
+Deno.test("devices run the passes with the variants made for them", () => {
+  const spec = { dtype: "bf16", headDim: 64 } as const;
+  const shape = { batch: 1, heads: 48, sequence: 17776, scale: 0.125 };
+  const chosen = (target: Target, changes: Partial<AttentionSpec & AttentionShape> = {}) =>
+    [attentionForward, attentionBackwardQuery, attentionBackwardKeyValue].map((pass) =>
+      pass(target, { ...spec, ...changes }, { ...shape, ...changes }).launches[0]!.launch.problem!.chosen
+    );
+  const all = (name: string) => [name, name, name];
+  assert.deepEqual(chosen(plainTarget(0)), all("plain"));
+  assert.deepEqual(chosen(plainTarget(8)), all("octets 32"));
+  assert.deepEqual(chosen(plainTarget(8), { sequence: 500 }), all("octets 16"));
+  assert.deepEqual(chosen(plainTarget(8), { headDim: 8 }), all("plain"));
 });
 
 Deno.test("scores far below and above zero neither overflow nor vanish", async () => {
-  const { device } = await testDevice();
+  const spec = { dtype: "f32", headDim: 64 } as const;
   const shape = { batch: 1, heads: 1, sequence: 40, scale: 1 };
-  const q = new Float32Array(40 * 64).fill(3);
-  const k = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64) < 20 ? 1 : -1);
-  const v = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64));
-  for (const target of [device.target, plainTarget(0)]) {
+  const query = new Float32Array(40 * 64).fill(3);
+  const key = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64) < 20 ? 1 : -1);
+  const value = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64));
+  const outputs = { o: query.length, lse: paddedSequence(40) };
+  for (const { name } of attentionFamilies.forward.variants) {
+    const work = await workOf(attentionFamilies.forward, name, { name, spec, shape });
+    if (work === undefined) continue;
     // Scores are +-192, so the first twenty keys share all weight: the mean of 0..19, and 192 + log 20.
-    const results = await runLaunch(attentionForward(target, { dtype: "f32", headDim: 64 }, shape), [
-      q,
-      k,
-      v,
-      q.length,
-      paddedSequence(40),
-    ]);
-    checkError("o", results[3]!, new Float32Array(40 * 64).fill(9.5), 1e-6);
-    checkError("lse", results[4]!, new Float32Array(40).fill(192 + Math.log(20)), 1e-6);
+    const { o, lse } = await runWork(work, { query, key, value, ...outputs });
+    checkError("o", o!, new Float32Array(40 * 64).fill(9.5), 1e-6);
+    checkError("lse", lse!, new Float32Array(40).fill(192 + Math.log(20)), 1e-6);
   }
 });
 

@@ -1,8 +1,11 @@
 import assert from "node:assert/strict";
-import { convolution, type ConvShape, type ConvSpec, type ConvTile } from "../../../kernels/matrix/conv.ts";
-import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
-import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
+import { convFamily, convolution } from "../../../kernels/matrix/conv.ts";
+import { convRegister, type ConvTile } from "../../../kernels/matrix/conv_register.ts";
+import type { ConvShape, ConvSpec } from "../../../kernels/matrix/conv_shape.ts";
+import { type DType, plainTarget, type Work } from "../../../kernels/core/kernel.ts";
+import { numbers, relativeL2, runWork, stored, testDevice } from "../run.ts";
 import { causalShape } from "../shapes.ts";
+import { targets } from "../targets.ts";
 
 /** Relative L2 error allowed by the storage of the output: f32 sums, or half a unit in the last place of 11 or 8 bits. */
 const TOLERANCE: Record<DType, number> = { f32: 5e-7, f16: 5e-4, bf16: 4e-3, u32: 0 };
@@ -115,7 +118,7 @@ function reference(
   return result;
 }
 
-async function check(target: Target, { name, spec, shape }: Case, tile?: ConvTile): Promise<void> {
+async function check({ name, spec, shape }: Case, work: Work): Promise<void> {
   const { channels, outputs, frames, height, width, window: [kt, kh, kw] } = shape;
   const size = frames * height * width * outputs;
   const x = stored(
@@ -126,39 +129,51 @@ async function check(target: Target, { name, spec, shape }: Case, tile?: ConvTil
   const bias = numbers(outputs, 3);
   const residual = stored(numbers(size, 4), spec.y);
   const y = stored(numbers(size, 5), spec.y);
-  const contents = [x, weight, ...(spec.bias ? [bias] : []), ...(spec.residual ? [residual] : []), y];
-  const results = await runLaunch(convolution(target, spec, shape, tile), contents);
-  const error = relativeL2(results.at(-1)!, reference(spec, shape, [x, weight, bias, residual, y]));
+  const results = await runWork(work, { x, weight, bias, residual, y });
+  const error = relativeL2(results.y!, reference(spec, shape, [x, weight, bias, residual, y]));
   assert.ok(error <= TOLERANCE[spec.y], `${name}: relative error ${error} above ${TOLERANCE[spec.y]}`);
 }
 
-Deno.test("convolutions match a float64 reference with subgroup broadcasts", async () => {
-  const { device } = await testDevice();
-  for (const each of cases) await check(device.target, each);
-});
-
-Deno.test("convolutions match a float64 reference without subgroups", async () => {
-  for (const each of cases) await check(plainTarget(0), each);
-});
+for (const { name, applies, work } of convFamily.variants) {
+  Deno.test(`convolutions of variant ${name} match a float64 reference`, async () => {
+    for (const each of cases) {
+      const { spec, shape } = each;
+      const target = (await targets()).find((target) => applies(target, spec, shape));
+      if (target !== undefined) await check(each, work(target, spec, shape));
+    }
+  });
+}
 
 Deno.test("the shuffled tile of wide subgroups computes the same", async () => {
   // Eight lanes stand for the sixteen a discrete GPU uses, so that the text runs on any adapter with subgroups.
   const { device } = await testDevice();
   if (device.target.subgroups === 0) return;
   const tile: ConvTile = { rows: 16, vectors: 2, lanes: 8, share: "shuffle", threads: 64 };
-  for (const each of cases) await check(device.target, each, tile);
+  for (const each of cases) {
+    await check(each, { launches: [{ launch: convRegister(each.spec, each.shape, tile), writes: ["y"] }] });
+  }
+});
+
+Deno.test("a device with subgroups shares rows where the outputs are wide enough", () => {
+  const chosen = (subgroups: number, outputs: number) =>
+    convolution(plainTarget(subgroups), PLAIN_SPEC, { ...causal, outputs }).launches[0]!.launch.problem!.chosen;
+  assert.deepEqual([0, 8, 32].map((subgroups) => chosen(subgroups, 128)), ["plain", "broadcast 32", "shuffle 16"]);
+  assert.deepEqual([8, 32].map((subgroups) => chosen(subgroups, 4)), ["plain", "plain"]);
 });
 
 Deno.test("a NaN outside the picture does not reach the output through the padding", async () => {
-  const { device } = await testDevice();
   const shape: ConvShape = { ...perFrame, frames: 1, channels: 4, outputs: 4 };
   const x = new Float32Array(2 * 5 * 7 * 4).fill(1);
   x.fill(NaN, 5 * 7 * 4);
   x[0] = NaN;
   const spec = { ...PLAIN_SPEC, bias: false };
-  const [, , y] = await runLaunch(convolution(device.target, spec, shape), [x, numbers(9 * 16), 5 * 7 * 4]);
-  const bad = Array.from({ length: 35 }, (_, p) => p).filter((p) => Number.isNaN(y![p * 4]!));
-  assert.deepEqual(bad, [0, 1, 7, 8], "only the neighbours of the NaN pixel");
+  for (const { applies, work } of convFamily.variants) {
+    const target = (await targets()).find((target) => applies(target, spec, shape));
+    if (target === undefined) continue;
+    const { y } = await runWork(work(target, spec, shape), { x, weight: numbers(9 * 16), y: 5 * 7 * 4 });
+    const bad = Array.from({ length: 35 }, (_, p) => p).filter((p) => Number.isNaN(y![p * 4]!));
+    assert.deepEqual(bad, [0, 1, 7, 8], "only the neighbours of the NaN pixel");
+  }
 });
 
 Deno.test("channels that are no multiple of four are refused", () => {

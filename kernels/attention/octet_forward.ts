@@ -1,23 +1,18 @@
-/** Attention forward without a sequence x sequence matrix: online softmax, the log-sum-exp kept for the backward pass. */
-import type { BufferSpec, Launch, Target } from "../core/kernel.ts";
-import { buildKernel, unroll } from "../core/wgsl.ts";
+/** Attention forward over octets: online softmax, so no sequence x sequence matrix; the log-sum-exp is kept for the backward pass. */
+import { unroll } from "../core/wgsl.ts";
 import {
   accumulators,
   LANE_ROWS,
-  launchOctets,
   type Octet,
-  octetOf,
   ownRows,
   place,
-  PLACE_PARAMS,
   scoresText,
   STEP_ROWS,
   storeRows,
   tree,
   weightedSumText,
 } from "./octet.ts";
-import { launchPlain, plainForward } from "./plain.ts";
-import { type AttentionShape, type AttentionSpec, checkAttention, HEAD_STATISTICS } from "./shape.ts";
+import { HEAD_STATISTICS } from "./shape.ts";
 
 /** Running maximum of an empty row, and the score of a key past the end: finite, so that differences stay finite. */
 const LOWEST = "-1e30";
@@ -33,7 +28,8 @@ l${i} = l${i} * shrink + ((${s(0)} + ${s(1)}) + (${s(2)} + ${s(3)}));
 ${unroll(groups, (g) => `o${i}_${g} = o${i}_${g} * shrink;`, " ")} }`;
 }
 
-function octetForward(octet: Octet): string {
+/** Octets per query rows: online softmax over steps of 32 keys. */
+export function octetForward(octet: Octet): string {
   const { rows, headDim } = octet;
   return `${place(octet)}
 ${ownRows(octet)}
@@ -54,33 +50,4 @@ ${unroll(7, (i) => `if (ln == ${i + 1}u) { top = m${8 * n + i + 1}; sum = l${8 *
 let row = row0 + ${8 * n}u + ln;
 if (row <= last) { let at = ${HEAD_STATISTICS} + row; store_element_lse(at, top * ${Math.LN2} + log(sum)); } }`)
   }`;
-}
-
-/**
- * o = softmax(scale q k^T (+ bias)) v per head, and lse = log sum exp of the scores. Buffers: q, k, v, o, lse, then bias if the
- * spec has one. lse is f32 [batch, heads, `paddedSequence`]; its padding is not written. bias is f32 [heads, `biasStride`].
- *
- * @throws {RangeError} as {@linkcode checkAttention}.
- */
-export function attentionForward(target: Target, spec: AttentionSpec, shape: AttentionShape): Launch {
-  checkAttention(spec, shape);
-  const { dtype, headDim, bias = false } = spec;
-  const buffers: BufferSpec[] = ["query", "key", "value", "o"].map((name) => ({ name, dtype }));
-  buffers.push({ name: "lse", dtype: "f32" });
-  if (bias) buffers.push({ name: "bias", dtype: "f32" });
-  // With a bias table the plain kernel serves: T5's attention is one hundredth of its arithmetic.
-  const octet = bias ? undefined : octetOf(target, headDim, shape.sequence);
-  if (octet === undefined) {
-    return launchPlain("attention_forward", plainForward(headDim, bias), buffers, spec, shape, 2);
-  }
-  const kernel = buildKernel({
-    name: "attention_forward",
-    spec: { dtype, ...octet },
-    params: PLACE_PARAMS,
-    buffers,
-    workgroupSize: 8 * octet.octets,
-    lane: true,
-    body: () => octetForward(octet),
-  });
-  return launchOctets(kernel, octet, spec, shape, 2);
 }
