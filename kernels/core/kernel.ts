@@ -46,11 +46,16 @@ export function texelFormat(dtype: DType): TexelFormat {
   return bytesOf(dtype) === 4 ? "rgba32float" : "rg32uint";
 }
 
+/** What a text uses beyond plain WGSL; each engine has its own directives for it. */
+export type WgslFeature = "f16" | "subgroups" | "subgroup_matrix";
+
 /** A compiled-on-demand program. Equal keys mean equal text, so pipelines are cached by key. */
 export interface Kernel {
   /** Canonical print of the spec. */
   readonly key: string;
   readonly code: string;
+  /** What {@linkcode code} uses, without the directives for it. */
+  readonly features: readonly WgslFeature[];
   readonly buffers: readonly BufferSpec[];
   /** Names of the words of `params`, in order; a name ending in `:f32` is a float. */
   readonly params: readonly string[];
@@ -74,10 +79,36 @@ export interface Launch {
   readonly flops: number;
 }
 
+/** A product [m, k] x [k, n] + [m, n] that matrix units compute in one instruction. */
+export interface MatrixShape {
+  /** Type of both operands. */
+  readonly component: "f16";
+  /** Type of the sum. */
+  readonly result: "f16" | "f32";
+  readonly m: number;
+  readonly n: number;
+  readonly k: number;
+}
+
 /** What the device can do that changes the text of a kernel. */
 export interface Target {
   /** Smallest subgroup size if subgroup operations work and it is a multiple of 8, else 0 (then kernels use plain paths). */
   readonly subgroups: number;
+  /** Largest subgroup size, 0 where the adapter tells none. */
+  readonly subgroupMax: number;
+  /** Workgroup memory that one workgroup may declare. */
+  readonly workgroupBytes: number;
+  /** Shapes of the matrix units, empty where texts can't reach any. */
+  readonly matrix: readonly MatrixShape[];
+  /** As the adapter names it ("nvidia"); empty where it tells none. */
+  readonly vendor: string;
+  /** As the adapter names it ("hopper"); empty where it tells none. */
+  readonly architecture: string;
+}
+
+/** A device of which only the subgroup size is known: the least workgroup memory that WebGPU guarantees and no matrix units. */
+export function plainTarget(subgroups: number): Target {
+  return { subgroups, subgroupMax: subgroups, workgroupBytes: 16384, matrix: [], vendor: "", architecture: "" };
 }
 
 /** Threads of a workgroup where nothing asks for another number: a multiple of 32, one-dimensional. */

@@ -1,6 +1,6 @@
 /** Assembles the text of a kernel around its body: parameters, bindings and their accessors, the folded grid. */
 import { accessors, bindings, type Bound, startsOf } from "./accessors.ts";
-import type { Kernel } from "./kernel.ts";
+import type { Kernel, WgslFeature } from "./kernel.ts";
 
 /** The parts of a kernel that differ from others. */
 export interface Module extends Bound {
@@ -53,6 +53,9 @@ export function buildKernel(module: Module): Kernel {
     get code() {
       return code ??= moduleText(module);
     },
+    get features() {
+      return featuresOf(this.code);
+    },
     buffers: bindings(module),
     params: params.map(String),
     throughTextures(indices) {
@@ -67,6 +70,18 @@ export function buildKernel(module: Module): Kernel {
         pieces,
       }),
   };
+}
+
+/** By feature, what a text that uses it contains. */
+const SIGNS: Readonly<Record<WgslFeature, RegExp>> = {
+  f16: /\bf16\b|\bvec[234]h\b/,
+  subgroups: /\bsubgroup(_invocation_id|_size|(?!Matrix)[A-Z]\w*)\b/,
+  subgroup_matrix: /\bsubgroupMatrix/,
+};
+
+/** Read from the text: a declaration beside it could be forgotten. */
+function featuresOf(code: string): WgslFeature[] {
+  return (Object.keys(SIGNS) as WgslFeature[]).filter((feature) => SIGNS[feature].test(code));
 }
 
 function moduleText(module: Module): string {

@@ -2,7 +2,7 @@
  * What a run needs, phase by phase, from shapes alone: the plans that the run executes are recorded and priced, so a forecast
  * can't differ from the run.
  */
-import type { DType, Target } from "../../kernels/core/kernel.ts";
+import { type DType, plainTarget, type Target } from "../../kernels/core/kernel.ts";
 import { promptsAtOnce, recordT5 } from "../models/t5/graph.ts";
 import { T5_XXL, type T5Config } from "../models/t5/config.ts";
 import { latentSize, type TransformerConfig } from "../models/transformer/config.ts";
@@ -261,7 +261,7 @@ function samplePhase(
  * @throws {UserError} when the config names no known model and `model` is not given.
  */
 export function forecast(config: TrainConfig, options: ForecastOptions = {}): Forecast {
-  const { model = namedTransformer(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS } = options;
+  const { model = namedTransformer(config), target = plainTarget(32), limits = DISCRETE_LIMITS } = options;
   const device = { target, limits };
   const run = describeRun(config, model, { stored: options.stored ?? "f32" });
   const recording = recordStep(target, limits, run.step, run.parameters, run.updated);

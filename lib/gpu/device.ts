@@ -1,6 +1,6 @@
 /** Adapter choice, feature and limit probing: the only place that requests a device. */
 import { UserError } from "../errors.ts";
-import type { Target } from "../../kernels/core/kernel.ts";
+import type { MatrixShape, Target } from "../../kernels/core/kernel.ts";
 import { MOST_BINDINGS, type RecordingLimits } from "../plan/limits.ts";
 import { type Dialect, type Engine, openDialect } from "./dialect.ts";
 
@@ -9,9 +9,12 @@ export interface AdapterReport {
   readonly engine: Engine;
   readonly description: string;
   readonly vendor: string;
+  readonly architecture: string;
   /** True for a software driver (llvmpipe, SwiftShader). */
   readonly software: boolean;
   readonly subgroups: { readonly min: number; readonly max: number };
+  /** Shapes of the matrix units that the engine shows. */
+  readonly matrix: readonly MatrixShape[];
   readonly features: readonly string[];
   readonly limits: Readonly<Record<string, number>>;
 }
@@ -32,6 +35,13 @@ const LIMITS = [
   "minUniformBufferOffsetAlignment",
 ] as const;
 
+/** Requested where the adapter has them. */
+const OPTIONAL_FEATURES = [
+  "timestamp-query",
+  "shader-f16",
+  "chromium-experimental-subgroup-matrix",
+] as GPUFeatureName[];
+
 /** Reads the adapter's own figures; undefined when there is no adapter. */
 export async function describeAdapter(engine: Engine = "deno"): Promise<AdapterReport | undefined> {
   const dialect = await openDialect(engine);
@@ -43,6 +53,20 @@ function requestAdapter(dialect: Dialect): Promise<GPUAdapter | null> {
   return dialect.gpu.requestAdapter({ powerPreference: "high-performance" });
 }
 
+/** `GPUAdapterInfo` as Dawn extends it. */
+interface MatrixInfo {
+  readonly subgroupMatrixConfigs?: Iterable<
+    { componentType: string; resultComponentType: string; M: number; N: number; K: number }
+  >;
+}
+
+/** The shapes with operands of f16; integer ones are left out. */
+function matrixShapes({ subgroupMatrixConfigs = [] }: MatrixInfo): MatrixShape[] {
+  return [...subgroupMatrixConfigs].flatMap(({ componentType, resultComponentType: result, M: m, N: n, K: k }) =>
+    componentType === "f16" && (result === "f16" || result === "f32") ? [{ component: "f16", result, m, n, k }] : []
+  );
+}
+
 function report(dialect: Dialect, adapter: GPUAdapter): AdapterReport {
   const { info } = adapter;
   const limits: Record<string, number> = {};
@@ -51,8 +75,10 @@ function report(dialect: Dialect, adapter: GPUAdapter): AdapterReport {
     engine: dialect.engine,
     description: info.description || info.device || "unknown adapter",
     vendor: info.vendor,
+    architecture: info.architecture,
     software: /llvmpipe|swiftshader|lavapipe/i.test(info.description),
     subgroups: { min: info.subgroupMinSize ?? 0, max: info.subgroupMaxSize ?? 0 },
+    matrix: matrixShapes(info as MatrixInfo),
     features: [...adapter.features].sort(),
     limits,
   };
@@ -122,7 +148,7 @@ export async function recordingLimits(
 /** Options of {@linkcode openDevice}. */
 export interface DeviceOptions {
   readonly engine?: Engine;
-  /** False forces the kernels that use no subgroup operations. */
+  /** False forces the kernels that use neither subgroup operations nor matrix units. */
   readonly subgroups?: boolean;
 }
 
@@ -143,16 +169,30 @@ export async function openDevice({ engine = "deno", subgroups = true }: DeviceOp
   const facts = report(dialect, adapter);
   const usable = subgroups && facts.subgroups.min >= 8 && facts.subgroups.min % 8 === 0 &&
     (dialect.hidesSubgroups || adapter.features.has("subgroups"));
-  const timestamps = adapter.features.has("timestamp-query");
-  const requiredFeatures = [...(usable ? ["subgroups"] : []), ...(timestamps ? ["timestamp-query"] : [])];
+  const present = OPTIONAL_FEATURES.filter((feature) => adapter.features.has(feature));
   const requiredLimits: Record<string, number> = {};
   for (const name of LIMITS) if (!name.startsWith("min")) requiredLimits[name] = facts.limits[name]!;
-  const gpu = await adapter.requestDevice({ requiredFeatures: requiredFeatures as GPUFeatureName[], requiredLimits });
-  const target = { subgroups: usable ? facts.subgroups.min : 0 };
+  const requiredFeatures = [...(usable ? ["subgroups" as GPUFeatureName] : []), ...present];
+  const gpu = await adapter.requestDevice({ requiredFeatures, requiredLimits });
+  const target: Target = {
+    subgroups: usable ? facts.subgroups.min : 0,
+    subgroupMax: facts.subgroups.max,
+    workgroupBytes: facts.limits.maxComputeWorkgroupStorageSize!,
+    matrix: subgroups ? facts.matrix : [],
+    vendor: facts.vendor,
+    architecture: facts.architecture,
+  };
   const textures = {
     leastBytes: facts.software ? TEXTURE_BYTES : Infinity,
     most: facts.limits.maxStorageTexturesPerShaderStage!,
     maxRows: facts.limits.maxTextureDimension2D!,
   };
-  return new Device(gpu, dialect, facts, target, { ...await recordingLimits(gpu), textures }, timestamps);
+  return new Device(
+    gpu,
+    dialect,
+    facts,
+    target,
+    { ...await recordingLimits(gpu), textures },
+    present.includes("timestamp-query"),
+  );
 }

@@ -35,12 +35,12 @@ export class PipelineCache {
     let pipeline = this.#pipelines.get(kernel.key);
     if (pipeline === undefined) {
       const { gpu, dialect } = this.device;
-      const prefix = /subgroup/.test(kernel.code) ? dialect.subgroupDirective : "";
+      const directives = kernel.features.map((feature) => dialect.directives[feature]).join("");
       pipeline = gpu.createComputePipeline({
         label: kernel.key,
         layout: gpu.createPipelineLayout({ bindGroupLayouts: [this.layout(kernel.buffers)] }),
         compute: {
-          module: gpu.createShaderModule({ label: kernel.key, code: prefix + kernel.code }),
+          module: gpu.createShaderModule({ label: kernel.key, code: directives + kernel.code }),
           entryPoint: "main",
         },
       });

@@ -1,4 +1,5 @@
 /** Every op of the transformer with odd shapes and narrow storage: what tests check and benchmarks can time. */
+import { plainTarget } from "../../kernels/core/kernel.ts";
 import { linearCases } from "./cases_linear.ts";
 import { normCases } from "./cases_norm.ts";
 import { rowCases } from "./cases_rows.ts";
@@ -14,7 +15,7 @@ export const opCases: readonly OpCase[] = [...trainedCases, ...videoCases];
 /** Cases that are f32 throughout and have something to pass a gradient to. */
 export const differentiableCases: readonly OpCase[] = trainedCases.filter((description) => {
   const operands = Object.values(description.operands);
-  const { output } = recordForward(description, { subgroups: 0 });
+  const { output } = recordForward(description, plainTarget(0));
   return [output, ...operands].every(({ dtype = "f32" }) => dtype === "f32") &&
     operands.some(({ role }) => role === "input");
 });

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import type { Device } from "../../lib/gpu/device.ts";
 import type { Session } from "../../lib/gpu/session.ts";
 import { decodeF32, type StorageType } from "../../lib/io/safetensors/half.ts";
-import type { Target } from "../../kernels/core/kernel.ts";
+import { plainTarget, type Target } from "../../kernels/core/kernel.ts";
 import { elements } from "../../lib/plan/tensor.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { targets } from "../kernels/targets.ts";
@@ -74,7 +74,7 @@ for (const description of differentiableCases) {
 
 Deno.test("counted work is that of the formulas, and traffic covers all operands and the result", () => {
   for (const description of opCases) {
-    const { flops, bytes } = caseWork(description, { subgroups: 32 });
+    const { flops, bytes } = caseWork(description, plainTarget(32));
     const operands = Object.values(description.operands)
       .reduce((sum, { shape, dtype = "f32" }) => sum + elements(shape) * (dtype === "f32" ? 4 : 2), 0);
     // A single frame to halve is handed on without a launch.

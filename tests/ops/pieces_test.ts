@@ -1,5 +1,6 @@
 /** Ops on a device that holds a quarter of their largest tensor in a buffer or a binding: the same bits as in one piece. */
 import assert from "node:assert/strict";
+import { plainTarget } from "../../kernels/core/kernel.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
 import { finish } from "../../lib/plan/recording.ts";
@@ -11,7 +12,7 @@ import { type OpCase, recordForward, runForward } from "./op_case.ts";
 
 /** Bytes of the largest tensor of the forward pass; a piece has at least 256. */
 function largestBytes(description: OpCase): number {
-  const { steps } = finish(recordForward(description, { subgroups: 0 }).plan, DISCRETE_LIMITS);
+  const { steps } = finish(recordForward(description, plainTarget(0)).plan, DISCRETE_LIMITS);
   return Math.max(256, ...steps.flatMap(({ tensors }) => tensors.map(({ bytes }) => bytes)));
 }
 

@@ -1,5 +1,6 @@
 /** Recording policies change memory and work, never a bit of the result. */
 import assert from "node:assert/strict";
+import { plainTarget } from "../../kernels/core/kernel.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { gelu } from "../../lib/ops/activation.ts";
@@ -139,7 +140,7 @@ Deno.test("launches that nothing needs are dropped, all others stay", async () =
 });
 
 Deno.test("a result that nobody reads is not computed", () => {
-  const plan = new Plan({ target: { subgroups: 0 } });
+  const plan = new Plan({ target: plainTarget(0) });
   const x = plan.resident("x", [3, 20], "f32");
   gelu(plan, gelu(plan, x));
   assert.equal(finish(plan, DISCRETE_LIMITS).steps.length, 0);

@@ -1,5 +1,6 @@
 /** Noise in, loss and gradient out, against their definitions in float64. */
 import assert from "node:assert/strict";
+import type { Target } from "../../kernels/core/kernel.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { gelu } from "../../lib/ops/activation.ts";
@@ -33,7 +34,7 @@ const [latents, noise, hidden] = [1, 2, 3].map((seed) => numbers(SIZE, seed).map
   Float32Array<ArrayBuffer>,
 ];
 
-async function run(target: { readonly subgroups: number }): Promise<Results> {
+async function run(target: Target): Promise<Results> {
   const { device } = await testDevice();
   using session = new Session(device);
   const plan = new Plan({ target });

@@ -1,5 +1,6 @@
 /** Tensors in host memory and in few bits: what a plan copies and widens for the launches that use them, and when. */
 import assert from "node:assert/strict";
+import { plainTarget } from "../../kernels/core/kernel.ts";
 import { addInPlace } from "../../kernels/rows/flat.ts";
 import { quantisedTensor } from "../../lib/models/tensors/quantise.ts";
 import { Plan } from "../../lib/plan/plan.ts";
@@ -7,7 +8,7 @@ import { DISCRETE_LIMITS } from "../../lib/plan/limits.ts";
 import { cost, finish, type Recording } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 
-const target = { subgroups: 32 };
+const target = plainTarget(32);
 const KIB = 1024;
 
 function add(plan: Plan, a: Tensor, b: Tensor): void {

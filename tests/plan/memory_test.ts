@@ -1,5 +1,6 @@
 /** Placement of transients: nothing alive at the same time overlaps, buffers keep their limit, and little is wasted. */
 import assert from "node:assert/strict";
+import { plainTarget } from "../../kernels/core/kernel.ts";
 import { addInPlace, convert } from "../../kernels/rows/flat.ts";
 import { livePeak } from "../../lib/plan/live.ts";
 import { lifetimes } from "../../lib/plan/memory.ts";
@@ -9,7 +10,7 @@ import { arenaChunks, cost, finish } from "../../lib/plan/recording.ts";
 import type { Tensor } from "../../lib/plan/tensor.ts";
 import { numbers } from "../kernels/run.ts";
 
-const target = { subgroups: 32 };
+const target = plainTarget(32);
 const LIMITS: RecordingLimits = { chunkBytes: 2 ** 20, bindingBytes: 2 ** 20, bindings: 8 };
 
 /** A plan in which every result is made from one made before, up to twenty steps earlier. */

@@ -1,5 +1,6 @@
 /** Tensors in pieces: what is cut where, what kernels are told, and how pieces are placed. */
 import assert from "node:assert/strict";
+import { plainTarget } from "../../kernels/core/kernel.ts";
 import { addInPlace, convert } from "../../kernels/rows/flat.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { pieceRanges, storedPieces } from "../../lib/plan/pieces.ts";
@@ -10,7 +11,7 @@ import { Tensor } from "../../lib/plan/tensor.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
 import { LimitedSession, piecesOf } from "../limited_session.ts";
 
-const target = { subgroups: 0 };
+const target = plainTarget(0);
 
 function limitsOf(bytes: number): RecordingLimits {
   return { ...DISCRETE_LIMITS, ...piecesOf(bytes) };

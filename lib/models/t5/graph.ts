@@ -7,7 +7,7 @@
  */
 import { attentionForward } from "../../../kernels/attention/forward.ts";
 import { biasStride, paddedSequence } from "../../../kernels/attention/shape.ts";
-import type { DType, Target } from "../../../kernels/core/kernel.ts";
+import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { rmsNorm } from "../../../kernels/norm/layer.ts";
 import { gatedGelu } from "../../../kernels/rows/flat.ts";
 import { BINDING_BYTES } from "../../ops/video/frames.ts";
@@ -57,7 +57,7 @@ export function promptsAtOnce({ d_ff }: T5Config, tokens: number, wanted: number
 
 /** Records the plans; needs neither device nor weights. */
 export function recordT5(config: T5Config, options: T5RecordOptions): T5Recording {
-  const { prompts, tokens, dtype, target = { subgroups: 32 }, limits = DISCRETE_LIMITS } = options;
+  const { prompts, tokens, dtype, target = plainTarget(32), limits = DISCRETE_LIMITS } = options;
   const { d_model, num_heads } = config;
   const resident = (name: string, shape: readonly number[], type: DType) =>
     new Tensor(name, shape, type, { resident: true });

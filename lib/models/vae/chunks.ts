@@ -1,5 +1,5 @@
 /** Chunks of frames: which ones a video has, what each becomes, and the plan of one chunk. */
-import type { DType, Target } from "../../../kernels/core/kernel.ts";
+import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { BINDING_BYTES } from "../../ops/video/frames.ts";
 import { Plan } from "../../plan/plan.ts";
 import { DISCRETE_LIMITS, type RecordingLimits } from "../../plan/limits.ts";
@@ -113,7 +113,7 @@ export function forecastVae(
   config: VaeConfig,
   part: VaePart,
   [frames, height, width]: readonly [number, number, number],
-  { dtype = "f32", tiling = defaultTiling(config), target = { subgroups: 32 }, limits = DISCRETE_LIMITS }:
+  { dtype = "f32", tiling = defaultTiling(config), target = plainTarget(32), limits = DISCRETE_LIMITS }:
     VaeForecastOptions = {},
 ): ChunkForecast[] {
   const weights = new VaeWeights(config, part, dtype);

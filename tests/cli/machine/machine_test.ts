@@ -77,6 +77,8 @@ Deno.test("doctor describes a sound machine and ends with 0", async () => {
     engine: "deno" as const,
     description: "llvmpipe (LLVM 15.0.6, 256 bits)",
     vendor: "mesa",
+    architecture: "",
+    matrix: [],
     software: true,
     subgroups: { min: 8, max: 8 },
     features: ["shader-f16", "timestamp-query"],

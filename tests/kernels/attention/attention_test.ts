@@ -6,7 +6,7 @@ import {
   attentionDelta,
 } from "../../../kernels/attention/backward.ts";
 import { biasStride, paddedSequence } from "../../../kernels/attention/shape.ts";
-import type { DType, Target } from "../../../kernels/core/kernel.ts";
+import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { type AttentionCase, attentionCases, type AttentionInputs, attentionReference, biasCases } from "./cases.ts";
 import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
 
@@ -66,7 +66,7 @@ Deno.test("attention forward matches a float64 reference over octets", async () 
 });
 
 Deno.test("attention forward matches a float64 reference with a thread per query", async () => {
-  for (const each of [...attentionCases, ...biasCases]) await checkForward({ subgroups: 0 }, each);
+  for (const each of [...attentionCases, ...biasCases]) await checkForward(plainTarget(0), each);
 });
 
 Deno.test("attention backward matches a float64 reference over octets", async () => {
@@ -75,14 +75,14 @@ Deno.test("attention backward matches a float64 reference over octets", async ()
 });
 
 Deno.test("attention backward matches a float64 reference with a thread per row", async () => {
-  for (const each of attentionCases) await checkBackward({ subgroups: 0 }, each);
+  for (const each of attentionCases) await checkBackward(plainTarget(0), each);
 });
 
 Deno.test("the octets of a wide subgroup compute the same", async () => {
   const { device } = await testDevice();
   if (device.target.subgroups === 0) return;
-  await checkForward({ subgroups: 32 }, attentionCases[3]!);
-  await checkBackward({ subgroups: 32 }, attentionCases[3]!);
+  await checkForward(plainTarget(32), attentionCases[3]!);
+  await checkBackward(plainTarget(32), attentionCases[3]!);
 });
 
 Deno.test("scores far below and above zero neither overflow nor vanish", async () => {
@@ -91,7 +91,7 @@ Deno.test("scores far below and above zero neither overflow nor vanish", async (
   const q = new Float32Array(40 * 64).fill(3);
   const k = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64) < 20 ? 1 : -1);
   const v = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64));
-  for (const target of [device.target, { subgroups: 0 }]) {
+  for (const target of [device.target, plainTarget(0)]) {
     // Scores are +-192, so the first twenty keys share all weight: the mean of 0..19, and 192 + log 20.
     const results = await runLaunch(attentionForward(target, { dtype: "f32", headDim: 64 }, shape), [
       q,
@@ -108,7 +108,7 @@ Deno.test("scores far below and above zero neither overflow nor vanish", async (
 Deno.test("sizes that attention cannot run with are all named", () => {
   assert.throws(
     () =>
-      attentionForward({ subgroups: 8 }, { dtype: "f32", headDim: 6 }, {
+      attentionForward(plainTarget(8), { dtype: "f32", headDim: 6 }, {
         batch: 0,
         heads: 1,
         sequence: 100000,

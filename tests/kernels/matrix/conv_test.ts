@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { convolution, type ConvShape, type ConvSpec, type ConvTile } from "../../../kernels/matrix/conv.ts";
-import type { DType, Target } from "../../../kernels/core/kernel.ts";
+import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
 import { causalShape } from "../shapes.ts";
 
@@ -138,7 +138,7 @@ Deno.test("convolutions match a float64 reference with subgroup broadcasts", asy
 });
 
 Deno.test("convolutions match a float64 reference without subgroups", async () => {
-  for (const each of cases) await check({ subgroups: 0 }, each);
+  for (const each of cases) await check(plainTarget(0), each);
 });
 
 Deno.test("the shuffled tile of wide subgroups computes the same", async () => {
@@ -163,7 +163,7 @@ Deno.test("a NaN outside the picture does not reach the output through the paddi
 
 Deno.test("channels that are no multiple of four are refused", () => {
   assert.throws(
-    () => convolution({ subgroups: 8 }, PLAIN_SPEC, { ...causal, channels: 3 }),
+    () => convolution(plainTarget(8), PLAIN_SPEC, { ...causal, channels: 3 }),
     /convolution of 3 to 36 channels: both must be multiples of 4/,
   );
 });

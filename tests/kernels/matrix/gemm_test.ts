@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { gemm, gemmPartial, type GemmShape, type GemmSpec, splitK, sumPartials } from "../../../kernels/matrix/gemm.ts";
 import { gemmTile } from "../../../kernels/matrix/gemm_tile.ts";
-import type { DType, Target } from "../../../kernels/core/kernel.ts";
+import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { type GemmCase, gemmCases, gemmReference } from "./gemm_cases.ts";
 import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
 
@@ -42,7 +42,7 @@ Deno.test("matrix products match a float64 reference with subgroup broadcasts", 
 });
 
 Deno.test("matrix products match a float64 reference without subgroups", async () => {
-  for (const each of gemmCases) await check({ subgroups: 0 }, each);
+  for (const each of gemmCases) await check(plainTarget(0), each);
 });
 
 Deno.test("every tile computes the same", async () => {
@@ -50,7 +50,7 @@ Deno.test("every tile computes the same", async () => {
   if (device.target.subgroups === 0) return;
   // A wide subgroup's workgroups run wherever the subgroup size divides theirs, and any tile serves any size.
   const extents = [{ m: 8, n: 64, k: 64 }, { m: 2048, n: 1024, k: 1024 }];
-  const tiles = [8, 32].flatMap((subgroups) => extents.map((extent) => gemmTile({ subgroups }, extent)));
+  const tiles = [8, 32].flatMap((subgroups) => extents.map((extent) => gemmTile(plainTarget(subgroups), extent)));
   assert.equal(new Set(tiles.map((tile) => tile.rows)).size, 3, "8, 16 and 64 rows");
   const shape = { m: 68, n: 132, k: 36 };
   for (const layout of ["NN", "NT", "TN"] as const) {
@@ -66,7 +66,7 @@ Deno.test("every tile computes the same", async () => {
 
 Deno.test("parts of a long depth sum to the whole product", async () => {
   const { device } = await testDevice();
-  for (const target of [device.target, { subgroups: 0 }]) {
+  for (const target of [device.target, plainTarget(0)]) {
     const spec = { layout: "TN", a: "bf16", b: "bf16", c: "f32", accumulate: true } as const;
     await checkSplit(target, spec, { m: 8, n: 36, k: 2051, alpha: 0.25 }, 5);
     const narrow = { layout: "NT", a: "f32", b: "f32", c: "bf16", bias: "f32", activation: "gelu" } as const;
@@ -76,7 +76,7 @@ Deno.test("parts of a long depth sum to the whole product", async () => {
 
 Deno.test("a product is divided only when it has few tiles and a long depth", () => {
   const spec = { layout: "TN", a: "bf16", b: "bf16", c: "f32" } as const;
-  const gpu = { subgroups: 32 };
+  const gpu = plainTarget(32);
   assert.ok(splitK(gpu, spec, { m: 128, n: 3072, k: 17776 }) > 8);
   assert.equal(splitK(gpu, spec, { m: 17776, n: 3072, k: 3072 }), 1);
   assert.equal(splitK(gpu, spec, { m: 128, n: 128, k: 128 }), 1);
@@ -100,13 +100,13 @@ Deno.test("two runs of a product give the same bits", async () => {
 Deno.test("one pipeline serves all sizes of a tile", () => {
   const spec = { layout: "NT", a: "bf16", b: "bf16", c: "bf16" } as const;
   const [small, large] = [{ m: 100, n: 64, k: 8 }, { m: 17776, n: 12288, k: 3072 }];
-  const target = { subgroups: 32 };
+  const target = plainTarget(32);
   assert.equal(gemm(target, spec, small).kernel.key, gemm(target, spec, large).kernel.key);
 });
 
 Deno.test("sizes that cannot be multiplied are all named", () => {
   const spec = { layout: "TN", a: "f32", b: "f32", c: "f32" } as const;
-  assert.throws(() => gemm({ subgroups: 0 }, spec, { m: 3, n: 6, k: 0 }), (error) => {
+  assert.throws(() => gemm(plainTarget(0), spec, { m: 3, n: 6, k: 0 }), (error) => {
     assert.ok(error instanceof RangeError);
     assert.match(error.message, /k is 0, expected a whole number/);
     assert.match(error.message, /n is 6, expected a multiple of 4/);

@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import type { Target } from "../../../kernels/core/kernel.ts";
 import { adam, adamState, clipControl } from "../../../kernels/optimizer/adam.ts";
 import { squareSlots, sumOfSquares } from "../../../kernels/reduce/sums.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
@@ -48,7 +49,7 @@ referenceTest("gradient clipping follows PyTorch", async (folder) => {
   }
 });
 
-async function squares(target: { subgroups: number }, g: Float32Array<ArrayBuffer>) {
+async function squares(target: Target, g: Float32Array<ArrayBuffer>) {
   const launch = sumOfSquares(target, { x: "f32" }, { elements: g.length, slot: 0 });
   return (await runLaunch(launch, [g, squareSlots(g.length) * 4]))[1]!;
 }

@@ -1,5 +1,6 @@
 /** Work and rates of a step against arithmetic; that a run's step does the forecast's work is tested with its memory. */
 import assert from "node:assert/strict";
+import { plainTarget } from "../../../kernels/core/kernel.ts";
 import { addInPlace } from "../../../kernels/rows/flat.ts";
 import { gpuRates, knownGpus, knownRates } from "../../../lib/forecast/gpu_rates.ts";
 import { Plan } from "../../../lib/plan/plan.ts";
@@ -9,7 +10,7 @@ import { StepWork } from "../../../lib/train/report/step_work.ts";
 
 /** Launches that each add 1000 numbers to 1000 others. */
 function additions(count: number): Recording {
-  const plan = new Plan({ target: { subgroups: 32 } });
+  const plan = new Plan({ target: plainTarget(32) });
   const a = plan.resident("a", [1000], "f32");
   const b = plan.resident("b", [1000], "f32");
   for (let i = 0; i < count; i++) {
