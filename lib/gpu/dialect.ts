@@ -1,5 +1,6 @@
 /** The only file that knows which WebGPU engine runs: Deno's own (wgpu and naga) or Dawn through the npm package `webgpu`. */
 import type { WgslFeature } from "../../kernels/core/kernel.ts";
+import { loadDawn } from "./dawn.ts";
 import { UserError } from "../errors.ts";
 
 /** Which engine: `deno` is `navigator.gpu`; `dawn` is the optional npm package `webgpu`. */
@@ -26,13 +27,12 @@ export async function openDialect(engine: Engine = "deno"): Promise<Dialect> {
   }
   const specifier = "npm:webgpu@0.6.2";
   try {
-    const dawn: { create(flags: string[]): GPU } = await import(specifier);
     const directives = {
       f16: "enable f16;\n",
       subgroups: "enable subgroups;\n",
       subgroup_matrix: "enable chromium_experimental_subgroup_matrix;\n",
     };
-    return { engine, gpu: dawn.create(FLAGS), directives, hidesSubgroups: false };
+    return { engine, gpu: await loadDawn(FLAGS), directives, hidesSubgroups: false };
   } catch (error) {
     throw new UserError(
       `Cannot load the dawn engine (${specifier}): ${error instanceof Error ? error.message : error}`,

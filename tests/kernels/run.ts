@@ -8,7 +8,7 @@ let shared: { device: Device; pipelines: PipelineCache } | undefined;
 /** The device all kernel tests of this process use. */
 export async function testDevice(): Promise<{ device: Device; pipelines: PipelineCache }> {
   if (shared === undefined) {
-    const device = await openDevice();
+    const device = await openDevice({ engine: (Deno.env.get("COGTUNE_ENGINE") ?? "deno") as "deno" });
     shared = { device, pipelines: new PipelineCache(device) };
   }
   return shared;
