@@ -4,6 +4,7 @@ import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH } from "..
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
 import { copyToTexture, type TextureCopy } from "../lib/gpu/textures.ts";
+import { engine } from "../tests/engine.ts";
 
 /** A launch bound to buffers of its own, ready to run again and again. */
 export interface Job {
@@ -64,7 +65,7 @@ export class Bench implements Disposable {
 
   /** Opens the device. */
   static async open(): Promise<Bench> {
-    return new Bench(await openDevice());
+    return new Bench(await openDevice({ engine }));
   }
 
   /**

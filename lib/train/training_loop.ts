@@ -101,7 +101,7 @@ export class TrainingLoop implements Disposable {
       totalSteps: this.#totalSteps,
       clips: this.#source.samples.length,
       parameters: trainedParameters(run),
-      device: device.adapter.description,
+      device: device.title,
       outputDir: config.output_dir,
     };
     for (const message of warnings) yield { type: "warning", message };
