@@ -28,12 +28,12 @@ const machine: Engines = { open: openAdapter, isDawnInstalled };
  * @throws {UserError} when there is none: the hint names the packages that bring a software driver.
  */
 export async function openEngine(choice: EngineChoice, engines: Engines = machine): Promise<ChosenAdapter> {
-  if (choice !== "auto") return { ...await require(choice, engines), reason: `engine ${choice}: as set` };
+  if (choice !== "auto") return { ...await openOrThrow(choice, engines), reason: `engine ${choice}: as set` };
   const { dawn, problem } = await findDawn(engines);
   if (dawn !== undefined) {
     return { ...dawn, reason: `engine dawn: it brings matrix units (${describeMatrix(dawn.report.matrix)})` };
   }
-  return { ...await require("deno", engines), reason: `engine deno: ${problem}` };
+  return { ...await openOrThrow("deno", engines), reason: `engine deno: ${problem}` };
 }
 
 /** Dawn's adapter if it has matrix units, else why it is of no use here. */
@@ -50,7 +50,7 @@ async function findDawn(engines: Engines): Promise<{ dawn?: OpenAdapter; problem
   }
 }
 
-async function require(engine: Engine, engines: Engines): Promise<OpenAdapter> {
+async function openOrThrow(engine: Engine, engines: Engines): Promise<OpenAdapter> {
   const opened = await engines.open(engine);
   if (opened !== undefined) return opened;
   throw new UserError(

@@ -1,6 +1,8 @@
 /** Which engine is taken, and why. */
 import assert from "node:assert/strict";
+import metadata from "../../deno.json" with { type: "json" };
 import type { OpenAdapter } from "../../lib/gpu/adapter.ts";
+import { installDawn } from "../../lib/gpu/dawn.ts";
 import type { Engine } from "../../lib/gpu/dialect.ts";
 import { describeEngines, type Engines, openEngine } from "../../lib/gpu/engine.ts";
 import type { MatrixShape } from "../../kernels/core/kernel.ts";
@@ -42,6 +44,10 @@ Deno.test("a named engine is taken, or its lack is reported", async () => {
   assert.equal((await openEngine("dawn", engines)).report.engine, "dawn");
   await assert.rejects(openEngine("dawn", fakeEngines({ deno: [] })), /by engine dawn.*Dawn needs Mesa 25/s);
   await assert.rejects(openEngine("auto", fakeEngines({})), /by engine deno.*mesa-vulkan-drivers/s);
+});
+
+Deno.test("what installs Dawn is the version of the import map", () => {
+  assert.equal(installDawn, `deno add ${metadata.imports.webgpu}`);
 });
 
 Deno.test("both engines are described, also when one fails", async () => {
