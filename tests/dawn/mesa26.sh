@@ -43,5 +43,6 @@ exec unshare --mount bash -euc '
   mkdir "$root/mnt/upper" "$root/mnt/work"
   mount -t overlay overlay -o "lowerdir=$repository,upperdir=$root/mnt/upper,workdir=$root/mnt/work" "$root/src"
   (cd "$root/src" && DENO_DIR=$cache deno install --quiet)
-  unset DENO_DIR
+  # Files that are not in there; Deno would warn on the stderr of every process.
+  unset DENO_DIR DENO_CERT NODE_EXTRA_CA_CERTS
   exec chroot "$root" /usr/bin/env -C /src HOME=/root PATH=/usr/local/bin:/usr/bin:/bin "$@"' mesa26 "$@"
