@@ -4,6 +4,7 @@ import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH, type Work
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
 import { copyToTexture, type TextureCopy } from "../lib/gpu/textures.ts";
+import { engine } from "../tests/engine.ts";
 
 /** What a buffer holds at first: bytes, or zeros of a number of elements. */
 export type Content = Uint8Array<ArrayBuffer> | number;
@@ -75,7 +76,7 @@ export class Bench implements Disposable {
 
   /** Opens the device. */
   static async open(): Promise<Bench> {
-    return new Bench(await openDevice());
+    return new Bench(await openDevice({ engine }));
   }
 
   /**

@@ -23,6 +23,7 @@ import { forecastScaling, type LinkRates, USUAL_LINKS } from "../lib/forecast/sc
 import { describeRun } from "../lib/step/run_description.ts";
 import { refreshCopies, startShard } from "../lib/step/model_state.ts";
 import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../lib/step/training_step.ts";
+import { engine } from "../tests/engine.ts";
 import { median, quantile } from "./harness.ts";
 
 const print = (line: string) => void Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
@@ -57,7 +58,7 @@ interface Prepared extends Disposable {
 
 async function prepare(communicator: Communicator, config: TrainConfig): Promise<Prepared> {
   const stack = new DisposableStack();
-  const device = stack.use(await openDevice());
+  const device = stack.use(await openDevice({ engine }));
   const session = stack.use(new Session(device));
   const run = describeRun(config, MODEL, { rank: communicator.rank });
   for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);

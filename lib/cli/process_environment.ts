@@ -1,5 +1,5 @@
 /** The command line's environment in a real process. */
-import { describeAdapter } from "../gpu/device.ts";
+import { describeEngines } from "../gpu/engine.ts";
 import type { Commands } from "./machine/commands.ts";
 import { checkData } from "./commands/data_report.ts";
 import type { Environment } from "./machine/environment.ts";
@@ -11,7 +11,7 @@ import { processTerminal } from "./machine/terminal.ts";
 /** Puts the program behind the command line together from the two parts that record and run plans. */
 export function processEnvironment(program: Pick<Commands, "train" | "plan">): Environment {
   return {
-    commands: { ...program, checkData, describeAdapter: () => describeAdapter() },
+    commands: { ...program, checkData, describeEngines: () => describeEngines() },
     terminal: processTerminal(),
     signals: processSignals,
     system: thisSystem,

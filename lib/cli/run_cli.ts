@@ -122,7 +122,7 @@ const dataCheck = configCommand(
 const doctor = buildCommand<Record<never, never>, [], Context>({
   async func() {
     const { terminal, system, commands } = this.environment;
-    const checks = await diagnose(system, () => commands.describeAdapter());
+    const checks = await diagnose(system, () => commands.describeEngines());
     for (const { name, status, found, remedy } of checks) {
       terminal.write(`${status.padEnd(8)} ${name.padEnd(15)} ${found}\n`);
       if (remedy !== undefined) terminal.write(`${" ".repeat(25)}${remedy}\n`);

@@ -93,8 +93,11 @@ export interface TrainConfig {
   readonly checkpointing_steps: number;
   /** Newest checkpoints that are kept. Default `10`. */
   readonly checkpointing_limit: number;
-  /** WebGPU implementation: Deno's own, or Dawn through the npm package `webgpu`. Default `deno`. */
-  readonly engine: "deno" | "dawn";
+  /**
+   * WebGPU implementation: Deno's own, Dawn through the npm package `webgpu`, or `auto`: Dawn where it is installed
+   * and brings matrix units, else Deno's own. Default `auto`.
+   */
+  readonly engine: "auto" | "deno" | "dawn";
   /** Measure every kernel of one step and write the table to `output_dir`. Default `false`. */
   readonly profile: boolean;
   /** Stop before weights are loaded: check the config, print it and the forecast. Default `false`. */

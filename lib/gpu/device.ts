@@ -1,39 +1,9 @@
-/** Adapter choice, feature and limit probing: the only place that requests a device. */
-import { UserError } from "../errors.ts";
-import type { MatrixShape, Target } from "../../kernels/core/kernel.ts";
+/** Limit probing and opening: the only place that requests a device. */
+import type { Target } from "../../kernels/core/kernel.ts";
 import { MOST_BINDINGS, type RecordingLimits } from "../plan/limits.ts";
-import { type Dialect, type Engine, openDialect } from "./dialect.ts";
-
-/** What `doctor` prints and what decides the paths of kernels. */
-export interface AdapterReport {
-  readonly engine: Engine;
-  readonly description: string;
-  readonly vendor: string;
-  readonly architecture: string;
-  /** True for a software driver (llvmpipe, SwiftShader). */
-  readonly software: boolean;
-  readonly subgroups: { readonly min: number; readonly max: number };
-  /** Shapes of the matrix units that the engine shows. */
-  readonly matrix: readonly MatrixShape[];
-  readonly features: readonly string[];
-  readonly limits: Readonly<Record<string, number>>;
-}
-
-/** Limits that decide how tensors are split and kernels are launched; every one the adapter has is requested. */
-const LIMITS = [
-  "maxBufferSize",
-  "maxStorageBufferBindingSize",
-  "maxUniformBufferBindingSize",
-  "maxStorageBuffersPerShaderStage",
-  "maxStorageTexturesPerShaderStage",
-  "maxTextureDimension2D",
-  "maxComputeWorkgroupStorageSize",
-  "maxComputeInvocationsPerWorkgroup",
-  "maxComputeWorkgroupSizeX",
-  "maxComputeWorkgroupsPerDimension",
-  "minStorageBufferOffsetAlignment",
-  "minUniformBufferOffsetAlignment",
-] as const;
+import { type AdapterReport, LIMITS } from "./adapter.ts";
+import type { Dialect } from "./dialect.ts";
+import { type EngineChoice, openEngine } from "./engine.ts";
 
 /** Requested where the adapter has them. */
 const OPTIONAL_FEATURES = [
@@ -42,63 +12,25 @@ const OPTIONAL_FEATURES = [
   "chromium-experimental-subgroup-matrix",
 ] as GPUFeatureName[];
 
-/** Reads the adapter's own figures; undefined when there is no adapter. */
-export async function describeAdapter(engine: Engine = "deno"): Promise<AdapterReport | undefined> {
-  const dialect = await openDialect(engine);
-  const adapter = await requestAdapter(dialect);
-  return adapter === null ? undefined : report(dialect, adapter);
-}
-
-function requestAdapter(dialect: Dialect): Promise<GPUAdapter | null> {
-  return dialect.gpu.requestAdapter({ powerPreference: "high-performance" });
-}
-
-/** `GPUAdapterInfo` as Dawn extends it. */
-interface MatrixInfo {
-  readonly subgroupMatrixConfigs?: Iterable<
-    { componentType: string; resultComponentType: string; M: number; N: number; K: number }
-  >;
-}
-
-/** The shapes with operands of f16; integer ones are left out. */
-function matrixShapes({ subgroupMatrixConfigs = [] }: MatrixInfo): MatrixShape[] {
-  return [...subgroupMatrixConfigs].flatMap(({ componentType, resultComponentType: result, M: m, N: n, K: k }) =>
-    componentType === "f16" && (result === "f16" || result === "f32") ? [{ component: "f16", result, m, n, k }] : []
-  );
-}
-
-function report(dialect: Dialect, adapter: GPUAdapter): AdapterReport {
-  const { info } = adapter;
-  const limits: Record<string, number> = {};
-  for (const name of LIMITS) limits[name] = adapter.limits[name];
-  return {
-    engine: dialect.engine,
-    description: info.description || info.device || "unknown adapter",
-    vendor: info.vendor,
-    architecture: info.architecture,
-    software: /llvmpipe|swiftshader|lavapipe/i.test(info.description),
-    subgroups: { min: info.subgroupMinSize ?? 0, max: info.subgroupMaxSize ?? 0 },
-    matrix: matrixShapes(info as MatrixInfo),
-    features: [...adapter.features].sort(),
-    limits,
-  };
-}
-
 /** A device with what was learnt while opening it. Dispose it to free every buffer made from it. */
 export class Device implements Disposable {
   /** The first error the engine raised outside any call; `check()` throws it. */
   #failure: Error | undefined;
 
+  /** True when passes can be timed on the GPU. */
+  readonly timestamps: boolean;
+
   constructor(
     readonly gpu: GPUDevice,
     readonly dialect: Dialect,
     readonly adapter: AdapterReport,
+    /** Name of the GPU, which engine was taken and why: what the start of a run says. */
+    readonly title: string,
     readonly target: Target,
     /** What buffers, bindings and textures plans are made for. */
     readonly limits: RecordingLimits,
-    /** True when passes can be timed on the GPU. */
-    readonly timestamps: boolean,
   ) {
+    this.timestamps = gpu.features.has("timestamp-query");
     gpu.addEventListener("uncapturederror", (event) => {
       this.#failure ??= new Error(`The GPU engine reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
     });
@@ -147,7 +79,8 @@ export async function recordingLimits(
 
 /** Options of {@linkcode openDevice}. */
 export interface DeviceOptions {
-  readonly engine?: Engine;
+  /** Default `auto`: Dawn where it is installed and brings matrix units, else Deno's own engine. */
+  readonly engine?: EngineChoice;
   /** False forces the kernels that use neither subgroup operations nor matrix units. */
   readonly subgroups?: boolean;
 }
@@ -157,45 +90,31 @@ export interface DeviceOptions {
  *
  * @throws {UserError} when there is no adapter: the hint names the packages that bring a software driver.
  */
-export async function openDevice({ engine = "deno", subgroups = true }: DeviceOptions = {}): Promise<Device> {
-  const dialect = await openDialect(engine);
-  const adapter = await requestAdapter(dialect);
-  if (adapter === null) {
-    throw new UserError(
-      "No GPU adapter was found: neither a GPU driver nor a software Vulkan driver answers",
-      "on Debian: `apt-get install -y mesa-vulkan-drivers libvulkan1` brings a software driver; on a GPU machine install the vendor's Vulkan driver",
-    );
-  }
-  const facts = report(dialect, adapter);
-  const usable = subgroups && facts.subgroups.min >= 8 && facts.subgroups.min % 8 === 0 &&
-    (dialect.hidesSubgroups || adapter.features.has("subgroups"));
+export async function openDevice({ engine = "auto", subgroups = true }: DeviceOptions = {}): Promise<Device> {
+  const { dialect, adapter, report, reason } = await openEngine(engine);
+  const title = `${report.description}, ${reason}`;
+  const { min, max } = report.subgroups;
+  const usable = subgroups && min >= 8 && min % 8 === 0;
   const present = OPTIONAL_FEATURES.filter((feature) => adapter.features.has(feature));
-  const requiredLimits: Record<string, number> = {};
-  for (const name of LIMITS) if (!name.startsWith("min")) requiredLimits[name] = facts.limits[name]!;
   const requiredFeatures = [...(usable ? ["subgroups" as GPUFeatureName] : []), ...present];
+  const requiredLimits: Record<string, number> = {};
+  for (const name of LIMITS) if (!name.startsWith("min")) requiredLimits[name] = report.limits[name]!;
   const gpu = await adapter.requestDevice({ requiredFeatures, requiredLimits });
   const target: Target = {
-    subgroups: usable ? facts.subgroups.min : 0,
-    subgroupMax: facts.subgroups.max,
-    workgroupBytes: facts.limits.maxComputeWorkgroupStorageSize!,
-    matrix: subgroups ? facts.matrix : [],
-    vendor: facts.vendor,
-    architecture: facts.architecture,
+    subgroups: usable ? min : 0,
+    subgroupMax: max,
+    workgroupBytes: report.limits.maxComputeWorkgroupStorageSize!,
+    matrix: subgroups ? report.matrix : [],
+    vendor: report.vendor,
+    architecture: report.architecture,
     f16: present.includes("shader-f16" as GPUFeatureName),
     mixed: false,
     choices: new Map(),
   };
   const textures = {
-    leastBytes: facts.software ? TEXTURE_BYTES : Infinity,
-    most: facts.limits.maxStorageTexturesPerShaderStage!,
-    maxRows: facts.limits.maxTextureDimension2D!,
+    leastBytes: report.software ? TEXTURE_BYTES : Infinity,
+    most: report.limits.maxStorageTexturesPerShaderStage!,
+    maxRows: report.limits.maxTextureDimension2D!,
   };
-  return new Device(
-    gpu,
-    dialect,
-    facts,
-    target,
-    { ...await recordingLimits(gpu), textures },
-    present.includes("timestamp-query"),
-  );
+  return new Device(gpu, dialect, report, title, target, { ...await recordingLimits(gpu), textures });
 }

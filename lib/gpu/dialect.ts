@@ -1,8 +1,8 @@
-/** The only file that knows which WebGPU engine runs: Deno's own (wgpu and naga) or Dawn through the npm package `webgpu`. */
+/** How the WebGPU engines differ: Deno's own (wgpu and naga), and Dawn (with Tint) through the npm package `webgpu`. */
 import type { WgslFeature } from "../../kernels/core/kernel.ts";
-import { UserError } from "../errors.ts";
+import { loadDawn } from "./dawn.ts";
 
-/** Which engine: `deno` is `navigator.gpu`; `dawn` is the optional npm package `webgpu`. */
+/** `deno` is `navigator.gpu`; `dawn` is the optional npm package `webgpu`. */
 export type Engine = "deno" | "dawn";
 
 /** How one engine is reached and what its WGSL wants. */
@@ -15,28 +15,18 @@ export interface Dialect {
   readonly hidesSubgroups: boolean;
 }
 
-/** Dawn hides its experimental features, matrix units among them, without this one. */
-const FLAGS = ["enable-dawn-features=allow_unsafe_apis"];
-
-/** Opens an engine. Dawn is imported only when asked for, because it is an optional dependency. */
-export async function openDialect(engine: Engine = "deno"): Promise<Dialect> {
+/** Opens an engine; Dawn is loaded only when asked for. */
+export async function openDialect(engine: Engine): Promise<Dialect> {
+  const f16 = "enable f16;\n";
   if (engine === "deno") {
-    const directives = { f16: "enable f16;\n", subgroups: "", subgroup_matrix: "" };
-    return { engine, gpu: navigator.gpu, directives, hidesSubgroups: true };
-  }
-  const specifier = "npm:webgpu@0.6.2";
-  try {
-    const dawn: { create(flags: string[]): GPU } = await import(specifier);
-    const directives = {
-      f16: "enable f16;\n",
-      subgroups: "enable subgroups;\n",
-      subgroup_matrix: "enable chromium_experimental_subgroup_matrix;\n",
+    return {
+      engine,
+      gpu: navigator.gpu,
+      directives: { f16, subgroups: "", subgroup_matrix: "" },
+      hidesSubgroups: true,
     };
-    return { engine, gpu: dawn.create(FLAGS), directives, hidesSubgroups: false };
-  } catch (error) {
-    throw new UserError(
-      `Cannot load the dawn engine (${specifier}): ${error instanceof Error ? error.message : error}`,
-      "install it with `deno add npm:webgpu@0.6.2`, or leave engine at its default `deno`",
-    );
   }
+  const subgroups = "enable subgroups;\n";
+  const subgroup_matrix = "enable chromium_experimental_subgroup_matrix;\n";
+  return { engine, gpu: await loadDawn(), directives: { f16, subgroups, subgroup_matrix }, hidesSubgroups: false };
 }

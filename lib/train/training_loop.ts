@@ -114,7 +114,7 @@ export class TrainingLoop implements Disposable {
       totalSteps: this.#totalSteps,
       clips: this.#source.samples.length,
       parameters: trainedParameters(run),
-      device: device.adapter.description,
+      device: device.title,
       outputDir: config.output_dir,
     };
     for (const message of warnings) yield { type: "warning", message };
@@ -237,7 +237,7 @@ export class TrainingLoop implements Disposable {
   }
 
   async #optimizerStep(): Promise<StepEvent | SkippedEvent> {
-    const { config, communicator } = this.prepared;
+    const { communicator } = this.prepared;
     const started = performance.now();
     const { waited } = communicator;
     const learningRate = this.#learningRate();

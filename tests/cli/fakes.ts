@@ -103,7 +103,7 @@ export async function cli(
       return Promise.resolve([`forecast of ${config.model}`]);
     },
     checkData: () => Promise.resolve({ lines: ["3 clips"], notes: [], problems: [] }),
-    describeAdapter: () => Promise.resolve(undefined),
+    describeEngines: () => Promise.resolve([{ engine: "deno" }]),
     ...options.commands,
   };
   const environment: Environment = {

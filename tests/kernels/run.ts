@@ -2,13 +2,14 @@
 import { bytesOf, type DType, type Launch, type Work } from "../../kernels/core/kernel.ts";
 import { type Device, openDevice } from "../../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../../lib/gpu/pipeline.ts";
+import { engine } from "../engine.ts";
 
 let shared: { device: Device; pipelines: PipelineCache } | undefined;
 
 /** The device all kernel tests of this process use. */
 export async function testDevice(): Promise<{ device: Device; pipelines: PipelineCache }> {
   if (shared === undefined) {
-    const device = await openDevice();
+    const device = await openDevice({ engine });
     shared = { device, pipelines: new PipelineCache(device) };
   }
   return shared;

@@ -5,6 +5,7 @@ import { resolveConfig, type TrainConfig } from "../../lib/config/config.ts";
 import { trainOnGpus } from "../../lib/train/launch/launch.ts";
 import type { TrainEvent } from "../../lib/train/report/events.ts";
 import { train } from "../../lib/train/trainer.ts";
+import { engine } from "../engine.ts";
 import { fromFileUrl } from "../paths.ts";
 
 /** Folder of the example clips and model. */
@@ -36,6 +37,7 @@ rank: 4
 learning_rate: 0.001
 lr_warmup_steps: 2
 train_steps: 4
+engine: ${engine}
 `;
   return resolveConfig(text, { overrides }).config;
 }

@@ -1,5 +1,7 @@
 /** Checks the machine part by part and says what to do about each fault. */
-import type { AdapterReport } from "../../gpu/device.ts";
+import type { AdapterReport } from "../../gpu/adapter.ts";
+import { installDawn } from "../../gpu/dawn.ts";
+import { describeMatrix, type EngineReport } from "../../gpu/engine.ts";
 import { findVulkanDrivers, findVulkanLoader, installCommand } from "../machine/setup.ts";
 import type { System } from "../machine/system.ts";
 import { formatBytes } from "../show/text.ts";
@@ -24,12 +26,12 @@ const lowMemory = 6 * 2 ** 30;
 /** Runs all checks. */
 export async function diagnose(
   system: System,
-  describeAdapter: () => Promise<AdapterReport | undefined>,
+  describeEngines: () => Promise<readonly EngineReport[]>,
 ): Promise<Check[]> {
   const tools = await Promise.all([checkTool(system, "ffmpeg"), checkTool(system, "ffprobe")]);
   const vulkan = system.os === "linux" ? checkVulkan(system) : [];
-  const adapter = await checkAdapter(system, describeAdapter);
-  return [checkDeno(Deno.version.deno), ...tools, ...vulkan, ...adapter, checkMemory(system), checkDisk(system)];
+  const engines = (await describeEngines()).flatMap((report) => checkEngine(system, report));
+  return [checkDeno(Deno.version.deno), ...tools, ...vulkan, ...engines, checkMemory(system), checkDisk(system)];
 }
 
 /** Whether this version of Deno is new enough. */
@@ -75,45 +77,38 @@ function checkVulkan(system: System): Check[] {
   return checks;
 }
 
-async function checkAdapter(
-  system: System,
-  describeAdapter: () => Promise<AdapterReport | undefined>,
-): Promise<Check[]> {
-  const name = "GPU";
-  let report: AdapterReport | undefined;
-  try {
-    report = await describeAdapter();
-  } catch (error) {
-    return [{ name, status: "problem", found: error instanceof Error ? error.message : String(error) }];
+/** Deno's own engine is needed; Dawn is a gain where it works. */
+function checkEngine(system: System, { engine, adapter, problem }: EngineReport): Check[] {
+  if (adapter !== undefined) return describeAdapter(adapter);
+  const found = `engine ${engine}: ${problem ?? "finds no adapter"}`;
+  if (engine === "dawn") {
+    const remedy = `Optional, for the matrix units of cards whose driver shows them: ${installDawn}`;
+    return [{ name: "GPU", status: "note", found, ...(problem === undefined ? {} : { remedy }) }];
   }
-  if (report === undefined) {
-    const remedy = system.os === "linux"
-      ? `Install the driver of your GPU, or the software driver: ${
-        installCommand(system, ["mesa-vulkan-drivers", "libvulkan1"])
-      }`
-      : "Install the driver of your GPU";
-    return [{ name, status: "problem", found: "WebGPU finds no adapter", remedy }];
-  }
-  const { description, vendor, engine, software, subgroups, features, limits } = report;
+  if (problem !== undefined) return [{ name: "GPU", status: "problem", found }];
+  const software = installCommand(system, ["mesa-vulkan-drivers", "libvulkan1"]);
+  const orSoftware = system.os === "linux" ? `, or the software driver: ${software}` : "";
+  return [{ name: "GPU", status: "problem", found, remedy: `Install the driver of your GPU${orSoftware}` }];
+}
+
+function describeAdapter(report: AdapterReport): Check[] {
+  const { description, vendor, engine, software, subgroups, matrix, features, missing, limits } = report;
   // Some drivers give a bare PCI number for the vendor, which says nothing beside the name of the card.
-  const label = `${description}${/^\d*$/.test(vendor) ? "" : ` (${vendor})`}, engine ${engine}`;
+  const found = `${description}${/^\d*$/.test(vendor) ? "" : ` (${vendor})`}, engine ${engine}`;
+  const remedy = "This driver runs on the CPU: fine for tests and tiny models only";
   const groups = subgroups.max > 0 ? `${subgroups.min} to ${subgroups.max} lanes` : "none";
   const figures = Object.entries(limits).map(([key, value]) =>
     `${key} ${/Size$/.test(key) ? formatBytes(value) : value}`
   );
-  return [
-    software
-      ? {
-        name,
-        status: "note",
-        found: label,
-        remedy: "This driver runs on the CPU: fine for tests and tiny models only",
-      }
-      : { name, status: "ok", found: label },
+  const checks: Check[] = [
+    software ? { name: "GPU", status: "note", found, remedy } : { name: "GPU", status: "ok", found },
     { name: "Subgroups", status: "ok", found: groups },
+    { name: "Matrix units", status: "ok", found: matrix.length === 0 ? "none" : describeMatrix(matrix) },
     { name: "Features", status: "ok", found: features.length === 0 ? "none" : features.join(", ") },
     { name: "Limits", status: "ok", found: figures.join(", ") },
   ];
+  if (missing.length > 0) checks.push({ name: "Missing", status: "note", found: missing.join(", ") });
+  return checks;
 }
 
 function checkMemory(system: System): Check {

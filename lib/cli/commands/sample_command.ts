@@ -194,6 +194,7 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
   checkRequests(model.transformer, settings, requests);
   makeFolder(flags.output_dir);
   using device = await openDevice({ engine: flags.engine });
+  status.line(`on ${device.title}`);
   using session = new Session(device, flags.gpu_memory === undefined ? Infinity : flags.gpu_memory * 2 ** 30);
   const page = new SamplePage(flags.output_dir, `Samples of ${basename(resolve(flags.model_path))}`);
   return await withSignals(

@@ -1,4 +1,5 @@
 /** The flags of `cogtune sample`. */
+import type { EngineChoice } from "../../gpu/engine.ts";
 import type { StorageType } from "../../io/safetensors/half.ts";
 import type { LoraChoice } from "../../models/lora/stack.ts";
 import type { SampleFormat } from "../../sample/files.ts";
@@ -28,7 +29,7 @@ export interface SampleFlags {
   readonly dtype?: StorageType;
   readonly whole_frames: boolean;
   readonly gpu_memory?: number;
-  readonly engine: "deno" | "dawn";
+  readonly engine: EngineChoice;
 }
 
 /** A number, or an error that says what it must be. */
@@ -167,5 +168,10 @@ export const sampleFlags = {
     brief: "Most GPU memory to use, GiB",
     optional: true,
   },
-  engine: { kind: "enum", values: ["deno", "dawn"], brief: "WebGPU implementation", default: "deno" },
+  engine: {
+    kind: "enum",
+    values: ["auto", "deno", "dawn"],
+    brief: "WebGPU implementation; auto takes dawn where it is installed and brings matrix units",
+    default: "auto",
+  },
 } as const;

@@ -1,5 +1,5 @@
 /** What the command line needs from the rest of the program, so that it can be tested without a GPU. */
-import type { AdapterReport } from "../../gpu/device.ts";
+import type { EngineReport } from "../../gpu/engine.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../../train/report/events.ts";
 import type { LinkRates } from "../../forecast/scaling.ts";
@@ -34,5 +34,5 @@ export interface Commands {
   /** The forecast of a run as lines of a table. */
   plan(config: TrainConfig, options?: PlanOptions): Promise<readonly string[]>;
   checkData(config: TrainConfig): Promise<DataReport>;
-  describeAdapter(): Promise<AdapterReport | undefined>;
+  describeEngines(): Promise<EngineReport[]>;
 }

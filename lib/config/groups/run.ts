@@ -21,8 +21,9 @@ export const run = z.strictObject({
     "Optimizer steps between checkpoints; one is always written at the end.",
   ),
   checkpointing_limit: z.int().min(1).default(10).describe("Newest checkpoints that are kept."),
-  engine: z.enum(["deno", "dawn"]).default("deno").describe(
-    "WebGPU implementation: Deno's own, or Dawn through the npm package `webgpu`.",
+  engine: z.enum(["auto", "deno", "dawn"]).default("auto").describe(
+    "WebGPU implementation: Deno's own, Dawn through the npm package `webgpu`, or `auto`: Dawn where it is installed and " +
+      "brings matrix units, else Deno's own.",
   ),
   profile: z.boolean().default(false).describe("Measure every kernel of one step and write the table to `output_dir`."),
   dry_run: z.boolean().default(false).describe(

@@ -15,7 +15,7 @@ export interface StartedEvent {
   readonly clips: number;
   /** Trainable parameters. */
   readonly parameters: number;
-  /** Name of the GPU. */
+  /** Name of the GPU, its WebGPU engine and why that one was taken. */
   readonly device: string;
   readonly outputDir: string;
 }

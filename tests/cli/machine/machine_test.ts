@@ -82,19 +82,30 @@ Deno.test("doctor describes a sound machine and ends with 0", async () => {
     software: true,
     subgroups: { min: 8, max: 8 },
     features: ["shader-f16", "timestamp-query"],
+    missing: ["matrix units"],
     limits: { maxBufferSize: 2 ** 31, maxComputeWorkgroupSizeX: 1024 },
   };
-  const { code, out } = await cli(["doctor"], { commands: { describeAdapter: () => Promise.resolve(adapter) } });
+  const shape = { component: "f16" as const, result: "f32" as const, m: 16, n: 8, k: 4 };
+  const dawn = { ...adapter, engine: "dawn" as const, software: false, matrix: [shape], missing: [] };
+  const engines = [{ engine: "deno" as const, adapter }, { engine: "dawn" as const, adapter: dawn }];
+  const { code, out } = await cli(["doctor"], { commands: { describeEngines: () => Promise.resolve(engines) } });
   assert.equal(code, 0, out);
   assert.match(out, /^note +GPU +llvmpipe \(LLVM 15\.0\.6, 256 bits\) \(mesa\), engine deno$/m);
   assert.match(out, /^ok +Subgroups +8 to 8 lanes$/m);
   assert.match(out, /maxBufferSize 2\.00 GiB, maxComputeWorkgroupSizeX 1024/);
+  assert.match(out, /^note +Missing +matrix units$/m);
+  assert.match(out, /^ok +GPU +llvmpipe \(LLVM 15\.0\.6, 256 bits\) \(mesa\), engine dawn$/m);
+  assert.match(out, /^ok +Matrix units +f16 to f32 16x8x4$/m);
   assert.match(out, /^ok +Memory +8\.00 GiB free of 16\.0 GiB$/m);
 });
 
 Deno.test("doctor reports an adapter that cannot be opened, and an old Deno", async () => {
-  const checks = await diagnose(fakeSystem(soundFiles, soundPrograms), () => Promise.reject(new Error("lost")));
-  assert.deepEqual(checks.find(({ name }) => name === "GPU"), { name: "GPU", status: "problem", found: "lost" });
+  const engines = (["deno", "dawn"] as const).map((engine) => ({ engine, problem: "lost" }));
+  const checks = await diagnose(fakeSystem(soundFiles, soundPrograms), () => Promise.resolve(engines));
+  const [own, dawn] = checks.filter(({ name }) => name === "GPU");
+  assert.deepEqual(own, { name: "GPU", status: "problem", found: "engine deno: lost" });
+  assert.equal(dawn!.status, "note", "Dawn is optional");
+  assert.match(dawn!.remedy!, /deno add npm:webgpu@/);
   assert.equal(checkDeno("2.8.1").status, "problem");
   assert.equal(checkDeno("2.9.0").status, "ok");
   assert.equal(checkDeno("3.0.0").status, "ok");
