@@ -1,17 +1,14 @@
 /**
- * Attention backward on matrix units: the contracts of kernels/attention/backward.ts with scores, gradients of scores and weighted sums
+ * Attention backward on matrix units: scores, gradients of scores and weighted sums
  * of f16 operands and f32 sums.
  *
  * Weights p are at most 1, as the log-sum-exp is known: they are staged times 2^{@linkcode WEIGHT_EXPONENT}, which keeps 11 bits
  * of weights down to 2^-26 (attention spread evenly over 17,776 keys has weights of 2^-14). Gradients of scores,
  * ds = p (dp - delta), have a scale of their own that follows their size like that of any operand.
  */
-import type { BufferSpec, DType, Launch } from "../core/kernel.ts";
-import { buildKernel, unroll } from "../core/wgsl.ts";
-import { unitOperand } from "../core/units.ts";
+import { unroll } from "../core/wgsl.ts";
 import { MOST } from "../core/half_scales.ts";
-import { type AttentionShape, type AttentionSpec, checkAttention } from "./shape.ts";
-import { attentionThreads, type AttentionTile, type Kept, launchTiles, place, PLACE_PARAMS } from "./unit_tile.ts";
+import { type AttentionTile, place, type UnitsText } from "./unit_tile.ts";
 import {
   declarations,
   INSIDE,
@@ -34,10 +31,6 @@ const WEIGHT_EXPONENT = 12;
 
 /** Most that a score may exceed its row's log-sum-exp by, in powers of two: rounding makes it up to a few units of the score. */
 const EXCESS = 3;
-
-/** Workgroup memory beside the stages. */
-export const QUERY_KEPT: Kept = { scores: 2, weights: 1, lines: 5 };
-export const KEY_VALUE_KEPT: Kept = { scores: 2, weights: 2, lines: 5 };
 
 /** Factors that turn sums of units into scores in powers of two and into gradients of weights. */
 function factors(
@@ -142,78 +135,34 @@ ${store(tile, DV, "dv", "v * unit_dv")}
 ${store(tile, DK, "dk", "v * unit_dk")}`;
 }
 
-interface Gradient {
-  readonly name: string;
-  readonly own: readonly string[];
-  readonly others: readonly [string, string];
-  readonly outputs: readonly string[];
-  readonly weights: readonly string[];
-  readonly products: number;
-  readonly body: (operands: Operands) => string;
-}
-
-function backward(tile: AttentionTile, spec: AttentionSpec, shape: AttentionShape, gradient: Gradient): Launch {
-  checkAttention(spec, shape);
-  const { dtype } = spec;
-  const { name, own, others, outputs, weights, products, body } = gradient;
-  const operands: Operands = { tile, half: dtype === "f16", own, others, weights: ["ds"] };
-  const stored = (name: string, dtype: DType): BufferSpec => ({ name, dtype });
-  const buffers: BufferSpec[] = [
-    ...["query", "key", "value", "dout"].map((name) => ({
-      ...stored(name, dtype),
-      ...(half ? { half } as const : {}),
-    })),
-    stored("lse", "f32"),
-    stored("delta", "f32"),
-    ...outputs.map((name) => stored(name, dtype)),
-  ];
-  const kernel = buildKernel({
-    name,
-    spec: { dtype, ...tile },
-    params: PLACE_PARAMS,
-    buffers,
-    workgroupSize: attentionThreads(tile),
-    subgroupId: true,
-    declarations: () => declarations(operands, ["scores", "gradients"], weights),
-    body: () => body(operands),
-  });
-  return launchTiles(kernel, tile, shape, products);
-}
-
-/**
- * Gradient of the queries on matrix units. Buffers: q, k, v, dout, lse, delta, dq.
- *
- * @throws {RangeError} as `attentionForward`.
- */
-export function attentionBackwardQueryUnits(tile: AttentionTile, spec: AttentionSpec, shape: AttentionShape): Launch {
-  return backward(tile, spec, shape, {
-    name: "attention_query_units",
-    own: ["query", "dout"],
-    others: ["key", "value"],
-    outputs: ["dq"],
-    weights: ["ds_weights"],
-    products: 3,
-    body: queryBody,
-  });
-}
-
-/**
- * Gradients of the keys and values on matrix units. Buffers: q, k, v, dout, lse, delta, dk, dv.
- *
- * @throws {RangeError} as `attentionForward`.
- */
-export function attentionBackwardKeyValueUnits(
+function operandsOf(
   tile: AttentionTile,
-  spec: AttentionSpec,
-  shape: AttentionShape,
-): Launch {
-  return backward(tile, spec, shape, {
-    name: "attention_key_value_units",
-    own: ["key", "value"],
-    others: ["query", "dout"],
-    outputs: ["dk", "dv"],
-    weights: ["p_weights", "ds_weights"],
-    products: 4,
-    body: keyValueBody,
-  });
+  half: boolean,
+  own: readonly string[],
+  others: readonly [string, string],
+): Operands {
+  return { tile, half, own, others, weights: ["ds"] };
 }
+
+function queryOperands(tile: AttentionTile, half: boolean): Operands {
+  return operandsOf(tile, half, ["query", "dout"], ["key", "value"]);
+}
+
+/** The pass that makes the gradient of the queries. */
+export const QUERY_UNITS: UnitsText = {
+  kept: { scores: 2, weights: 1, lines: 5 },
+  declarations: (tile, half) => declarations(queryOperands(tile, half), ["scores", "gradients"], ["ds_weights"]),
+  body: (tile, half) => queryBody(queryOperands(tile, half)),
+};
+
+function keyValueOperands(tile: AttentionTile, half: boolean): Operands {
+  return operandsOf(tile, half, ["key", "value"], ["query", "dout"]);
+}
+
+/** The pass that makes the gradients of the keys and values. */
+export const KEY_VALUE_UNITS: UnitsText = {
+  kept: { scores: 2, weights: 2, lines: 5 },
+  declarations: (tile, half) =>
+    declarations(keyValueOperands(tile, half), ["scores", "gradients"], ["p_weights", "ds_weights"]),
+  body: (tile, half) => keyValueBody(keyValueOperands(tile, half)),
+};

@@ -1,16 +1,13 @@
 /**
- * Attention forward on matrix units: the contract of kernels/attention/forward.ts with scores and weighted sums of f16 operands
+ * Attention forward on matrix units: scores and weighted sums of f16 operands
  * and f32 sums.
  *
  * Weights are exp(score - m) for a number m per row that is raised only when a score exceeds it by {@linkcode HEADROOM}
  * (as FlashAttention-4 does): f16 holds larger weights as well as smaller ones, so the sums of most steps need no new
  * factor, and no step needs the maximum of a row, which would be a reduction through workgroup memory.
  */
-import type { BufferSpec, Launch } from "../core/kernel.ts";
-import { buildKernel, unroll } from "../core/wgsl.ts";
-import { unitOperand } from "../core/units.ts";
-import { type AttentionShape, type AttentionSpec, checkAttention } from "./shape.ts";
-import { attentionThreads, type AttentionTile, launchTiles, place, PLACE_PARAMS } from "./unit_tile.ts";
+import { unroll } from "../core/wgsl.ts";
+import { type AttentionTile, place, type UnitsText } from "./unit_tile.ts";
 import {
   declarations,
   INSIDE,
@@ -41,9 +38,6 @@ const ORDERED = `fn ordered(x: f32) -> u32 {
 fn from_ordered(k: u32) -> f32 { return bitcast<f32>(select(~k, k & 0x7fffffffu, k >> 31u == 1u)); }`;
 
 const OUTPUT: Sum = { name: "out", weights: "weights", values: "value" };
-
-/** Workgroup memory beside the stages. */
-export const FORWARD_KEPT = { scores: 1, weights: 1, lines: 3 } as const;
 
 function weigh(operands: Operands): string {
   const { tile } = operands;
@@ -113,33 +107,16 @@ let unit_value = ${unscaled(operands, ["value"])};
 ${store(tile, OUTPUT, "o", "v * unit_value / factors[row]")}`;
 }
 
-/**
- * o = softmax(scale q k^T) v per head, and lse = log sum exp of the scores, on matrix units. Buffers: q, k, v, o, lse as for
- * `attentionForward`; no bias.
- *
- * @throws {RangeError} as `attentionForward`.
- */
-export function attentionForwardUnits(tile: AttentionTile, spec: AttentionSpec, shape: AttentionShape): Launch {
-  checkAttention(spec, shape);
-  const { dtype } = spec;
-  const operands: Operands = { tile, half: dtype === "f16", own: ["query"], others: ["key", "value"], weights: [] };
-  const buffers: BufferSpec[] = [
-    ...["query", "key", "value"].map((name) => unitOperand(name, dtype)),
-    { name: "o", dtype },
-    { name: "lse", dtype: "f32" },
-  ];
-  const kernel = buildKernel({
-    name: "attention_forward_units",
-    spec: { dtype, ...tile },
-    params: PLACE_PARAMS,
-    buffers,
-    workgroupSize: attentionThreads(tile),
-    subgroupId: true,
-    declarations: () =>
-      `${declarations(operands, ["scores"], ["weights"])}
+/** The pass forward on matrix units. */
+export const FORWARD_UNITS: UnitsText = {
+  kept: { scores: 1, weights: 1, lines: 3 },
+  declarations: (tile, half) =>
+    `${declarations(operandsOf(tile, half), ["scores"], ["weights"])}
 var<workgroup> tops_of_rows: array<atomic<u32>, ${tile.rows}>;
 ${ORDERED}`,
-    body: () => forwardBody(operands),
-  });
-  return launchTiles(kernel, tile, shape, 2);
+  body: (tile, half) => forwardBody(operandsOf(tile, half)),
+};
+
+function operandsOf(tile: AttentionTile, half: boolean): Operands {
+  return { tile, half, own: ["query"], others: ["key", "value"], weights: [] };
 }

@@ -9,7 +9,7 @@
 import { unroll } from "../core/wgsl.ts";
 import { addProduct, emptySum, loadLeft, loadRight, paddedStride, passSums, storeSum } from "../core/units.ts";
 import { FIRST_EXPONENT, MOST, scaleDeclarations } from "../core/half_scales.ts";
-import { type AttentionTile, scoreStride, attentionThreads } from "./unit_tile.ts";
+import { attentionThreads, type AttentionTile, scoreStride } from "./unit_tile.ts";
 
 /** What a kernel multiplies. */
 export interface Operands {

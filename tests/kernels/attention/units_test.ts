@@ -1,16 +1,18 @@
 import assert from "node:assert/strict";
+import { attentionFamilies, attentionForward } from "../../../kernels/attention/attention.ts";
+import { KEY_VALUE_UNITS, QUERY_UNITS } from "../../../kernels/attention/backward_units.ts";
+import { FORWARD_UNITS } from "../../../kernels/attention/forward_units.ts";
 import {
-  attentionBackwardKeyValueUnits,
-  attentionBackwardQueryUnits,
-  KEY_VALUE_KEPT,
-  QUERY_KEPT,
-} from "../../../kernels/attention/backward_units.ts";
-import { attentionForwardUnits, FORWARD_KEPT } from "../../../kernels/attention/forward_units.ts";
-import { type AttentionTile, attentionTiles, workgroupBytes } from "../../../kernels/attention/unit_tile.ts";
-import { type DType, type Launch, plainTarget } from "../../../kernels/core/kernel.ts";
+  ATTENTION_SIZES,
+  attentionBytes,
+  type AttentionTile,
+  attentionTile,
+  launchUnits,
+} from "../../../kernels/attention/unit_tile.ts";
+import { type DType, type Launch, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { type AttentionCase, attentionCases, type AttentionInputs, attentionReference } from "./cases.ts";
 import { lowered } from "../lower_units.ts";
-import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
+import { numbers, relativeL2, runWork, stored, testDevice } from "../run.ts";
 
 const { device } = await testDevice();
 /** The software driver compiles a kernel of this tile in five seconds. */
@@ -46,26 +48,36 @@ function checkError(name: string, actual: ArrayLike<number>, expected: ArrayLike
 
 type Rewrite = (launch: Launch) => Launch;
 
-/** What the three kernels make of the inputs; the backward ones are given exact statistics. */
+const BACKWARD = ["query", "key", "value", "dout", "lse", "delta"];
+
+const passes = [
+  { pass: { name: "f", reads: ["query", "key", "value"], writes: ["o", "lse"], products: 2 }, text: FORWARD_UNITS },
+  { pass: { name: "q", reads: BACKWARD, writes: ["dq"], products: 3 }, text: QUERY_UNITS },
+  { pass: { name: "kv", reads: BACKWARD, writes: ["dk", "dv"], products: 4 }, text: KEY_VALUE_UNITS },
+];
+
+/** What the three passes make of the inputs; the backward ones are given exact statistics. */
 async function run(
-  each: AttentionCase,
+  { spec, shape }: AttentionCase,
   tile: AttentionTile,
   { q, k, v, dout }: AttentionInputs,
   rewrite: Rewrite = (launch) => launch,
 ) {
-  const { spec, shape } = each;
   const expected = attentionReference(spec, shape, { q, k, v, dout });
-  const forward = await runLaunch(rewrite(attentionForwardUnits(tile, spec, shape)), [
-    ...[q, k, v],
-    ...[q.length, expected.lse.length],
-  ]);
-  const given = [q, k, v, dout, Float32Array.from(expected.lse), Float32Array.from(expected.delta)];
-  const query = await runLaunch(rewrite(attentionBackwardQueryUnits(tile, spec, shape)), [...given, q.length]);
-  const keyValue = await runLaunch(
-    rewrite(attentionBackwardKeyValueUnits(tile, spec, shape)),
-    [...given, q.length, q.length],
-  );
-  return { expected, o: forward[3]!, lse: forward[4]!, dq: query[6]!, dk: keyValue[6]!, dv: keyValue[7]! };
+  const results: Record<string, Float32Array> = {};
+  for (const { pass, text } of passes) {
+    const launch = rewrite(launchUnits(pass, text, tile, spec, shape));
+    const outputs = Object.fromEntries(
+      pass.writes.map((name) => [name, expected[name as "o"].length]),
+    );
+    const given = {
+      ...{ query: q, key: k, value: v, dout },
+      ...{ lse: Float32Array.from(expected.lse), delta: Float32Array.from(expected.delta) },
+    };
+    const held = await runWork({ launches: [{ launch, writes: pass.writes }] }, { ...given, ...outputs });
+    for (const name of pass.writes) results[name] = held[name]!;
+  }
+  return { expected, ...results as Record<"o" | "lse" | "dq" | "dk" | "dv", Float32Array> };
 }
 
 async function check(each: AttentionCase, tile: AttentionTile, given = inputs(each), rewrite?: Rewrite): Promise<void> {
@@ -144,11 +156,20 @@ test("rows of 1e30 beside rows of 1e-30 do not overflow", async () => {
 
 test("rows that grow along the sequence keep what came before", async () => {
   const each = wide(77, 0.125);
-  const { q, k, v, dout } = inputs(each);
-  // Scores reach hundreds at the end, in steps that raise the maxima of rows and the scales of all operands again and again.
-  const grown = (row: number) => 2 ** (row / 8);
-  await check(each, wideTile, { q, k: scaled(k, grown), v: scaled(v, (row) => 4 ** row), dout });
-  await check(each, wideTile, { q: scaled(q, grown), k, v, dout: scaled(dout, (row) => 4 ** (row - 77)) });
+  // Scores reach hundreds at the end, where rounding an operand to 11 bits would change them by whole units: 8 bits are exact.
+  const [q, k, v, dout] = [1, 2, 3, 4].map((seed) => stored(numbers(77 * 64, seed), "bf16"));
+  const [small, grown] = [() => 2 ** -8, (row: number) => 2 ** (row / 4)].map((size) => (row: number) =>
+    2 ** Math.round(Math.log2(size(row)))
+  );
+  const keys = { q: scaled(q!, small!), k: scaled(k!, grown!), v: scaled(v!, (row) => 2 ** row), dout: dout! };
+  await check({ ...each, name: "keys and values" }, wideTile, keys);
+  const queries = {
+    q: scaled(q!, grown!),
+    k: scaled(k!, small!),
+    v: v!,
+    dout: scaled(dout!, (row) => 2 ** (row - 77)),
+  };
+  await check({ ...each, name: "queries and gradients" }, wideTile, queries);
 });
 
 test("two runs of attention give the same bits", async () => {
@@ -156,15 +177,30 @@ test("two runs of attention give the same bits", async () => {
   assert.deepEqual(await run(each, wideTile, inputs(each)), await run(each, wideTile, inputs(each)));
 });
 
-Deno.test("attention tiles fit the workgroup memory of cards", () => {
+Deno.test("attention that may round prefers the first tile that a card holds", () => {
   const matrix = [{ component: "f16", result: "f32", m: 16, n: 16, k: 16 }] as const;
+  const card = (workgroupBytes: number): Target => ({
+    ...plainTarget(32),
+    ...{ workgroupBytes, matrix, f16: true, mixed: true },
+  });
   for (const bytes of [32768, 49152, 65536]) {
-    const target = { ...plainTarget(32), workgroupBytes: bytes, matrix };
-    for (const kept of [FORWARD_KEPT, QUERY_KEPT, KEY_VALUE_KEPT]) {
-      const tiles = attentionTiles(target, 64, kept);
-      assert.ok(tiles.length > 0, `a tile for ${bytes} bytes`);
-      for (const tile of tiles) assert.ok(workgroupBytes(tile, kept) <= bytes);
+    for (const { text: { kept } } of passes) {
+      const tiles = ATTENTION_SIZES.map(({ size }) => attentionTile(card(bytes), size, 64, kept));
+      assert.ok(tiles.some((tile) => tile !== undefined), `a tile for ${bytes} bytes`);
+      for (const tile of tiles) assert.ok(tile === undefined || attentionBytes(tile, kept) <= bytes);
     }
-    assert.deepEqual(attentionTiles(target, 24, FORWARD_KEPT), [], "heads that units do not divide");
   }
+  const shape = { batch: 1, heads: 48, sequence: 17776, scale: 0.125 };
+  const preferred = (target: Target, headDim: number) =>
+    attentionForward(target, { dtype: "bf16", headDim }, shape).launches[0]!.launch.problem!.preferred;
+  assert.equal(preferred(card(49152), 64), "units 128 by 32");
+  assert.equal(preferred({ ...card(49152), mixed: false }, 64), "wide octets 8");
+  assert.equal(preferred(card(49152), 24), "plain", "heads that units do not divide");
+  const spec = { dtype: "bf16", headDim: 64, bias: true } as const;
+  assert.ok(
+    attentionFamilies.forward.variants.every(({ name, applies }) =>
+      !name.startsWith("units") || !applies(card(49152), spec, shape)
+    ),
+    "no relative biases on units",
+  );
 });

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
-import type { GemmShape, GemmSpec } from "../../../kernels/matrix/gemm.ts";
-import { sumPartials } from "../../../kernels/matrix/gemm.ts";
-import { gemmUnits, gemmUnitsPartial } from "../../../kernels/matrix/gemm_units.ts";
-import { type UnitTile, unitTile, unitTiles, workgroupBytes } from "../../../kernels/matrix/unit_tile.ts";
-import { type DType, type Launch, plainTarget } from "../../../kernels/core/kernel.ts";
+import { gemm, gemmFamily } from "../../../kernels/matrix/gemm.ts";
+import { gemmWork } from "../../../kernels/matrix/gemm_launch.ts";
+import type { GemmShape, GemmSpec } from "../../../kernels/matrix/gemm_shape.ts";
+import { unitsText } from "../../../kernels/matrix/gemm_units.ts";
+import { UNIT_SIZES, unitBytes, type UnitTile, unitTile } from "../../../kernels/matrix/unit_tile.ts";
+import { type DType, plainTarget, type Target, type Work } from "../../../kernels/core/kernel.ts";
 import { gemmCases, gemmReference } from "./gemm_cases.ts";
 import { lowered } from "../lower_units.ts";
-import { numbers, relativeL2, runLaunch, stored, testDevice } from "../run.ts";
+import { numbers, relativeL2, runWork, stored, testDevice } from "../run.ts";
 
 const { device } = await testDevice();
 /** The software driver compiles a tile of 16 in two seconds, one of 128 in a minute; the text is the same but for its numbers. */
@@ -14,7 +15,8 @@ const SMALL: UnitTile = {
   ...{ m: 8, n: 8, k: 8, lanes: device.target.subgroupMax },
   ...{ down: 2, across: 2, rows: 16, columns: 16, depth: 16, buffers: 1 },
 };
-const ignore = unitTiles(device.target).length === 0;
+const target: Target = { ...device.target, mixed: true };
+const ignore = target.matrix.length === 0;
 const skipped = ignore ? " (skipped: the adapter shows no matrix units; COGTUNE_ENGINE=dawn on Mesa 26 does)" : "";
 
 function test(name: string, fn: () => Promise<void>): void {
@@ -45,13 +47,17 @@ function contents(spec: GemmSpec, { m, n, k }: GemmShape): Contents {
   };
 }
 
-async function run(launch: Launch, { a, b, c, bias }: Contents): Promise<Float32Array> {
-  return (await runLaunch(launch, [a, b, c, ...(bias === undefined ? [] : [bias])]))[2]!;
+function small(spec: GemmSpec, shape: GemmShape, tile: UnitTile = SMALL): Work {
+  return gemmWork(spec, shape, 1, unitsText(spec, tile));
 }
 
-async function check(name: string, launch: Launch, spec: GemmSpec, shape: GemmShape): Promise<void> {
+async function run(work: Work, given: Contents): Promise<Float32Array> {
+  return (await runWork(work, { ...given })).c!;
+}
+
+async function check(name: string, work: Work, spec: GemmSpec, shape: GemmShape): Promise<void> {
   const given = contents(spec, shape);
-  const error = relativeL2(await run(launch, given), gemmReference(spec, shape, given));
+  const error = relativeL2(await run(work, given), gemmReference(spec, shape, given));
   assert.ok(error <= band(spec), `${name}: relative error ${error} above ${band(spec)}`);
 }
 
@@ -69,14 +75,14 @@ const f32 = { a: "f32", b: "f32", c: "f32" } as const;
 const LAYOUTS = ["NN", "NT", "TN"] as const;
 
 test("products on matrix units match a float64 reference", async () => {
-  for (const { name, spec, shape } of gemmCases) await check(name, gemmUnits(SMALL, spec, shape), spec, shape);
+  for (const { name, spec, shape } of gemmCases) await check(name, small(spec, shape), spec, shape);
 });
 
 test("two stages and uneven tiles compute the same", async () => {
   const shape = { m: 52, n: 76, k: 72 };
   const spec = { layout: "NT", a: "bf16", b: "f32", c: "f32" } as const;
   const tile: UnitTile = { ...SMALL, down: 1, across: 2, rows: 8, columns: 32, depth: 8, buffers: 2 };
-  await check("8 x 32", gemmUnits(tile, spec, shape), spec, shape);
+  await check("8 x 32", small(spec, shape, tile), spec, shape);
 });
 
 // They compile 20 to 60 seconds each on the software driver.
@@ -86,8 +92,10 @@ Deno.test({
   fn: async () => {
     const shape = { m: 140, n: 132, k: 72 };
     const spec = { layout: "NT", a: "bf16", b: "bf16", c: "f32" } as const;
-    for (const tile of unitTiles(device.target)) {
-      await check(JSON.stringify(tile), gemmUnits(tile, spec, shape), spec, shape);
+    for (const { name, applies, work } of gemmFamily.variants) {
+      if (name.startsWith("units") && applies(target, spec, shape)) {
+        await check(name, work(target, spec, shape), spec, shape);
+      }
     }
   },
 });
@@ -103,7 +111,9 @@ test("the texts for larger units compute the same", async () => {
   for (const { layout, unit } of units) {
     const spec = { layout, a: "f16", b: "f16", c: "f32" } as const;
     const tile = { ...SMALL, ...unit, rows: 32, columns: 32, depth: 16 };
-    await check(`${layout} ${JSON.stringify(unit)}`, lowered(gemmUnits(tile, spec, shape), unit), spec, shape);
+    const { launches: [whole] } = small(spec, shape, tile);
+    const work = { launches: [{ ...whole!, launch: lowered(whole!.launch, unit) }] };
+    await check(`${layout} ${JSON.stringify(unit)}`, work, spec, shape);
   }
 });
 
@@ -128,7 +138,7 @@ test("rows and columns of 1e30 beside ones of 1e-30 keep their own precision", a
         >,
         dtype,
       );
-      const result = await run(gemmUnits(SMALL, spec, shape), { ...given, a, b });
+      const result = await run(small(spec, shape), { ...given, a, b });
       const error = worstLine(result, gemmReference(spec, shape, { ...given, a, b }), n);
       // A single row has few numbers to average over; 2^-10 is the band of a whole product.
       const most = dtype === "f32" ? 2 * ROUNDED_OPERANDS : 2e-6;
@@ -154,7 +164,7 @@ test("rows that grow along the depth neither overflow nor lose what came before"
       >,
       "bf16",
     );
-    const result = await run(gemmUnits(SMALL, spec, shape), { ...given, a });
+    const result = await run(small(spec, shape), { ...given, a });
     const error = worstLine(result, gemmReference(spec, shape, { ...given, a }), shape.n);
     assert.ok(error <= 2e-6, `${layout}: relative error of a line ${error}`);
   }
@@ -166,7 +176,7 @@ test("what is not finite stays in its row", async () => {
   const given = contents(spec, shape);
   given.a[3 * shape.k + 7] = NaN;
   given.a[5 * shape.k + 30] = Infinity;
-  const result = await run(gemmUnits(SMALL, spec, shape), given);
+  const result = await run(small(spec, shape), given);
   for (let i = 0; i < shape.m; i++) {
     const row = result.subarray(i * shape.n, (i + 1) * shape.n);
     assert.equal(row.some(Number.isFinite), i !== 3 && i !== 5, `row ${i}`);
@@ -176,28 +186,33 @@ test("what is not finite stays in its row", async () => {
 test("parts of a long depth sum to the whole product", async () => {
   const spec = { layout: "TN", a: "bf16", b: "bf16", c: "f32", accumulate: true } as const;
   const shape = { m: 8, n: 36, k: 1027, alpha: 0.25 };
-  const given = contents(spec, shape);
-  const splits = 5;
-  const partial = gemmUnitsPartial(SMALL, spec, shape, splits);
-  const [, , partials] = await runLaunch(partial, [given.a, given.b, splits * shape.m * shape.n]);
-  const [, result] = await runLaunch(sumPartials(spec, shape, splits), [partials!, given.c]);
-  const error = relativeL2(result!, gemmReference(spec, shape, given));
-  assert.ok(error <= STORED.f32, `relative error ${error}`);
+  await check("5 parts", gemmWork(spec, shape, 5, unitsText(spec, SMALL)), spec, shape);
 });
 
 test("two runs of a product give the same bits", async () => {
   const shape = { m: 37, n: 44, k: 96 };
   const spec = { layout: "NT", ...f32 } as const;
   const given = contents(spec, shape);
-  const launch = gemmUnits(SMALL, spec, shape);
-  assert.deepEqual(await run(launch, given), await run(launch, given));
+  const work = small(spec, shape);
+  assert.deepEqual(await run(work, given), await run(work, given));
 });
 
-Deno.test("tiles fit the workgroup memory of cards, and small products take small tiles", () => {
-  const matrix = [{ component: "f16", result: "f32", m: 16, n: 16, k: 16 }] as const;
-  const nvidia = { ...plainTarget(32), workgroupBytes: 49152, matrix };
-  for (const tile of unitTiles(nvidia)) assert.ok(workgroupBytes(tile) <= 49152);
-  assert.equal(unitTile(nvidia, { m: 17776, n: 3072, k: 3072 })!.rows, 128);
-  assert.equal(unitTile(nvidia, { m: 226, n: 3072, k: 3072 })!.rows, 64);
-  assert.equal(unitTile(plainTarget(32), { m: 17776, n: 3072, k: 3072 }), undefined);
+Deno.test("products that may round run on the largest unit tile that a card holds and that makes enough workgroups", () => {
+  const matrix = [
+    { component: "f16", result: "f16", m: 16, n: 16, k: 16 },
+    { component: "f16", result: "f32", m: 16, n: 8, k: 8 },
+    { component: "f16", result: "f32", m: 16, n: 16, k: 16 },
+  ] as const;
+  const nvidia: Target = { ...plainTarget(32), workgroupBytes: 49152, matrix, f16: true, mixed: true };
+  const spec = { layout: "NT", a: "bf16", b: "bf16", c: "bf16" } as const;
+  const preferred = (target: Target, m: number) =>
+    gemm(target, spec, { m, n: 3072, k: 3072 }).launches[0]!.launch.problem!.preferred;
+  assert.equal(preferred(nvidia, 17776), "units 128x128");
+  assert.equal(preferred(nvidia, 226), "units 64x64 two stages");
+  assert.equal(preferred(nvidia, 2), "wide 8", "few rows leave most of a unit empty");
+  assert.match(preferred({ ...nvidia, mixed: false }, 17776), /^staged/);
+  assert.match(preferred({ ...nvidia, f16: false }, 17776), /^staged/);
+  const tiles = UNIT_SIZES.map(({ size }) => unitTile(nvidia, size));
+  assert.deepEqual(tiles.map((tile) => tile?.k), [16, undefined, 16, 16], "two stages of 128 exceed 48 KiB");
+  for (const tile of tiles) assert.ok(tile === undefined || unitBytes(tile) <= 49152);
 });
