@@ -9,6 +9,9 @@ import { type Family, solve, type Variant } from "../core/variants.ts";
 import { octetKeyValue, octetQuery } from "./octet_backward.ts";
 import { octetForward } from "./octet_forward.ts";
 import { launchOctets, type Octet } from "./octet.ts";
+import { KEY_VALUE_UNITS, QUERY_UNITS } from "./backward_units.ts";
+import { FORWARD_UNITS } from "./forward_units.ts";
+import { ATTENTION_SIZES, type AttentionSize, attentionTile, launchUnits, type UnitsText } from "./unit_tile.ts";
 import { launchPlain, plainBackwardKeyValue, plainBackwardQuery, plainDelta, plainForward } from "./plain.ts";
 import {
   type AttentionShape,
@@ -23,6 +26,7 @@ import {
 interface Texts extends Pass {
   readonly octet: (octet: Octet) => string;
   readonly plain: (headDim: number, bias: boolean) => string;
+  readonly units: UnitsText;
 }
 
 const BACKWARD = ["query", "key", "value", "dout", "lse", "delta"];
@@ -34,6 +38,7 @@ const FORWARD: Texts = {
   products: 2,
   octet: octetForward,
   plain: plainForward,
+  units: FORWARD_UNITS,
 };
 
 const QUERY: Texts = {
@@ -43,6 +48,7 @@ const QUERY: Texts = {
   products: 3,
   octet: octetQuery,
   plain: plainBackwardQuery,
+  units: QUERY_UNITS,
 };
 
 const KEY_VALUE: Texts = {
@@ -52,27 +58,39 @@ const KEY_VALUE: Texts = {
   products: 4,
   octet: octetKeyValue,
   plain: plainBackwardKeyValue,
+  units: KEY_VALUE_UNITS,
 };
 
 /** One way to compute all three passes. */
 interface Way {
   readonly name: string;
-  applies(target: Target, spec: AttentionSpec): boolean;
-  launch(pass: Texts, spec: AttentionSpec, shape: AttentionShape): Launch;
+  applies(pass: Texts, target: Target, spec: AttentionSpec): boolean;
+  launch(pass: Texts, target: Target, spec: AttentionSpec, shape: AttentionShape): Launch;
 }
 
 /** Octets have 32 columns per lane or 64; relative biases are T5's, whose attention is one hundredth of its arithmetic. */
 function octets(name: string, octet: Omit<Octet, "headDim">): Way {
   return {
     name,
-    applies: ({ subgroups }, { headDim, bias = false }) =>
+    applies: (_, { subgroups }, { headDim, bias = false }) =>
       !bias && (headDim === 32 || headDim === 64) && (octet.wide ? subgroups >= 16 : subgroups > 0 && subgroups < 16),
-    launch: (pass, spec, shape) => launchOctets(pass, pass.octet, { headDim: spec.headDim, ...octet }, spec, shape),
+    launch: (pass, _, spec, shape) => launchOctets(pass, pass.octet, { headDim: spec.headDim, ...octet }, spec, shape),
+  };
+}
+
+/** Rows of a head on matrix units; they have no relative biases. */
+function units(name: string, size: AttentionSize): Way {
+  const tileOf = (pass: Texts, target: Target, { headDim }: AttentionSpec) =>
+    attentionTile(target, size, headDim, pass.units.kept);
+  return {
+    name,
+    applies: (pass, target, spec) => spec.bias !== true && tileOf(pass, target, spec) !== undefined,
+    launch: (pass, target, spec, shape) => launchUnits(pass, pass.units, tileOf(pass, target, spec)!, spec, shape),
   };
 }
 
 const WAYS: readonly Way[] = [
-  { name: "plain", applies: () => true, launch: (pass, spec, shape) => launchPlain(pass, pass.plain, spec, shape) },
+  { name: "plain", applies: () => true, launch: (pass, _, spec, shape) => launchPlain(pass, pass.plain, spec, shape) },
   // One octet per workgroup keeps every subgroup size from 8 up correct where the smallest is 8. Against the matrix product with
   // tiles of 64 x 4 on the software adapter, 16, 24 and 32 rows reach 71, 82 and 89 % forward and 75, 83 and 91 % backward;
   // the three kernels compile in 4, 6 and 9 s together.
@@ -80,27 +98,31 @@ const WAYS: readonly Way[] = [
   octets("octets 32", { rows: 32, octets: 1, wide: false }),
   // A thread of a GPU has at most 255 registers, and 8 rows take up to 192 of them.
   octets("wide octets 8", { rows: 8, octets: 8, wide: true }),
+  ...ATTENTION_SIZES.map(({ name, size }) => units(name, size)),
 ];
 
 /** Sequence from which a run is long enough to repay the compile time of the taller tile. */
 const LONG_SEQUENCE = 512;
 
-function prefer(target: Target, spec: AttentionSpec, { sequence }: AttentionShape): string {
+function prefer(pass: Texts, target: Target, spec: AttentionSpec, { sequence }: AttentionShape): string {
+  const fits = (name: string) => WAYS.find((way) => way.name === name)!.applies(pass, target, spec);
+  const onUnits = ATTENTION_SIZES.find(({ name }) => fits(name));
+  if (onUnits !== undefined) return onUnits.name;
   const tall = sequence < LONG_SEQUENCE ? "octets 16" : "octets 32";
   const wanted = target.subgroups >= 16 ? "wide octets 8" : tall;
-  return WAYS.find(({ name }) => name === wanted)!.applies(target, spec) ? wanted : "plain";
+  return fits(wanted) ? wanted : "plain";
 }
 
 function familyOf(pass: Texts): Family<AttentionSpec, AttentionShape> {
   const variants = WAYS.map(({ name, applies, launch }): Variant<AttentionSpec, AttentionShape> => ({
     name,
-    applies,
-    work: (_, spec, shape) => ({ launches: [{ launch: launch(pass, spec, shape), writes: pass.writes }] }),
+    applies: (target, spec) => applies(pass, target, spec),
+    work: (target, spec, shape) => ({ launches: [{ launch: launch(pass, target, spec, shape), writes: pass.writes }] }),
   }));
   return {
     name: pass.name,
     variants,
-    prefer,
+    prefer: (target, spec, shape) => prefer(pass, target, spec, shape),
     twin: "plain",
     traits: ({ dtype, headDim, bias = false }, { batch, heads, sequence }) => ({
       dtype,

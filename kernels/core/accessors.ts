@@ -21,7 +21,7 @@ function declaration({ name, dtype, texture }: BufferSpec, i: number): string {
     : `${place} var<storage, read_write> ${name}: array<${words[dtype]}>;`;
 }
 
-function loader({ name, dtype, texture }: BufferSpec): string {
+function loader({ name, dtype, texture, half }: BufferSpec): string {
   const at = `vec2u(i % ${TEXTURE_WIDTH}u, i / ${TEXTURE_WIDTH}u)`;
   const words = texture ? `textureLoad(${name}, ${at})${dtype === "f32" ? "" : ".xy"}` : `${name}[i]`;
   switch (dtype) {
@@ -31,6 +31,7 @@ function loader({ name, dtype, texture }: BufferSpec): string {
       return `fn load_${name}(i: u32) -> vec4f { return ${words}; }
 fn element_${name}(at: u32) -> f32 { let i = at / 4u; return ${words}[at % 4u]; }`;
     case "f16":
+      if (half) return `fn load_${name}(i: u32) -> vec4<f16> { return bitcast<vec4<f16>>(${words}); }`;
       return `fn load_${name}(i: u32) -> vec4f { let q = ${words}; return vec4f(unpack2x16float(q.x), unpack2x16float(q.y)); }`;
     case "bf16":
       return `fn load_${name}(i: u32) -> vec4f { return from_bf16(${words}); }`;
@@ -69,7 +70,7 @@ export function bindings({ buffers, pieces }: Bound): readonly BufferSpec[] {
 
 /** Loads and stores of a buffer in several bindings. They have one exit, so that lanes stay together for what follows. */
 function dividedAccessors(buffer: BufferSpec, pieces: number): string {
-  const { name, dtype } = buffer;
+  const { name, dtype, half } = buffer;
   const starts = startsOf(buffer, pieces).map((start) => `params.${start}`);
   const choose = (use: (piece: string, index: string) => string) =>
     namesOf(buffer, pieces).map((piece, p) => {
@@ -77,9 +78,10 @@ function dividedAccessors(buffer: BufferSpec, pieces: number): string {
       return `${condition}{ ${use(piece, p === 0 ? "i" : `i - ${starts[p - 1]}`)} }`;
     }).join(" else ");
   const type = dtype === "u32" ? "u32" : "vec4f";
+  const loaded = half ? "vec4<f16>" : type;
   const texts = [
-    `fn load_${name}(i: u32) -> ${type} {
-  var v: ${type};
+    `fn load_${name}(i: u32) -> ${loaded} {
+  var v: ${loaded};
   ${choose((piece, index) => `v = load_${piece}(${index});`)}
   return v;
 }`,

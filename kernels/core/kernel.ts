@@ -28,6 +28,8 @@ export interface BufferSpec {
   readonly dtype: DType;
   /** Read through a texture that holds a copy of the tensor, {@linkcode TEXTURE_WIDTH} texels a row. */
   readonly texture?: true;
+  /** Loads give f16 as it lies in memory: `vec4<f16>` in place of `vec4f`. For storage f16 alone. */
+  readonly half?: true;
 }
 
 /** Bytes that one index of a kernel's loads and stores covers: four elements, or a single word of u32. */

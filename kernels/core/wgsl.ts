@@ -14,9 +14,14 @@ export interface Module extends Bound {
   readonly workgroupSize: number;
   /** Whether the body uses `lane`, the subgroup_invocation_id. */
   readonly lane?: boolean;
+  /** Whether the body uses `subgroup_id`. */
+  readonly subgroupId?: boolean;
   /** Helper functions and workgroup variables. */
   readonly declarations?: Text;
-  /** Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), and `lane` where asked for. */
+  /**
+   * Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), and where asked for
+   * `lane` and `subgroup_id`.
+   */
   readonly body: Text;
 }
 
@@ -75,7 +80,7 @@ export function buildKernel(module: Module): Kernel {
 /** By feature, what a text that uses it contains. */
 const SIGNS: Readonly<Record<WgslFeature, RegExp>> = {
   f16: /\bf16\b|\bvec[234]h\b/,
-  subgroups: /\bsubgroup(_invocation_id|_size|(?!Matrix)[A-Z]\w*)\b/,
+  subgroups: /\bsubgroup(_invocation_id|_size|_id|(?!Matrix)[A-Z]\w*)\b/,
   subgroup_matrix: /\bsubgroupMatrix/,
 };
 
@@ -97,7 +102,9 @@ function moduleText(module: Module): string {
     textOf(module.declarations ?? ""),
     `@compute @workgroup_size(${workgroupSize})
 fn main(@builtin(workgroup_id) workgroup_id: vec3u, @builtin(num_workgroups) num_workgroups: vec3u,
-        @builtin(local_invocation_index) li: u32${module.lane ? ", @builtin(subgroup_invocation_id) lane: u32" : ""}) {
+        @builtin(local_invocation_index) li: u32${module.lane ? ", @builtin(subgroup_invocation_id) lane: u32" : ""}${
+      module.subgroupId ? ", @builtin(subgroup_id) subgroup_id: u32" : ""
+    }) {
   let wg = workgroup_id.y * num_workgroups.x + workgroup_id.x;
   let gid = wg * ${workgroupSize}u + li;`,
     textOf(module.body),

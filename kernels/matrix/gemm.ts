@@ -8,6 +8,8 @@ import { type GemmText, gemmTiles, gemmWork } from "./gemm_launch.ts";
 import { registerText, type RegisterTile } from "./gemm_register.ts";
 import { checkGemm, type Extent, type GemmShape, type GemmSpec } from "./gemm_shape.ts";
 import { stagedBytes, stagedText, type StagedTile } from "./gemm_staged.ts";
+import { unitsText } from "./gemm_units.ts";
+import { UNIT_SIZES, unitTile } from "./unit_tile.ts";
 
 /** Shortest depth worth a part of its own: below it, writing and summing the partial products costs more than it spreads. */
 const SHORTEST_PART = 256;
@@ -102,6 +104,13 @@ const variants: readonly GemmVariant[] = [
   ...STAGED.map(({ name, tile }) =>
     variant(name, ({ workgroupBytes }) => stagedBytes(tile) <= workgroupBytes, (_, spec) => stagedText(spec, tile))
   ),
+  ...UNIT_SIZES.map(({ name, size }) =>
+    variant(
+      name,
+      (target) => unitTile(target, size) !== undefined,
+      (target, spec) => unitsText(spec, unitTile(target, size)!),
+    )
+  ),
 ];
 
 /**
@@ -120,8 +129,12 @@ function prefer(target: Target, _: GemmSpec, { m, n, k }: GemmShape): string {
   if (subgroups === 0) return shallow ? "plain flat" : "plain";
   if (isNarrow(subgroups)) return shallow ? "lanes 8" : m * n * k < LARGE_PRODUCT ? "lanes 32" : "lanes 64";
   if (shallow) return "wide 8";
-  const fits = STAGED.filter(({ tile }) => stagedBytes(tile) <= workgroupBytes);
-  const enough = fits.find(({ tile }) => Math.ceil(m / tile.rows) * Math.ceil(n / tile.columns) >= WANTED_TILES);
+  const units = UNIT_SIZES.filter(({ size }) => unitTile(target, size) !== undefined)
+    .map(({ name, size: { rows, columns } }) => ({ name, rows, columns }));
+  const staged = STAGED.filter(({ tile }) => stagedBytes(tile) <= workgroupBytes)
+    .map(({ name, tile: { rows, columns } }) => ({ name, rows, columns }));
+  const fits = units.length > 0 ? units : staged;
+  const enough = fits.find(({ rows, columns }) => Math.ceil(m / rows) * Math.ceil(n / columns) >= WANTED_TILES);
   return (enough ?? fits.at(-1))?.name ?? "wide 32";
 }
 

@@ -2,7 +2,16 @@
  * What all ways to multiply have in common: parameters, bindings, what happens to a finished sum, and parts of the depth whose
  * products are summed afterwards.
  */
-import { type BufferSpec, foldGrid, type Launch, type NamedLaunch, THREADS, type Work } from "../core/kernel.ts";
+import {
+  type BufferSpec,
+  type DType,
+  foldGrid,
+  type Launch,
+  type NamedLaunch,
+  THREADS,
+  type Work,
+} from "../core/kernel.ts";
+import { unitOperand } from "../core/units.ts";
 import { buildKernel } from "../core/wgsl.ts";
 import type { Extent, GemmShape, GemmSpec } from "./gemm_shape.ts";
 
@@ -14,6 +23,8 @@ export interface GemmText {
   readonly workgroupSize: number;
   /** Whether the body uses `lane`. */
   readonly lane?: boolean;
+  /** Whether the body uses matrix units: then `subgroup_id` is in scope, and loads give operands of f16 as f16. */
+  readonly units?: boolean;
   /** Rows and columns of C that a workgroup owns. */
   readonly rows: number;
   readonly columns: number;
@@ -48,9 +59,10 @@ const PARAMS = ["m", "n4", "k", "k4", "across", "tiles", "parts", "depth", "alph
 /** The product of `parts` parts of the depth, into `partials`; a single part goes to C. */
 function product(spec: GemmSpec, { m, n, k, alpha = 1 }: GemmShape, parts: number, text: GemmText): Launch {
   const { layout, a, b, c, bias, accumulate = false, activation } = spec;
-  const { name, tile, workgroupSize, lane = false } = text;
+  const { name, tile, workgroupSize, lane = false, units = false } = text;
+  const operand = (name: string, dtype: DType): BufferSpec => units ? unitOperand(name, dtype) : { name, dtype };
   const out = parts === 1 ? "c" : "partials";
-  const buffers: BufferSpec[] = [{ name: "a", dtype: a }, { name: "b", dtype: b }, { name: out, dtype: c }];
+  const buffers: BufferSpec[] = [operand("a", a), operand("b", b), { name: out, dtype: c }];
   if (bias !== undefined) buffers.push({ name: "bias", dtype: bias });
   const { down, across } = gemmTiles(text, { m, n, k });
   const tiles = down * across;
@@ -62,9 +74,10 @@ function product(spec: GemmSpec, { m, n, k, alpha = 1 }: GemmShape, parts: numbe
       buffers,
       workgroupSize,
       lane,
+      subgroupId: units,
       declarations: () =>
         [
-          operandLoaders(layout),
+          units ? "" : operandLoaders(layout),
           epilogueText(spec),
           `fn finish(part: u32, row: u32, col4: u32, sum: vec4f, shift: vec4f) {
   let index = (part * params.m + row) * params.n4 + col4;
