@@ -119,13 +119,13 @@ Deno.test("every export and every method has a caller that is no test", () => {
   assert.deepEqual(unused, []);
 });
 
-/** Where a process tells its parent something, by a line that the parent reads. */
-const TELLS_PARENT = "lib/comm/launch/report_line.ts";
+/** Where control characters are escaped, and where processes that this program starts write to it. */
+const PRINTERS = ["lib/cli/machine/terminal.ts", "lib/comm/launch/report_line.ts"];
 
-Deno.test("only lib/gpu requests a device, and only lib/cli prints", () => {
+Deno.test("only lib/gpu requests a device, and only the terminal prints", () => {
   const wrong = files.filter((file) =>
     (/navigator\.gpu|requestDevice|createComputePipeline/.test(code.get(file)!) && layerOf(file) !== "gpu") ||
-    (/console\.\w+\(|\bstd(out|err)\.write/.test(code.get(file)!) && layerOf(file) !== "cli" && file !== TELLS_PARENT)
+    (/console\.\w+\(|\bstd(out|err)\.write/.test(code.get(file)!) && !PRINTERS.includes(file))
   );
   assert.deepEqual(wrong, []);
 });

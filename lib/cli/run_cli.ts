@@ -48,7 +48,12 @@ export async function runCli(args: readonly string[], environment: Environment):
   };
   let code: number | undefined;
   const exitWith = (chosen: number) => void (code = chosen);
-  await run(application, routedWords(args), { process, environment, exitWith });
+  try {
+    await run(application, routedWords(args), { process, environment, exitWith });
+  } catch (error) {
+    terminal.writeError(`${describeError(error)}\n`);
+    return exitCodeOf(error);
+  }
   if (code !== undefined) return code;
   const result = Number(process.exitCode ?? 0);
   // The framework numbers its own refusals (unknown command, wrong flag) from -1 down.
@@ -149,8 +154,7 @@ const application: Application<Context> = buildApplication(
     name: "cogtune",
     versionInfo: { currentVersion: metadata.version },
     documentation: { disableAnsiColor: true },
-    determineExitCode: (error) =>
-      error instanceof UserError ? userErrorCode : error instanceof PeerError ? peerFailureCode : 1,
+    determineExitCode: exitCodeOf,
     localization: { text: { ...text_en, exceptionWhileRunningCommand: describeError } },
   },
 );
@@ -158,5 +162,16 @@ const application: Application<Context> = buildApplication(
 /** A user's mistake is its message; only a fault of the program shows where in the program it happened. */
 function describeError(error: unknown): string {
   if (error instanceof UserError || error instanceof PeerError) return `error: ${error.message}`;
+  // Deno names what was wanted and the flag that allows it.
+  if (isUsers(error)) return `error: ${error.message}; docs/permissions.md lists the flags of every command`;
   return error instanceof Error ? error.stack ?? error.message : String(error);
+}
+
+/** Whether the user can mend it: a mistake, or a permission that was not given. */
+function isUsers(error: unknown): error is Error {
+  return error instanceof UserError || error instanceof Deno.errors.NotCapable;
+}
+
+function exitCodeOf(error: unknown): number {
+  return isUsers(error) ? userErrorCode : error instanceof PeerError ? peerFailureCode : 1;
 }

@@ -144,6 +144,7 @@ export class TrainingLoop implements Disposable {
       communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
       if (event.type === "skipped" || last || this.#done % config.log_every === 0) yield event;
+      if (last && this.#applied === 0) this.#skips.requireMade();
       path = undefined;
       // Before the checks, so that nothing that goes wrong in them costs a step.
       if (last || this.#done % config.checkpointing_steps === 0) {

@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { cpSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import type { Environment } from "../../lib/cli/machine/environment.ts";
+import { createTerminal } from "../../lib/cli/machine/terminal.ts";
 import { planLines } from "../../lib/cli/commands/plan_report.ts";
 import { processEnvironment } from "../../lib/cli/process_environment.ts";
 import { runCli } from "../../lib/cli/run_cli.ts";
@@ -25,11 +26,11 @@ export async function command(args: readonly string[]): Promise<Outcome> {
   let error = "";
   const environment: Environment = {
     ...processEnvironment({ train, plan: planLines }),
-    terminal: {
-      write: (text) => void (out += text),
-      writeError: (text) => void (error += text),
-      columns: undefined,
-    },
+    terminal: createTerminal({
+      out: (text) => void (out += text),
+      error: (text) => void (error += text),
+      columns: () => undefined,
+    }),
     signals: new FakeSignals(),
   };
   const code = await runCli(args, environment);

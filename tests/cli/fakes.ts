@@ -4,6 +4,7 @@
 import type { Commands } from "../../lib/cli/machine/commands.ts";
 import type { Environment } from "../../lib/cli/machine/environment.ts";
 import { runCli } from "../../lib/cli/run_cli.ts";
+import { createTerminal } from "../../lib/cli/machine/terminal.ts";
 import type { HandledSignal, SignalSource } from "../../lib/cli/machine/signals.ts";
 import type { ProgramResult, System } from "../../lib/cli/machine/system.ts";
 import type { TrainConfig } from "../../lib/config/config.ts";
@@ -108,11 +109,11 @@ export async function cli(
   };
   const environment: Environment = {
     commands,
-    terminal: {
-      write: (text) => void (out += text),
-      writeError: (text) => void (error += text),
-      columns: options.columns,
-    },
+    terminal: createTerminal({
+      out: (text) => void (out += text),
+      error: (text) => void (error += text),
+      columns: () => options.columns,
+    }),
     signals: options.signals ?? new FakeSignals(),
     system: options.system ?? fakeSystem(soundFiles, soundPrograms),
     ensureSystem: () => {

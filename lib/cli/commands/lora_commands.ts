@@ -178,11 +178,8 @@ function counter(terminal: Terminal, doing: string, total: number | undefined): 
   let count = 0;
   return (layer) => {
     count++;
-    if (terminal.columns === undefined) return;
-    const line = `${doing} ${count}${total === undefined ? "" : `/${total}`} ${layer}`;
-    terminal.writeError(
-      `\r${line.slice(0, terminal.columns - 1).padEnd(terminal.columns - 1)}${count === total ? "\n" : ""}`,
-    );
+    terminal.redraw(`${doing} ${count}${total === undefined ? "" : `/${total}`} ${layer}`);
+    if (count === total && terminal.columns !== undefined) terminal.write("\n");
   };
 }
 

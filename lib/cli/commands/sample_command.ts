@@ -111,9 +111,7 @@ class StatusLine {
   constructor(readonly terminal: Terminal) {}
 
   draw(text: string): void {
-    const { columns } = this.terminal;
-    if (columns === undefined) return;
-    this.terminal.write(`\r${text.slice(0, columns - 1)}\x1b[K`);
+    this.terminal.redraw(text);
     this.#drawn = true;
   }
 
@@ -123,7 +121,7 @@ class StatusLine {
   }
 
   finish(): void {
-    if (this.#drawn) this.terminal.write("\r\x1b[K");
+    if (this.#drawn) this.terminal.redraw("");
     this.#drawn = false;
   }
 }

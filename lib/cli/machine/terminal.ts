@@ -7,17 +7,48 @@ export interface Terminal {
   write(text: string): void;
   /** Writes notes and errors. */
   writeError(text: string): void;
+  /** Puts as much of a line as fits in place of the one in which the cursor stands, when a person is watching. */
+  redraw(line: string): void;
   /** Width of the window, or undefined when the output goes to a file or a pipe. */
   readonly columns: number | undefined;
 }
 
-/** The terminal of this process. */
-export function processTerminal(): Terminal {
+/** Where a terminal's text goes. */
+export interface Output {
+  readonly out: (text: string) => void;
+  readonly error: (text: string) => void;
+  readonly columns: () => number | undefined;
+}
+
+/** Control characters except line break and tab, and those that hide or reorder what stands beside them. */
+const INVISIBLE = /[^\P{Cc}\n\t]|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/gu;
+
+/** Text in which a terminal finds nothing to obey: names of files, prompts and words of other programs may hold anything. */
+function visible(text: string): string {
+  return text.replace(INVISIBLE, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
+}
+
+/** A terminal that shows control characters as what they are. */
+export function createTerminal({ out, error, columns }: Output): Terminal {
   return {
-    write: (text) => void process.stdout.write(text),
-    writeError: (text) => void process.stderr.write(text),
+    write: (text) => out(visible(text)),
+    writeError: (text) => error(visible(text)),
+    redraw(line) {
+      const width = columns();
+      // The last column stays free: some terminals wrap when it is filled. \x1b[K clears what a longer line left behind.
+      if (width !== undefined) out(`\r${visible(line).slice(0, width - 1)}\x1b[K`);
+    },
     get columns() {
-      return process.stdout.isTTY ? process.stdout.columns : undefined;
+      return columns();
     },
   };
+}
+
+/** The terminal of this process. */
+export function processTerminal(): Terminal {
+  return createTerminal({
+    out: (text) => void process.stdout.write(text),
+    error: (text) => void process.stderr.write(text),
+    columns: () => process.stdout.isTTY ? process.stdout.columns : undefined,
+  });
 }

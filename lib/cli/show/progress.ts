@@ -80,10 +80,8 @@ export class Progress {
   }
 
   #draw(text: string, prefix: string): void {
-    const { columns } = this.#terminal;
-    if (columns === undefined) return this.line(text);
-    // The last column stays free: some terminals wrap when it is filled. \x1b[K clears what a longer line left behind.
-    this.#terminal.write(`\r${(prefix + text).slice(0, columns - 1)}\x1b[K`);
+    if (this.#terminal.columns === undefined) return this.line(text);
+    this.#terminal.redraw(prefix + text);
     this.#drawn = true;
   }
 }

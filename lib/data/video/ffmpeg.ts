@@ -39,8 +39,7 @@ async function readErrors(stream: ReadableStream<Uint8Array>): Promise<string> {
   }
   const text = await new Blob(kept as BlobPart[]).text();
   const [line] = text.trim().split("\n") as [string];
-  // deno-lint-ignore no-control-regex -- file names may carry terminal escapes; they must not reach a log
-  return line.replace(/[\x00-\x1f\x7f]/g, "?").replace(/ @ 0x[0-9a-f]+/g, "");
+  return line.replace(/ @ 0x[0-9a-f]+/g, "");
 }
 
 async function writeInput(stream: WritableStream<Uint8Array>, input: Uint8Array): Promise<void> {

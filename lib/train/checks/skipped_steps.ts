@@ -29,6 +29,7 @@ export interface Skip {
 /** Counts the skipped steps of a run. */
 export class SkippedSteps {
   #inRow = 0;
+  #last: SkippedEvent | undefined;
 
   /** Takes note of a step that was made. */
   made(): void {
@@ -41,7 +42,7 @@ export class SkippedSteps {
    * @throws {UserError} when that has happened 20 times in a row.
    */
   async skipped(trainingStep: TrainingStep, { step, losses, micros, scale, overflow }: Skip): Promise<SkippedEvent> {
-    const first = micros[0] ?? { clips: ["of another rank"], batch: undefined };
+    const first = micros[0] ?? { clips: ["a clip of another rank"], batch: undefined };
     const { clips, batch, tensor } = (overflow ? undefined : await findOrigin(trainingStep, micros, scale)) ??
       { ...first, tensor: "the gradients" };
     const clip = clips.join(", ");
@@ -52,7 +53,25 @@ export class SkippedSteps {
       );
     }
     const reason = overflow ? "overflow" : losses.every(Number.isFinite) ? "non-finite gradient" : "non-finite loss";
-    return { type: "skipped", step, reason, clip, timestep: batch?.timesteps[0] ?? 0, tensor };
+    this.#last = { type: "skipped", step, reason, clip, timestep: batch?.timesteps[0] ?? 0, tensor };
+    return this.#last;
+  }
+
+  /**
+   * To be called at the end of a run that has made no step in all its life: its weights are those it started from.
+   *
+   * @throws {UserError} that says how the last step failed, when one did.
+   */
+  requireMade(): void {
+    if (this.#last === undefined) return;
+    const { step, reason, clip, tensor } = this.#last;
+    throw new UserError(
+      `None of the ${step} steps was made, the weights are those of the start: every step had a loss or gradient that is not ` +
+        `finite, the last a ${reason} that began with ${tensor} on ${clip}`,
+      reason === "overflow"
+        ? "train more steps: the factor on the loss of fp16 starts at 65536 and is halved by every such step; or train in bf16"
+        : "look at that clip and at the configs of model and scheduler, lower learning_rate, or set mixed_precision: no",
+    );
   }
 }
 

@@ -1,0 +1,74 @@
+/** docs/permissions.md against the program: every command works with exactly its flags, and names each one that is missing. */
+import assert from "node:assert/strict";
+import { cpSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fromFileUrl } from "../paths.ts";
+import { examples, inScratch } from "../train/runs.ts";
+
+const program = fromFileUrl("../../mod.ts", import.meta.url);
+const document = readFileSync(fromFileUrl("../../docs/permissions.md", import.meta.url), "utf8");
+
+/** The table of the document: flags by command. */
+const FLAGS = new Map(
+  [...document.matchAll(/^\| `([a-z ]+)` +\| `([^`]+)`/gm)].map(([, command, flags]) => [command!, flags!.split(" ")]),
+);
+
+const LORA = "run/checkpoint-1/pytorch_lora_weights.safetensors";
+const QUICK = [
+  "--model_name",
+  "cogvideox-t2v",
+  "--train_resolution",
+  "9x32x48",
+  "--rank",
+  "4",
+  "--train_steps",
+  "1",
+  "--lr_warmup_steps",
+  "0",
+];
+
+/** What is run of each command, in a folder that holds clips; `train` makes the LoRA of the last two. */
+const WORDS: Readonly<Record<string, readonly string[]>> = {
+  "plan": ["--preset", "2b-lora"],
+  "doctor": [],
+  "data check": ["--data_root", "clips"],
+  "train": ["--data_root", "clips", "--output_dir", "run", "--model_path", "model", ...QUICK],
+  "sample": [
+    ...["--model_path", "model", "--prompt", "a ball", "--output_dir", "samples"],
+    ...["--resolution", "9x32x48", "--num_inference_steps", "1"],
+  ],
+  "lora inspect": [LORA],
+  "lora verify": [LORA, "--model_path", "model"],
+};
+
+async function run(folder: string, flags: readonly string[], command: string) {
+  const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["run", "--no-prompt", "--quiet", ...flags, program, ...command.split(" "), ...WORDS[command]!],
+    cwd: folder,
+    env: { NO_COLOR: "1" },
+  }).output();
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  // Drivers write to standard error too.
+  const lines = text(stderr).split("\n").filter((line) => line !== "" && !/XDG_RUNTIME_DIR|^note: /.test(line));
+  return { code, lines, out: text(stdout) };
+}
+
+Deno.test("every command runs with exactly the flags of docs/permissions.md", () =>
+  inScratch(async (folder) => {
+    cpSync(join(examples, "tiny-2b"), join(folder, "model"), { recursive: true });
+    assert.deepEqual([...FLAGS.keys()].sort(), Object.keys(WORDS).sort());
+    const folders: Readonly<Record<string, string>> = { train: "run,clips/cache", sample: "samples" };
+    for (const [command, documented] of FLAGS) {
+      const flags = documented.map((flag) => flag.replace(/=OUTPUT.*/, `=${folders[command]}`));
+      for (const missing of flags) {
+        const { code, lines } = await run(folder, flags.filter((flag) => flag !== missing), command);
+        const [name] = missing.split("=");
+        assert.equal(code, 2, `${command} without ${name}: ${lines.join("\n")}`);
+        assert.equal(lines.length, 1, `${command} without ${name}: ${lines.join("\n")}`);
+        assert.match(lines[0]!, new RegExp(`^error: Requires .*run again with the ${name} flag; docs/permissions.md`));
+      }
+      const { code, lines, out } = await run(folder, flags, command);
+      assert.deepEqual(lines, [], command);
+      assert.equal(code, 0, `${command}: ${out}`);
+    }
+  }));

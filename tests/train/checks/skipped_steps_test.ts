@@ -1,0 +1,53 @@
+/** A run that trains nothing says so, in the end or as soon as it is plain. */
+import assert from "node:assert/strict";
+import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { UserError } from "../../../lib/errors.ts";
+import { listCheckpoints } from "../../../lib/io/checkpoints.ts";
+import type { TrainingStep } from "../../../lib/step/training_step.ts";
+import { SkippedSteps } from "../../../lib/train/checks/skipped_steps.ts";
+import { collect, configOf, examples, inScratch } from "../runs.ts";
+
+/** A copy of the tiny model in which one tensor of the transformer is NaN: all bits set mean that in every float type. */
+function brokenModel(folder: string, tensor: string): string {
+  const model = join(folder, "model");
+  cpSync(join(examples, "tiny-2b"), model, { recursive: true });
+  const path = join(model, "transformer", "diffusion_pytorch_model.safetensors");
+  const bytes = readFileSync(path);
+  const start = 8 + Number(bytes.readBigUInt64LE());
+  const [from, to] = JSON.parse(bytes.subarray(8, start).toString())[tensor].data_offsets;
+  writeFileSync(path, bytes.fill(0xff, start + from, start + to));
+  return model;
+}
+
+Deno.test("a run whose every step was skipped ends with an error that says why, and saves no result", () =>
+  inScratch(async (folder) => {
+    const broken = { model_path: brokenModel(folder, "proj_out.bias") };
+    const cases = [
+      [
+        { ...broken, train_steps: 3, checkpointing_steps: 2 },
+        /None of the 3 steps .* non-finite loss .* on videos\/\w+\.mp4/,
+      ],
+      [{ ...broken, train_steps: 1, mixed_precision: "fp16" }, /None of the 1 steps .* non-finite loss/],
+      [{ ...broken, train_steps: 30 }, /20 steps in a row .* on videos\/\w+\.mp4/],
+    ] as const;
+    for (const [i, [overrides, message]] of cases.entries()) {
+      const config = configOf(folder, { ...overrides, output_dir: join(folder, `run-${i}`) });
+      const expected = (error: unknown) => error instanceof UserError && message.test(error.message);
+      await assert.rejects(collect(config), expected);
+      const steps = listCheckpoints(config.output_dir).map(({ step }) => step);
+      assert.deepEqual(steps, i === 0 ? [2] : []);
+    }
+  }));
+
+Deno.test("steps that were skipped for the factor on the loss alone get a hint about it", async () => {
+  const skips = new SkippedSteps();
+  skips.requireMade();
+  const overflow = { step: 3, losses: [0.5], micros: [], scale: 65536, overflow: true };
+  // Where the factor explains it, no tensor of the step is looked at.
+  await skips.skipped({} as TrainingStep, overflow);
+  assert.throws(
+    () => skips.requireMade(),
+    (error) => error instanceof UserError && /3 steps.*overflow/.test(error.message) && /65536/.test(error.hint!),
+  );
+});
