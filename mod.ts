@@ -32,6 +32,7 @@ export type {
   FinishedEvent,
   HeldOutEvent,
   RangeTestEvent,
+  RankUsage,
   SampleEvent,
   SavedEvent,
   SkippedEvent,
@@ -43,7 +44,9 @@ export type {
 } from "./lib/train/report/events.ts";
 export { train, type TrainOptions } from "./lib/train/trainer.ts";
 export { trainAnywhere, trainOnGpus } from "./lib/train/launch/launch.ts";
-export { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "./lib/forecast/forecast.ts";
+export { forecast } from "./lib/forecast/forecast.ts";
+export type { Forecast, MemoryPart, PhaseForecast } from "./lib/forecast/needs.ts";
+export type { ConfigText } from "./lib/config/presets.ts";
 export { sampleVideos, type SampleVideosOptions } from "./lib/sample/sample_videos.ts";
 export type { SampleOptions, SamplingEvent } from "./lib/sample/sample.ts";
 export type { SampleRequest, SampleSettings } from "./lib/sample/settings.ts";

@@ -1,13 +1,28 @@
 /** Mistakes that the user can mend, as opposed to faults of the program. */
 
-/** A mistake the user can mend: the message says what was found and expected and where, the hint says what to do. */
+/**
+ * A mistake the user can mend: the message says what was found and expected and where, the hint says what to do.
+ *
+ * @example
+ * ```ts
+ * import { loadConfig, UserError } from "@cogtune/cogtune";
+ *
+ * try {
+ *   await loadConfig({ fileName: "nowhere.yaml" });
+ * } catch (error) {
+ *   if (!(error instanceof UserError) || error.hint === undefined) throw error;
+ * }
+ * ```
+ */
 export class UserError extends Error {
+  /** Name of the class. */
   override name = "UserError";
   /** The message without the hint. */
   readonly summary: string;
   /** What to change, or the command to run. */
   readonly hint: string | undefined;
 
+  /** The message is the summary and, on a line of its own, the hint. */
   constructor(summary: string, hint?: string) {
     super(hint === undefined ? summary : `${summary}\nHint: ${hint}`);
     this.summary = summary;
@@ -15,11 +30,27 @@ export class UserError extends Error {
   }
 }
 
-/** Several mistakes of one input (a dataset, a config), reported together so that one pass mends them all. */
+/**
+ * Several mistakes of one input (a dataset, a config), reported together so that one pass mends them all.
+ *
+ * @example
+ * ```ts
+ * import { parseConfig, UserErrors } from "@cogtune/cogtune";
+ *
+ * try {
+ *   parseConfig("model: 5b\nrank: 0\nlearning_rat: 1");
+ * } catch (error) {
+ *   if (!(error instanceof UserErrors) || error.problems.length !== 2) throw error;
+ * }
+ * ```
+ */
 export class UserErrors extends UserError {
+  /** Name of the class. */
   override name = "UserErrors";
+  /** One sentence each. */
   readonly problems: readonly string[];
 
+  /** The message says what is wrong as a whole, and lists the problems. */
   constructor(what: string, problems: readonly string[], hint?: string) {
     const list = problems.map((problem) => `  - ${problem}`).join("\n");
     super(`${what}: ${problems.length} problem${problems.length === 1 ? "" : "s"}\n${list}`, hint);

@@ -39,6 +39,7 @@ export interface ParseOptions {
 
 /** A config with what the reader wants the user to know. */
 export interface ResolvedConfig {
+  /** All keys, given or not. */
   readonly config: TrainConfig;
   /** Settings that are legal but have no effect or are likely a mistake. */
   readonly notes: readonly string[];
@@ -58,7 +59,17 @@ export function parseConfig(text: string, options: ParseOptions = {}): TrainConf
   return resolveConfig(text, options).config;
 }
 
-/** As `parseConfig`, with the notes that the command line prints. */
+/**
+ * As {@linkcode parseConfig}, with the notes that the command line prints.
+ *
+ * @example
+ * ```ts
+ * import { resolveConfig } from "@cogtune/cogtune";
+ *
+ * const { notes } = resolveConfig("model: 5b\noptimizer: prodigy");
+ * if (!notes.some((note) => note.startsWith("learning_rate"))) throw new Error("Prodigy wants a learning rate of 1");
+ * ```
+ */
 export function resolveConfig(text: string, options: ParseOptions = {}): ResolvedConfig {
   const file = readYaml(text, options.fileName ?? "config");
   const overrides = readOverrides(options.overrides ?? {});
@@ -87,6 +98,15 @@ export function resolveConfig(text: string, options: ParseOptions = {}): Resolve
 /**
  * Reads a config from a file, a preset and overrides, whichever are given. Presets are fetched when the program is not
  * in files.
+ *
+ * @throws {UserErrors} as {@linkcode parseConfig}; {UserError} when the file does not exist.
+ * @example
+ * ```ts
+ * import { loadConfig } from "@cogtune/cogtune";
+ *
+ * const { config } = await loadConfig({ preset: "5b-lora", overrides: { rank: 64 } });
+ * if (config.rank !== 64 || config.lora_alpha !== 64) throw new Error("alpha follows rank");
+ * ```
  */
 export async function loadConfig(
   options: {
@@ -106,7 +126,17 @@ export async function loadConfig(
   return resolveConfig(text, { fileName: name, overrides, ...fetched });
 }
 
-/** The config as YAML, in the order of the groups; read back it gives the same config. */
+/**
+ * The config as YAML, in the order of the groups; read back it gives the same config.
+ *
+ * @example
+ * ```ts
+ * import { parseConfig, printConfig } from "@cogtune/cogtune";
+ *
+ * const text = printConfig(parseConfig("preset: 2b-lora"));
+ * if (printConfig(parseConfig(text)) !== text) throw new Error("a printed config is complete");
+ * ```
+ */
 export function printConfig(config: TrainConfig): string {
   const { train_resolution: [frames, height, width], ...rest } = config;
   return stringify({ ...rest, train_resolution: `${frames}x${height}x${width}` }, { lineWidth: 0 });

@@ -7,6 +7,7 @@ import { didYouMean } from "./nearest.ts";
 
 /** Text of a config and the name to show in messages. */
 export interface ConfigText {
+  /** YAML. */
   readonly text: string;
   /** File the text came from; paths inside are relative to its folder. */
   readonly fileName: string;

@@ -3,7 +3,7 @@ import { UserError } from "../errors.ts";
 import type { Rates } from "../plan/recording.ts";
 import { roofline } from "../plan/recording.ts";
 import type { TrainConfig } from "../config/config.ts";
-import { type Forecast, forecast, type ForecastOptions, type PhaseForecast } from "./forecast.ts";
+import { type ForecastOptions, type RecordedForecast, type RecordedPhase, recordForecast } from "./forecast.ts";
 import { gpuRates } from "./gpu_rates.ts";
 
 /** Settings that trade memory against time without changing a bit of the result. */
@@ -57,12 +57,12 @@ function combinations({ base_weights, training_type, keep }: TrainConfig): Memor
   );
 }
 
-function secondsOf({ work }: PhaseForecast, rates: Rates): number {
+function secondsOf({ work }: RecordedPhase, rates: Rates): number {
   return work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0);
 }
 
 function evaluate(config: TrainConfig, switches: MemorySwitches, options: FitOptions, rates: Rates): FitCandidate {
-  const { peakBytes, phases } = forecast({ ...config, ...switches }, options);
+  const { peakBytes, phases } = recordForecast({ ...config, ...switches }, options);
   const training = phases.find(({ name }) => name === "training")!;
   return { switches, gpuBytes: peakBytes, hostBytes: training.hostBytes, seconds: secondsOf(training, rates) };
 }
@@ -74,7 +74,7 @@ function settingOf(key: keyof MemorySwitches, { [key]: value }: MemorySwitches):
 /** The switches that keep the run within `bytes` of GPU memory at the least time; undefined when none do. */
 export function fitMemory(config: TrainConfig, bytes: number, options: FitOptions = {}): Fit | undefined {
   const rates = options.rates ?? gpuRates("rtx-4090");
-  const { phases } = forecast(config, options);
+  const { phases } = recordForecast(config, options);
   const known = { ...options, encoding: phases.slice(0, phases.findIndex(({ name }) => name === "training")) };
   const candidates = combinations(config).map((switches) => evaluate(config, switches, known, rates));
   const fitting = candidates.filter(({ gpuBytes }) => gpuBytes <= bytes);
@@ -102,7 +102,7 @@ export function fitMemory(config: TrainConfig, bytes: number, options: FitOption
  */
 export function requireFits(
   config: TrainConfig,
-  { peakBytes, peakPhase, phases }: Forecast,
+  { peakBytes, peakPhase, phases }: RecordedForecast,
   availableBytes: number,
   options: FitOptions = {},
 ): void {

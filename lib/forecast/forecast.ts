@@ -14,14 +14,9 @@ import { livePeak } from "../plan/live.ts";
 import { align, type Tensor } from "../plan/tensor.ts";
 import { recordDenoise } from "../sample/denoise.ts";
 import type { TrainConfig } from "../config/config.ts";
+import type { Forecast, MemoryPart, PhaseForecast } from "./needs.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../step/run_description.ts";
 import { recordStep, type StepRecording } from "../step/training_step.ts";
-
-/** A named share of a phase's memory. */
-export interface MemoryPart {
-  readonly name: string;
-  readonly bytes: number;
-}
 
 /** Recordings that make up the work of a phase, with how often each runs. */
 export interface Work {
@@ -29,32 +24,15 @@ export interface Work {
   readonly runs: number;
 }
 
-/** One phase of a run. */
-export interface PhaseForecast {
-  readonly name: string;
-  /** What one unit of work is: a step, a clip, a prompt, a video. */
-  readonly unit: string;
-  /** Largest sum of all GPU buffers, every byte of which is in one of the parts. */
-  readonly gpuBytes: number;
-  readonly parts: readonly MemoryPart[];
-  /** Host memory of tensors that live there. */
-  readonly hostBytes: number;
-  /** Launches, arithmetic and copies of one unit. */
-  readonly launches: number;
-  readonly flops: number;
-  readonly uploadBytes: number;
-  readonly downloadBytes: number;
+/** A phase with what it was forecast from. */
+export interface RecordedPhase extends PhaseForecast {
+  /** What its work consists of. */
   readonly work: readonly Work[];
 }
 
-/** A forecast of all phases. */
-export interface Forecast {
-  readonly phases: readonly PhaseForecast[];
-  /** GPU memory of the phase that needs most, in bytes. */
-  readonly peakBytes: number;
-  readonly peakPhase: string;
-  /** What the arena of the training step holds at its fullest, by tensor name. */
-  readonly live: readonly MemoryPart[];
+/** A forecast with what it was made from. */
+export interface RecordedForecast extends Forecast {
+  readonly phases: readonly RecordedPhase[];
 }
 
 /** What a forecast assumes. */
@@ -64,7 +42,7 @@ export interface ForecastOptions {
   /** Shapes of the encoders; by default those of all released models. Tiny models are forecast without encoders otherwise. */
   readonly encoders?: { readonly t5: T5Config; readonly vae: VaeConfig };
   /** The phases before training, when an earlier forecast with the same encoders and clips has recorded them. */
-  readonly encoding?: readonly PhaseForecast[];
+  readonly encoding?: readonly RecordedPhase[];
   /** Storage of the checkpoint's matrices, which frozen weights keep without mixed precision. Default f32. */
   readonly stored?: DType;
   /** Kernels of this target; by default those of GPUs with subgroups of 32. */
@@ -95,7 +73,7 @@ function phase(
   parts: readonly MemoryPart[],
   work: readonly Work[],
   hosts: Iterable<Tensor> = [],
-): PhaseForecast {
+): RecordedPhase {
   const costs = work.map(({ recording, runs }) => ({ cost: cost(recording), runs }));
   const total = (key: "launches" | "flops" | "uploadBytes" | "downloadBytes") =>
     costs.reduce((sum, { cost, runs }) => sum + cost[key] * runs, 0);
@@ -148,7 +126,7 @@ function hostTensors({ shard }: RunDescription, used: readonly Tensor[]): Tensor
 }
 
 /** The training step: everything resident and the arena of its two plans. */
-export function trainPhase(run: RunDescription, recording: StepRecording): PhaseForecast {
+export function trainPhase(run: RunDescription, recording: StepRecording): RecordedPhase {
   const { micro, update } = recording;
   return phase(
     "training",
@@ -160,7 +138,7 @@ export function trainPhase(run: RunDescription, recording: StepRecording): Phase
 }
 
 /** Prompts through the text encoder, as many as are encoded together, a layer at a time. */
-function textPhase(t5: T5Config, tokens: number, device: Device): PhaseForecast {
+function textPhase(t5: T5Config, tokens: number, device: Device): RecordedPhase {
   const prompts = promptsAtOnce(t5, tokens);
   const { block, final, weights, ...tensors } = recordT5(t5, { prompts, tokens, dtype: "bf16", ...device });
   const parts = [
@@ -176,7 +154,7 @@ function textPhase(t5: T5Config, tokens: number, device: Device): PhaseForecast 
 }
 
 /** Writing a checkpoint: everything stays where it is, and one tensor after another comes down. */
-function savePhase(run: RunDescription, { optimizer }: StepRecording, training: PhaseForecast): PhaseForecast {
+function savePhase(run: RunDescription, { optimizer }: StepRecording, training: RecordedPhase): RecordedPhase {
   const masters = run.updated.map(({ values }) => values);
   // Masters come down twice: for the files that other programs load, and for the exact continuation.
   const down = [...masters, ...masters, ...optimizer.states.values()].filter(({ host }) => !host);
@@ -204,7 +182,7 @@ function vaePhase(
     readonly beside: readonly MemoryPart[];
     readonly dtype?: DType;
   },
-): PhaseForecast {
+): RecordedPhase {
   const chunks = forecastVae(vae, part, size, { dtype, ...device, ...(tiled ? {} : { tiling: false as const }) });
   const memory = chunks.map(({ recording }) => [
     { name: part, bytes: gpuBytes(recording.residents) },
@@ -221,7 +199,7 @@ function samplePhase(
   run: RunDescription,
   { target, limits }: Device,
   beside: readonly MemoryPart[],
-): PhaseForecast {
+): RecordedPhase {
   const { model, shape, activation } = run.step;
   const recording = recordDenoise(target, limits, {
     model,
@@ -256,11 +234,27 @@ function samplePhase(
 }
 
 /**
- * Forecasts every phase of a run.
+ * Forecasts every phase of a run from the config alone: no GPU, no weights, no data.
+ *
+ * @throws {UserError} when the config names no known model.
+ * @example
+ * ```ts
+ * import { forecast, parseConfig } from "@cogtune/cogtune";
+ *
+ * const { peakBytes, peakPhase } = forecast(parseConfig("preset: 5b-lora"));
+ * if (peakPhase !== "training" || peakBytes > 24 * 2 ** 30) throw new Error("5b-lora needs a card of 24 GiB");
+ * ```
+ */
+export function forecast(config: TrainConfig): Forecast {
+  return recordForecast(config);
+}
+
+/**
+ * Forecasts every phase of a run from its recordings.
  *
  * @throws {UserError} when the config names no known model and `model` is not given.
  */
-export function forecast(config: TrainConfig, options: ForecastOptions = {}): Forecast {
+export function recordForecast(config: TrainConfig, options: ForecastOptions = {}): RecordedForecast {
   const { model = namedTransformer(config), target = plainTarget(32), limits = DISCRETE_LIMITS } = options;
   const device = { target, limits };
   const run = describeRun(config, model, { stored: options.stored ?? "f32" });
@@ -282,7 +276,7 @@ function encoderPhases(
   { max_text_seq_length }: TransformerConfig,
   device: Device,
   options: ForecastOptions,
-): PhaseForecast[] {
+): RecordedPhase[] {
   const encoders = encodersOf(config, options);
   if (encoders === undefined) return [];
   const { t5, vae } = encoders;
@@ -299,7 +293,7 @@ function validationPhases(
   recording: StepRecording,
   device: Device,
   options: ForecastOptions,
-): PhaseForecast[] {
+): RecordedPhase[] {
   const beside = residentParts(run, recording);
   const sampling = samplePhase(config, run, device, beside);
   const vae = encodersOf(config, options)?.vae;

@@ -3,7 +3,7 @@ import type { DType } from "../../kernels/core/kernel.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
 import type { TrainConfig } from "../config/config.ts";
-import { forecast } from "./forecast.ts";
+import { recordForecast } from "./forecast.ts";
 import { requireFits } from "./fit.ts";
 import { folderShapes } from "./folder_shapes.ts";
 
@@ -17,5 +17,5 @@ export function requireMemory(device: Device, config: TrainConfig, stored: DType
   if (config.gpu_memory === undefined) return;
   using session = new Session(device);
   const options = { ...folderShapes(config), stored, target: device.target, limits: session.limits };
-  requireFits(config, forecast(config, options), config.gpu_memory * 2 ** 30, options);
+  requireFits(config, recordForecast(config, options), config.gpu_memory * 2 ** 30, options);
 }

@@ -3,14 +3,14 @@ import assert from "node:assert/strict";
 import { Session } from "../../lib/gpu/session.ts";
 import { RELEASED } from "../../lib/models/transformer/config.ts";
 import { parseConfig } from "../../lib/config/config.ts";
-import { forecast, type PhaseForecast, trainPhase } from "../../lib/forecast/forecast.ts";
+import { type RecordedPhase, recordForecast, trainPhase } from "../../lib/forecast/forecast.ts";
 import { describeRun, namedTransformer } from "../../lib/step/run_description.ts";
 import { recordStep } from "../../lib/step/training_step.ts";
 import { testDevice } from "../kernels/run.ts";
 import { runTiny, tinyConfig } from "../step/tiny_run.ts";
 
-const phaseOf = (phases: readonly PhaseForecast[], name: string) => phases.find((phase) => phase.name === name)!;
-const partOf = ({ parts }: PhaseForecast, name: string) => parts.find((part) => part.name === name)?.bytes ?? 0;
+const phaseOf = (phases: readonly RecordedPhase[], name: string) => phases.find((phase) => phase.name === name)!;
+const partOf = ({ parts }: RecordedPhase, name: string) => parts.find((part) => part.name === name)?.bytes ?? 0;
 
 const sharded = { model: "tiny-5b", training_type: "sft", mixed_precision: "bf16", gpus: 3 };
 const runs: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
@@ -39,7 +39,7 @@ for (const [name, settings] of Object.entries(runs)) {
 }
 
 Deno.test("weights, adapters and block inputs of 5b weigh what the released shapes say", () => {
-  const { phases } = forecast(parseConfig("preset: 5b-lora"));
+  const { phases } = recordForecast(parseConfig("preset: 5b-lora"));
   const training = phaseOf(phases, "training");
   const adapters = 4 * 132_120_576;
   assert.equal(partOf(training, "adapters"), adapters);
@@ -54,7 +54,7 @@ Deno.test("weights, adapters and block inputs of 5b weigh what the released shap
 });
 
 Deno.test("the arithmetic of a step is that of two forwards and a backward", () => {
-  const { phases } = forecast(parseConfig("preset: 5b-lora"));
+  const { phases } = recordForecast(parseConfig("preset: 5b-lora"));
   const [d, s, layers, rank] = [3072, 17776, 42, 128];
   const linear = 24 * d * d * s;
   // Flash attention: 2 products forward, 7 backward of which query and key-value passes each recompute the scores.
@@ -69,7 +69,7 @@ Deno.test("the arithmetic of a step is that of two forwards and a backward", () 
 
 Deno.test("streaming moves the weights of all blocks up twice a step, and offloading every block input down once", () => {
   const base = parseConfig("preset: 5b-lora", { overrides: { base_weights: "streamed", offload_activations: true } });
-  const { uploadBytes, downloadBytes } = phaseOf(forecast(base).phases, "training");
+  const { uploadBytes, downloadBytes } = phaseOf(recordForecast(base).phases, "training");
   const blockInputs = 42 * 17776 * 3072 * 2;
   assert.equal(downloadBytes, blockInputs);
   const matrices = 2 * 42 * 2 * (2 * 6 * 3072 * 512 + 4 * 3072 * 3072 + 8 * 3072 * 3072);
@@ -78,7 +78,7 @@ Deno.test("streaming moves the weights of all blocks up twice a step, and offloa
 
 Deno.test("validation is forecast phase by phase beside the trained state", () => {
   const overrides = { do_validation: true, validation_dir: "v", validation_prompts: "p.txt", validation_steps: 200 };
-  const { phases } = forecast(parseConfig("preset: 2b-lora", { overrides }));
+  const { phases } = recordForecast(parseConfig("preset: 2b-lora", { overrides }));
   const names = phases.map(({ name }) => name);
   assert.deepEqual(names, [
     "text encoding",
@@ -96,13 +96,13 @@ Deno.test("validation is forecast phase by phase beside the trained state", () =
 
 Deno.test("forecasts of the largest presets take seconds and little memory", () => {
   const start = performance.now();
-  for (const preset of ["2b-lora", "5b-lora", "1.5-5b-lora"]) forecast(parseConfig(`preset: ${preset}`));
+  for (const preset of ["2b-lora", "5b-lora", "1.5-5b-lora"]) recordForecast(parseConfig(`preset: ${preset}`));
   assert.ok(performance.now() - start < 60_000);
   assert.ok(Deno.memoryUsage().heapUsed < 4 * 2 ** 30);
 });
 
 Deno.test("a shape of one's own replaces the named one", () => {
   const model = { ...RELEASED["5b"]!, num_layers: 1 };
-  const { phases } = forecast(parseConfig("preset: 5b-lora"), { model });
+  const { phases } = recordForecast(parseConfig("preset: 5b-lora"), { model });
   assert.equal(partOf(phaseOf(phases, "training"), "adapters"), 4 * 132_120_576 / 42);
 });

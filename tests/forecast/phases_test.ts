@@ -9,7 +9,7 @@ import { openVae } from "../../lib/models/vae/vae.ts";
 import { emptyVolume } from "../../lib/models/vae/volume.ts";
 import { readJsonObject } from "../../lib/io/json_file.ts";
 import { Denoiser, recordDenoise } from "../../lib/sample/denoise.ts";
-import { forecast, type PhaseForecast } from "../../lib/forecast/forecast.ts";
+import { type RecordedPhase, recordForecast } from "../../lib/forecast/forecast.ts";
 import { describeRun } from "../../lib/step/run_description.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
 import { pipelineFor } from "../reference.ts";
@@ -27,7 +27,7 @@ const VALIDATION = {
 
 /** Runs `body` in a session of its own and compares its peak with the phase's, whose residents of training are left out. */
 async function samePeak(
-  phase: PhaseForecast,
+  phase: RecordedPhase,
   beside: number,
   body: (session: Session) => Promise<void>,
 ): Promise<void> {
@@ -49,7 +49,7 @@ for (const variant of ["2b", "5b-i2v"] as const) {
     const size = fixed ? { train_resolution: `9x${8 * sample_height}x${8 * sample_width}` } : {};
     const config = tinyConfig({ model: `tiny-${variant}`, mixed_precision: "bf16", ...VALIDATION, ...size });
     const [frames, height, width] = config.train_resolution;
-    const { phases } = forecast(config, {
+    const { phases } = recordForecast(config, {
       model: pipeline.transformer,
       encoders: { t5, vae: pipeline.vae },
       target: device.target,

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { parseConfig, type TrainConfig } from "../../lib/config/config.ts";
 import { presetNames } from "../../lib/config/presets.ts";
-import { forecast } from "../../lib/forecast/forecast.ts";
+import { recordForecast } from "../../lib/forecast/forecast.ts";
 
 /** GiB per GPU that the original trainer's guide states, by preset without `i2v`. */
 const ORIGINAL: Readonly<Record<string, number>> = {
@@ -32,7 +32,8 @@ function peakGib(preset: string, overrides: Partial<TrainConfig> = {}): number {
     validation_steps: 200,
     ...(preset.includes("i2v") ? { validation_images: "i.txt" } : {}),
   };
-  return forecast(parseConfig(`preset: ${preset}`, { overrides: { ...validation, ...overrides } })).peakBytes / 2 ** 30;
+  return recordForecast(parseConfig(`preset: ${preset}`, { overrides: { ...validation, ...overrides } })).peakBytes /
+    2 ** 30;
 }
 
 for (const preset of presetNames.filter((name) => name !== "default")) {

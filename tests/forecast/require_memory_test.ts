@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { Session } from "../../lib/gpu/session.ts";
-import { forecast } from "../../lib/forecast/forecast.ts";
+import { recordForecast } from "../../lib/forecast/forecast.ts";
 import { folderShapes } from "../../lib/forecast/folder_shapes.ts";
 import { train } from "../../lib/train/trainer.ts";
 import { requireMemory } from "../../lib/forecast/require_memory.ts";
@@ -42,7 +42,11 @@ Deno.test("a whole run holds the bytes and does the work that were forecast, and
     });
     const { device } = await testDevice();
     using session = new Session(device);
-    const { phases } = forecast(config, { ...folderShapes(config), target: device.target, limits: session.limits });
+    const { phases } = recordForecast(config, {
+      ...folderShapes(config),
+      target: device.target,
+      limits: session.limits,
+    });
     const { gpuBytes: planned, flops } = phases.find(({ name }) => name === "training")!;
     const steps = (await collect(config)).filter((event) => event.type === "step");
     assert.deepEqual(steps.map(({ gpuBytes, flops }) => [gpuBytes, flops]), [[planned, flops]]);

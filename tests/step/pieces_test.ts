@@ -1,6 +1,6 @@
 /** Training on a device with small buffers and bindings: the same bits, and the bytes that the plan says. */
 import assert from "node:assert/strict";
-import { forecast } from "../../lib/forecast/forecast.ts";
+import { recordForecast } from "../../lib/forecast/forecast.ts";
 import { testDevice } from "../kernels/run.ts";
 import { piecesOf } from "../limited_session.ts";
 import { runTiny, tinyConfig } from "./tiny_run.ts";
@@ -27,7 +27,7 @@ for (const [name, settings, bytes] of runs) {
     assert.deepEqual(pieces.masters, whole.masters);
     assert.equal(pieces.largestBuffer, bytes);
     const { device: { target, limits } } = await testDevice();
-    const planned = forecast(config, { target, limits: { ...limits, ...piecesOf(bytes) } });
+    const planned = recordForecast(config, { target, limits: { ...limits, ...piecesOf(bytes) } });
     assert.equal(pieces.gpuBytes, planned.phases.find((phase) => phase.name === "training")!.gpuBytes);
   });
 }

@@ -1,7 +1,8 @@
 /** `cogtune plan`: the forecast of a run as lines. */
 import { roofline } from "../../plan/recording.ts";
 import type { TrainConfig } from "../../config/config.ts";
-import { type Forecast, forecast, type MemoryPart, type PhaseForecast } from "../../forecast/forecast.ts";
+import { type RecordedForecast, type RecordedPhase, recordForecast } from "../../forecast/forecast.ts";
+import type { MemoryPart } from "../../forecast/needs.ts";
 import { fitMemory, type FitOptions } from "../../forecast/fit.ts";
 import { folderShapes } from "../../forecast/folder_shapes.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
@@ -25,7 +26,7 @@ export async function planLines(config: TrainConfig, options: PlanOptions = {}):
   const { gpu, fitBytes, hosts = 1 } = options;
   const shapes = folderShapes(config);
   const ranks = config.gpus * hosts;
-  const result = forecast({ ...config, gpus: ranks }, shapes);
+  const result = recordForecast({ ...config, gpus: ranks }, shapes);
   const shownGpus = gpu === undefined ? SHOWN_GPUS : [gpu];
   const rates = gpu === undefined ? {} : { rates: gpuRates(gpu) };
   return [
@@ -60,7 +61,7 @@ function fitLines(config: TrainConfig, bytes: number, options: FitOptions): stri
   ];
 }
 
-function phaseTable(phases: readonly PhaseForecast[]): string[] {
+function phaseTable(phases: readonly RecordedPhase[]): string[] {
   const rows = phases.map((phase) => [
     phase.name,
     formatBytes(phase.gpuBytes),
@@ -81,7 +82,7 @@ function partLines(parts: readonly MemoryPart[], total: number): string[] {
   return shown.map(({ name, bytes }) => `  ${formatBytes(bytes).padStart(9)}  ${name}`);
 }
 
-function memoryLines({ phases, peakPhase, live }: Forecast): string[] {
+function memoryLines({ phases, peakPhase, live }: RecordedForecast): string[] {
   const peak = phases.find(({ name }) => name === peakPhase)!;
   const alive = live.reduce((sum, { bytes }) => sum + bytes, 0);
   return [
@@ -93,7 +94,7 @@ function memoryLines({ phases, peakPhase, live }: Forecast): string[] {
 }
 
 /** Seconds of a unit of each phase if every launch ran at the rate its arithmetic or its memory traffic allows. */
-function timeTable(phases: readonly PhaseForecast[], gpus: readonly string[]): string[] {
+function timeTable(phases: readonly RecordedPhase[], gpus: readonly string[]): string[] {
   const rows = phases.map(({ name, unit, work }) => [
     name,
     unit,
@@ -106,7 +107,7 @@ function timeTable(phases: readonly PhaseForecast[], gpus: readonly string[]): s
   return ["time at the peak rates of a GPU; real runs take longer:", ...formatTable(["phase", "per", ...gpus], rows)];
 }
 
-function verdict({ gpu_memory }: TrainConfig, { peakBytes, peakPhase }: Forecast): string {
+function verdict({ gpu_memory }: TrainConfig, { peakBytes, peakPhase }: RecordedForecast): string {
   const needs = `${peakPhase} needs ${formatBytes(peakBytes)} of GPU memory`;
   if (gpu_memory === undefined) return needs;
   const allowed = gpu_memory * 2 ** 30;

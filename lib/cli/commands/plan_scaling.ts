@@ -1,7 +1,7 @@
 /** What `plan` says of several GPUs: what they exchange, at which rates, and what that leaves for training. */
 import { roofline } from "../../plan/recording.ts";
 import type { TrainConfig } from "../../config/config.ts";
-import type { Forecast, ForecastOptions } from "../../forecast/forecast.ts";
+import type { ForecastOptions, RecordedForecast } from "../../forecast/forecast.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
 import { measureLinks } from "../../forecast/measure_links.ts";
 import { forecastScaling, type LinkRates, USUAL_LINKS } from "../../forecast/scaling.ts";
@@ -11,7 +11,7 @@ import { formatBytes, formatTable } from "../show/text.ts";
 /** The share is of steps at the peak rates of GPUs: real ones take longer, so that less of their time goes to the exchange. */
 export async function scalingLines(
   config: TrainConfig,
-  { phases }: Forecast,
+  { phases }: RecordedForecast,
   gpus: readonly string[],
   { hosts = 1, links = {}, measure = false, model }: PlanOptions & Pick<ForecastOptions, "model">,
 ): Promise<string[]> {

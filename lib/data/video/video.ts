@@ -6,9 +6,13 @@ import { inputArguments, openMedia } from "./media_file.ts";
 
 /** Frames as bytes: RGB interleaved, rows top to bottom, frames one after another (`frames * height * width * 3`). */
 export interface RgbFrames {
+  /** The bytes. */
   readonly data: Uint8Array<ArrayBuffer>;
+  /** How many frames there are. */
   readonly frames: number;
+  /** Pixels of a row. */
   readonly width: number;
+  /** Rows of a frame. */
   readonly height: number;
 }
 

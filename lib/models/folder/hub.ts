@@ -43,13 +43,15 @@ export interface HubId {
 
 /** Bytes of a model have arrived. */
 export interface DownloadEvent {
+  /** Tells events apart. */
   readonly type: "download";
   /** Hub id. */
   readonly model: string;
   /** File that is being downloaded. */
   readonly file: string;
-  /** Bytes on disk and bytes in all, over all files of the model. */
+  /** Bytes on disk, over all files of the model. */
   readonly done: number;
+  /** Bytes in all. */
   readonly total: number;
 }
 

@@ -1,11 +1,11 @@
 /** What happens in a training run, as `train()` tells it: the one source of progress lines, metric files and dashboards. */
-
 import type { DownloadEvent } from "../../models/folder/hub.ts";
 
 export type { DownloadEvent } from "../../models/folder/hub.ts";
 
 /** The run is planned and about to load weights. */
 export interface StartedEvent {
+  /** Tells events apart. */
   readonly type: "started";
   /** Optimizer step the run starts after: 0, or the step of the checkpoint it continues. */
   readonly step: number;
@@ -17,14 +17,19 @@ export interface StartedEvent {
   readonly parameters: number;
   /** Name of the GPU, its WebGPU engine and why that one was taken. */
   readonly device: string;
+  /** Absolute path of the folder that the run writes. */
   readonly outputDir: string;
 }
 
 /** One more clip, condition image or prompt is encoded, or was found encoded. */
 export interface CacheEvent {
+  /** Tells events apart. */
   readonly type: "cache";
+  /** What is encoded. */
   readonly kind: "video" | "image" | "prompt";
+  /** How many are encoded so far. */
   readonly done: number;
+  /** How many there are. */
   readonly total: number;
   /** How many of `done` were found and used again. */
   readonly reused: number;
@@ -40,9 +45,11 @@ export interface RankUsage {
 
 /** An optimizer step was made. */
 export interface StepEvent {
+  /** Tells events apart. */
   readonly type: "step";
   /** Optimizer steps made, this one included. */
   readonly step: number;
+  /** Optimizer steps at which the run ends. */
   readonly totalSteps: number;
   /** Mean loss over the micro-steps, ranks and clips of the step. */
   readonly loss: number;
@@ -50,6 +57,7 @@ export interface StepEvent {
   readonly gradNorm: number;
   /** Learning rate the step was made with. */
   readonly learningRate: number;
+  /** Seconds that a step took, in the mean since the last event of this type. */
   readonly secondsPerStep: number;
   /** Floating-point operations of the first rank's GPU, those of recomputed activations included. */
   readonly flops: number;
@@ -71,11 +79,15 @@ export interface StepEvent {
 
 /** A step was not made because a value was not finite; the weights are as before. */
 export interface SkippedEvent {
+  /** Tells events apart. */
   readonly type: "skipped";
+  /** Optimizer steps made when it happened. */
   readonly step: number;
+  /** What was not finite. */
   readonly reason: "overflow" | "non-finite loss" | "non-finite gradient";
   /** Clip of the micro-step in which it happened. */
   readonly clip: string;
+  /** Timestep of that clip. */
   readonly timestep: number;
   /** First tensor with such a value. */
   readonly tensor: string;
@@ -83,37 +95,53 @@ export interface SkippedEvent {
 
 /** A checkpoint is on disk and was read back. */
 export interface SavedEvent {
+  /** Tells events apart. */
   readonly type: "saved";
+  /** Optimizer steps made when it happened. */
   readonly step: number;
+  /** Folder of the checkpoint. */
   readonly path: string;
+  /** Bytes of all its files. */
   readonly bytes: number;
+  /** Seconds that writing and reading back took. */
   readonly seconds: number;
 }
 
 /** What the run is doing or waiting for; nothing is wrong. */
 export interface StatusEvent {
+  /** Tells events apart. */
   readonly type: "status";
+  /** One sentence. */
   readonly message: string;
 }
 
 /** Something the user should know; the run goes on. */
 export interface WarningEvent {
+  /** Tells events apart. */
   readonly type: "warning";
+  /** What the user should know, in a sentence or two. */
   readonly message: string;
 }
 
 /** A validation video is on disk. */
 export interface SampleEvent {
+  /** Tells events apart. */
   readonly type: "sample";
+  /** Optimizer steps made when it happened. */
   readonly step: number;
+  /** What it was made from. */
   readonly prompt: string;
+  /** Path of the video. */
   readonly path: string;
+  /** Seconds that sampling took. */
   readonly seconds: number;
 }
 
 /** The loss on held-out clips at fixed noise and timesteps. */
 export interface HeldOutEvent {
+  /** Tells events apart. */
   readonly type: "heldout";
+  /** Optimizer steps made when it happened. */
   readonly step: number;
   /** Mean over the bands. */
   readonly loss: number;
@@ -123,7 +151,9 @@ export interface HeldOutEvent {
 
 /** What the learning-rate range test has found. */
 export interface RangeTestEvent {
+  /** Tells events apart. */
   readonly type: "range_test";
+  /** Optimizer steps made when it happened. */
   readonly step: number;
   /** Learning rate with the lowest loss behind it, and a tenth of that; nothing where no rate has lowered the loss. */
   readonly result?: { readonly lowest: number; readonly suggested: number };
@@ -131,8 +161,11 @@ export interface RangeTestEvent {
 
 /** The run is over and its last checkpoint saved. */
 export interface FinishedEvent {
+  /** Tells events apart. */
   readonly type: "finished";
+  /** Optimizer steps made when it happened. */
   readonly step: number;
+  /** Seconds since the run began. */
   readonly seconds: number;
   /** Last checkpoint. */
   readonly path: string;

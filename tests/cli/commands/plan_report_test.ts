@@ -4,7 +4,7 @@ import { parseMemory, planOptions } from "../../../lib/cli/commands/plan_command
 import { planLines } from "../../../lib/cli/commands/plan_report.ts";
 import { UserError } from "../../../lib/errors.ts";
 import { parseConfig } from "../../../lib/config/config.ts";
-import { forecast } from "../../../lib/forecast/forecast.ts";
+import { recordForecast } from "../../../lib/forecast/forecast.ts";
 import { fitMemory, requireFits } from "../../../lib/forecast/fit.ts";
 import { parameterShapes, RELEASED } from "../../../lib/models/transformer/config.ts";
 import { gpuRates } from "../../../lib/forecast/gpu_rates.ts";
@@ -24,7 +24,7 @@ Deno.test("the report names phases, what the memory consists of, times and the v
 
 Deno.test("the verdict says how much is missing", async () => {
   const config = parseConfig("preset: 5b-lora", { overrides: { gpu_memory: 12 } });
-  const needed = forecast(config).peakBytes;
+  const needed = recordForecast(config).peakBytes;
   const missing = formatBytes(needed - 12 * GIB);
   assert.ok((await planLines(config)).at(-1)!.includes(`${missing} more than the 12 GiB of gpu_memory`));
 });
@@ -40,7 +40,7 @@ Deno.test("5b-lora fits 12 GiB, and the fit's own forecast says so", () => {
   const config = parseConfig("preset: 5b-lora");
   const fit = fitMemory(config, 12 * GIB)!;
   assert.ok(fit.gpuBytes <= 12 * GIB);
-  assert.equal(forecast({ ...config, ...fit.switches }).peakBytes, fit.gpuBytes);
+  assert.equal(recordForecast({ ...config, ...fit.switches }).peakBytes, fit.gpuBytes);
   assert.ok(fit.costs.length > 0);
   for (const { savedBytes } of fit.costs) assert.ok(savedBytes > 0);
 });
@@ -111,7 +111,7 @@ Deno.test("more memory never makes the fit slower, and nothing fits a megabyte",
 
 Deno.test("a run that does not fit is refused with the switches that help", () => {
   const config = parseConfig("preset: 5b-lora");
-  const needs = forecast(config);
+  const needs = recordForecast(config);
   requireFits(config, needs, needs.peakBytes);
   assert.throws(
     () => requireFits(config, needs, 12 * GIB),
