@@ -133,7 +133,8 @@ export async function loadConfig(
  * ```ts
  * import { parseConfig, printConfig } from "@cogtune/cogtune";
  *
- * const text = printConfig(parseConfig("preset: 2b-lora"));
+ * const config = parseConfig("preset: 2b-lora", { overrides: { output_dir: "/runs/mine" } });
+ * const text = printConfig(config);
  * if (printConfig(parseConfig(text)) !== text) throw new Error("a printed config is complete");
  * ```
  */
