@@ -9,22 +9,8 @@
 import { unroll } from "../core/wgsl.ts";
 import { MOST } from "../core/half_scales.ts";
 import { type AttentionTile, place, type UnitsText } from "./unit_tile.ts";
-import {
-  declarations,
-  INSIDE,
-  line,
-  loadOwn,
-  type Operands,
-  readScores,
-  scoreShare,
-  shiftSums,
-  store,
-  type Sum,
-  unscaled,
-  untilFits,
-  walkOthers,
-  writeWeights,
-} from "./unit_text.ts";
+import { declarations, line, loadOwn, type Operands, unscaled, untilFits } from "./unit_rows.ts";
+import { INSIDE, readScores, scoreShare, shiftSums, store, type Sum, walkOthers, writeWeights } from "./unit_sums.ts";
 
 /** Power of two by which weights are multiplied. */
 const WEIGHT_EXPONENT = 12;

@@ -8,21 +8,8 @@
  */
 import { unroll } from "../core/wgsl.ts";
 import { type AttentionTile, place, type UnitsText } from "./unit_tile.ts";
-import {
-  declarations,
-  INSIDE,
-  loadOwn,
-  type Operands,
-  readScores,
-  rescale,
-  scoreShare,
-  store,
-  type Sum,
-  unscaled,
-  untilFits,
-  walkOthers,
-  writeWeights,
-} from "./unit_text.ts";
+import { declarations, loadOwn, type Operands, unscaled, untilFits } from "./unit_rows.ts";
+import { INSIDE, readScores, rescale, scoreShare, store, type Sum, walkOthers, writeWeights } from "./unit_sums.ts";
 
 /** Scores above m by more than this many powers of two raise it. A weight of 2^13 leaves f16 room for rounding. */
 const HEADROOM = 13;

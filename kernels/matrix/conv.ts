@@ -2,7 +2,9 @@
 import type { Target, Work } from "../core/kernel.ts";
 import { type Family, solve, type Variant } from "../core/variants.ts";
 import { convRegister, type ConvTile } from "./conv_register.ts";
+import { convUnits } from "./conv_units.ts";
 import { checkConv, type ConvShape, type ConvSpec, positionsOf } from "./conv_shape.ts";
+import { UNIT_SIZES, unitName, type UnitSize, unitTile } from "./unit_tile.ts";
 
 type ConvVariant = Variant<ConvSpec, ConvShape>;
 
@@ -11,6 +13,16 @@ function register(name: string, applies: (subgroups: number) => boolean, tile: C
     name,
     applies: ({ subgroups }) => applies(subgroups),
     work: (_, spec, shape) => ({ launches: [{ launch: convRegister(spec, shape, tile), writes: ["y"] }] }),
+  };
+}
+
+function units(name: string, size: UnitSize): ConvVariant {
+  return {
+    name,
+    applies: (target) => unitTile(target, size) !== undefined,
+    work: (target, spec, shape) => ({
+      launches: [{ launch: convUnits(spec, shape, unitTile(target, size)!), writes: ["y"] }],
+    }),
   };
 }
 
@@ -30,10 +42,18 @@ const variants: readonly ConvVariant[] = [
   register("plain", () => true, PLAIN),
   register("broadcast 32", (subgroups) => subgroups > 0 && subgroups < 16, BROADCAST),
   register("shuffle 16", (subgroups) => subgroups >= 16, SHUFFLE),
+  ...UNIT_SIZES.map(({ name, size }) => units(name, size)),
 ];
 
+/** Outputs below which most columns of a unit tile are padding: only the last convolution of the decoder has fewer, 3. */
+const FEW_OUTPUTS = 16;
+
 /** Below a quarter of a tile's width, sharing rows wastes more lanes than it saves loads. */
-function prefer({ subgroups }: Target, _: ConvSpec, { outputs }: ConvShape): string {
+function prefer(target: Target, _: ConvSpec, shape: ConvShape): string {
+  const { subgroups } = target;
+  const { outputs } = shape;
+  const onUnits = unitName(target, { m: positionsOf(shape), n: outputs });
+  if (onUnits !== undefined && outputs >= FEW_OUTPUTS) return onUnits;
   if (subgroups === 0) return "plain";
   const [name, { lanes, vectors }] = subgroups < 16
     ? ["broadcast 32", BROADCAST] as const

@@ -5,6 +5,7 @@
  */
 import { foldGrid, type Launch } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
+import { gatherRows, placeRows } from "./conv_gather.ts";
 import {
   CONV_PARAMS,
   convBuffers,
@@ -28,27 +29,6 @@ export interface ConvTile {
 }
 
 const C = ["x", "y", "z", "w"];
-
-function gather(loads: number): string {
-  return `let tap_y = i32(dy) - i32(params.padding);
-let tap_x = i32(dx) - i32(params.padding);
-${
-    unroll(loads, (i) =>
-      `let y${i} = u32(i32(oy${i}) + tap_y);
-let x${i} = u32(i32(ox${i}) + tap_x);
-let inside${i} = known${i} && y${i} < (params.input_height << params.space_shift) && x${i} < (params.input_width << params.space_shift);
-let at${i} = select(0u, (((frame${i} + dt) * params.input_height + (y${i} >> params.space_shift)) * params.input_width + (x${i} >> params.space_shift)) * params.channels4, inside${i});`)
-  }`;
-}
-
-function rowSetup({ rows, lanes }: ConvTile): string {
-  return unroll(rows / lanes, (i) =>
-    `let row${i} = m0 + ${i * lanes}u + lane_row;
-let known${i} = row${i} < params.positions;
-let oy${i} = (row${i} / params.width % params.height) * params.stride;
-let ox${i} = (row${i} % params.width) * params.stride;
-let frame${i} = (row${i} / (params.width * params.height) + params.time_offset) >> params.time_shift;`);
-}
 
 /** The element at depth `k` of a tile's row, held by the lane that loaded it. */
 function element(row: number, k: number, { lanes, share }: ConvTile): string {
@@ -94,13 +74,13 @@ let n = (tile % params.across) * ${lanes * vectors}u + li % ${lanes}u;
 ${unroll(vectors, (j) => `let n${j} = min(n + ${j * lanes}u, params.outputs4 - 1u);`)}
 let lane_row = li % ${lanes}u;
 ${tile.share === "shuffle" ? `let first_lane = lane - lane % ${lanes}u;` : ""}
-${rowSetup(tile)}
+${placeRows(loads, lanes, "lane_row")}
 ${unroll(rows, (row) => unroll(vectors, (j) => `var c${row}_${j} = vec4f(0);`, " "))}
 var depth = params.depth;
 for (var dt = 0u; dt < params.kt; dt++) {
 for (var dy = 0u; dy < params.kh; dy++) {
 for (var dx = 0u; dx < params.kw; dx++) {
-${gather(loads)}
+${gatherRows(loads)}
 for (var k = 0u; k < params.channels4; k++) {
 ${unroll(vectors, (j) => unroll(4, (k) => `let b${j}_${k} = load_weight(depth + ${k}u * params.outputs4 + n${j});`))}
 depth += 4u * params.outputs4;

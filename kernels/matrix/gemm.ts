@@ -6,10 +6,10 @@ import type { Target, Work } from "../core/kernel.ts";
 import { type Family, solve, type Variant } from "../core/variants.ts";
 import { type GemmText, gemmTiles, gemmWork } from "./gemm_launch.ts";
 import { registerText, type RegisterTile } from "./gemm_register.ts";
-import { checkGemm, type Extent, type GemmShape, type GemmSpec } from "./gemm_shape.ts";
+import { checkGemm, type Extent, type GemmShape, type GemmSpec, preferTile } from "./gemm_shape.ts";
 import { stagedBytes, stagedText, type StagedTile } from "./gemm_staged.ts";
 import { unitsText } from "./gemm_units.ts";
-import { UNIT_SIZES, unitTile } from "./unit_tile.ts";
+import { UNIT_SIZES, unitName, unitTile } from "./unit_tile.ts";
 
 /** Shortest depth worth a part of its own: below it, writing and summing the partial products costs more than it spreads. */
 const SHORTEST_PART = 256;
@@ -119,23 +119,18 @@ const variants: readonly GemmVariant[] = [
  */
 const LARGE_PRODUCT = 2 ** 30;
 
-/** Workgroups that a GPU wants at least: two on each of about a hundred multiprocessors. */
-const WANTED_TILES = 256;
-
 /** Few rows (modulation vectors) take the shallow tile, which loads hardly more than one row would. */
 function prefer(target: Target, _: GemmSpec, { m, n, k }: GemmShape): string {
   const { subgroups, workgroupBytes } = target;
   const shallow = m <= 8;
-  if (subgroups === 0) return shallow ? "plain flat" : "plain";
-  if (isNarrow(subgroups)) return shallow ? "lanes 8" : m * n * k < LARGE_PRODUCT ? "lanes 32" : "lanes 64";
-  if (shallow) return "wide 8";
-  const units = UNIT_SIZES.filter(({ size }) => unitTile(target, size) !== undefined)
-    .map(({ name, size: { rows, columns } }) => ({ name, rows, columns }));
+  if (shallow) return subgroups === 0 ? "plain flat" : isNarrow(subgroups) ? "lanes 8" : "wide 8";
+  const onUnits = unitName(target, { m, n });
+  if (onUnits !== undefined) return onUnits;
+  if (subgroups === 0) return "plain";
+  if (isNarrow(subgroups)) return m * n * k < LARGE_PRODUCT ? "lanes 32" : "lanes 64";
   const staged = STAGED.filter(({ tile }) => stagedBytes(tile) <= workgroupBytes)
     .map(({ name, tile: { rows, columns } }) => ({ name, rows, columns }));
-  const fits = units.length > 0 ? units : staged;
-  const enough = fits.find(({ rows, columns }) => Math.ceil(m / rows) * Math.ceil(n / columns) >= WANTED_TILES);
-  return (enough ?? fits.at(-1))?.name ?? "wide 32";
+  return preferTile(staged, { m, n }) ?? "wide 32";
 }
 
 const family: Family<GemmSpec, GemmShape> = {

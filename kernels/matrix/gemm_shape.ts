@@ -48,3 +48,15 @@ export function checkGemm({ layout }: GemmSpec, { m, n, k }: GemmShape): void {
   if (k / 4 > MOST_ITERATIONS) problems.push(`k is ${k}, expected at most ${4 * MOST_ITERATIONS}`);
   if (problems.length > 0) throw new RangeError(`Cannot multiply matrices (${layout}): ${problems.join("; ")}`);
 }
+
+/** Workgroups that a GPU wants at least: two on each of about a hundred multiprocessors. */
+const WANTED_TILES = 256;
+
+/** Name of the first tile, the largest first, of which a product makes enough workgroups, else of the last. */
+export function preferTile(
+  tiles: readonly { readonly name: string; readonly rows: number; readonly columns: number }[],
+  { m, n }: Pick<Extent, "m" | "n">,
+): string | undefined {
+  const enough = tiles.find(({ rows, columns }) => Math.ceil(m / rows) * Math.ceil(n / columns) >= WANTED_TILES);
+  return (enough ?? tiles.at(-1))?.name;
+}

@@ -30,8 +30,13 @@ function alongDepth(tile: UnitTile, name: "a" | "b", dtype: DType): Operand {
   };
 }
 
-/** An operand whose rows run across the depth: B [k, n], or A [k, m] of layout TN. */
-function alongWidth(tile: UnitTile, name: "a" | "b", dtype: DType): Operand {
+/** An operand whose rows run across the depth: B [k, n], or A [k, m] of layout TN. It begins at `start` of what `load` reads. */
+export function alongWidth(
+  tile: UnitTile,
+  name: "a" | "b",
+  dtype: DType,
+  { load = `load_${name}`, start = "" }: { readonly load?: string; readonly start?: string } = {},
+): Operand {
   const { groups, step } = stageOf(tile, { name, along: "width" });
   const [origin, width4] = name === "a" ? ["m0", "(params.m / 4u)"] : ["n0", "params.n4"];
   const row = (i: number) => `4u * d4 + ${name}_line + ${i * step}u`;
@@ -42,7 +47,7 @@ function alongWidth(tile: UnitTile, name: "a" | "b", dtype: DType): Operand {
     setup: `let ${name}_column = min(${origin} / 4u + ${name}_four, ${width4} - 1u);`,
     fetch: unroll(
       groups,
-      (i) => `${name}${i} = load_${name}(min(${row(i)}, params.k - 1u) * ${width4} + ${name}_column);`,
+      (i) => `${name}${i} = ${load}(${start}min(${row(i)}, params.k - 1u) * ${width4} + ${name}_column);`,
     ),
     inside: (i) => `${row(i)} < last`,
   };
@@ -63,6 +68,6 @@ export function unitsText({ layout, a, b }: GemmSpec, tile: UnitTile): GemmText 
     rows: tile.rows,
     columns: tile.columns,
     declarations: () => unitDeclarations(product),
-    body: (bias) => unitBody(product, bias),
+    body: (bias) => unitBody(product, { bias, parts: true }),
   };
 }

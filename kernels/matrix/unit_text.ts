@@ -261,19 +261,36 @@ finish(part, m0 + row, col4, sum, ${bias ? "load_bias(col4)" : "vec4f(0)"});
 /** Row tiles that are walked before the next column of tiles: workgroups that run together then share rows of A and columns of B. */
 const BAND = 8;
 
+/** What differs between kernels around the same product. */
+export interface UnitKernel {
+  /** Whether columns have a bias, `load_bias`. */
+  readonly bias: boolean;
+  /** Whether workgroups divide the depth into `params.parts` parts of `params.depth` groups of four. */
+  readonly parts: boolean;
+}
+
 /**
- * Body of the kernel: finds the tile among `params.tiles` of `params.parts` parts of the depth, sums over the depth from `4 * first4`
- * to `4 * last4`, and hands every four columns inside C to `finish(part, row, col4, sum, shift)`.
+ * Body of the kernel: finds the tile among `params.tiles`, sums over the depth from `4 * first4` to `4 * last4`, and hands every
+ * four columns inside C to `finish(part, row, col4, sum, shift)`.
  */
-export function unitBody(product: Product, bias: boolean): string {
+export function unitBody(product: Product, { bias, parts }: UnitKernel): string {
   const { tile, a, b } = product;
   const { down, across, rows, columns, depth, buffers } = tile;
   const { tall, wide } = unitsOf(tile);
   const lines = scaledLines(product);
   const both = (text: (product: Product, operand: Operand) => string) => `${text(product, a)}\n${text(product, b)}`;
-  return `if (wg >= params.tiles * params.parts) { return; }
+  const place = parts
+    ? `if (wg >= params.tiles * params.parts) { return; }
 let part = wg / params.tiles;
 let number = wg % params.tiles;
+let first4 = part * params.depth;
+let last4 = min(first4 + params.depth, params.k4);`
+    : `if (wg >= params.tiles) { return; }
+let part = 0u;
+let number = wg;
+let first4 = 0u;
+let last4 = params.k4;`;
+  return `${place}
 let band = number / (${BAND}u * params.across);
 let height = min(${BAND}u, params.tiles / params.across - band * ${BAND}u);
 let in_band = number % (${BAND}u * params.across);
@@ -281,8 +298,6 @@ let m0 = (band * ${BAND}u + in_band % height) * ${rows}u;
 let n0 = in_band / height * ${columns}u;
 let first_row = subgroup_id / ${across}u * ${rows / down}u;
 let first_column = subgroup_id % ${across}u * ${columns / across}u;
-let first4 = part * params.depth;
-let last4 = min(first4 + params.depth, params.k4);
 let last = min(4u * last4, params.k);
 ${
     lines === 0 ? "" : `let first_scale = power(${FIRST_EXPONENT});

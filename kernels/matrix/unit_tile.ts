@@ -2,6 +2,7 @@
 import type { Target } from "../core/kernel.ts";
 import { paddedStride, type Unit, unitOf } from "../core/units.ts";
 import { LINE_BYTES } from "../core/half_scales.ts";
+import { type Extent, preferTile } from "./gemm_shape.ts";
 
 /** The part of C that a workgroup owns, how its subgroups share it, and how operands reach them. Sizes are in elements. */
 export interface UnitSize {
@@ -64,4 +65,13 @@ export function unitTile(target: Target, size: UnitSize): UnitTile | undefined {
   const tile = { ...unit, lanes: target.subgroupMax, ...size };
   const divides = rows % (down * unit.m) === 0 && columns % (across * unit.n) === 0 && depth % unit.k === 0;
   return divides && unitBytes(tile) <= target.workgroupBytes ? tile : undefined;
+}
+
+/** Name of the size that suits a product of m x n; undefined where no size runs. */
+export function unitName(target: Target, extent: Pick<Extent, "m" | "n">): string | undefined {
+  return preferTile(
+    UNIT_SIZES.filter(({ size }) => unitTile(target, size) !== undefined)
+      .map(({ name, size: { rows, columns } }) => ({ name, rows, columns })),
+    extent,
+  );
 }

@@ -76,7 +76,10 @@ async function checkBackward(variant: string, each: AttentionCase): Promise<void
   checkError(`${name} dv`, dv!, expected.dv, tolerance);
 }
 
-for (const { name } of attentionFamilies.forward.variants) {
+/** Variants on matrix units round operands, and have tests of their own. */
+const exact = attentionFamilies.forward.variants.filter(({ name }) => !name.startsWith("units"));
+
+for (const { name } of exact) {
   Deno.test(`attention forward of variant ${name} matches a float64 reference`, async () => {
     for (const each of [...attentionCases, ...biasCases]) await checkForward(name, each);
   });
@@ -118,7 +121,7 @@ Deno.test("scores far below and above zero neither overflow nor vanish", async (
   const key = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64) < 20 ? 1 : -1);
   const value = Float32Array.from({ length: 40 * 64 }, (_, i) => Math.floor(i / 64));
   const outputs = { o: query.length, lse: paddedSequence(40) };
-  for (const { name } of attentionFamilies.forward.variants) {
+  for (const { name } of exact) {
     const work = await workOf(attentionFamilies.forward, name, { name, spec, shape });
     if (work === undefined) continue;
     // Scores are +-192, so the first twenty keys share all weight: the mean of 0..19, and 192 + log 20.
