@@ -7,6 +7,7 @@
  * to end up to 9% of their way off, by 1.4e-3 of the weights in root mean square.
  */
 import { type BufferSpec, type Launch, THREADS } from "../core/kernel.ts";
+import { DRAW } from "../core/draw.ts";
 import { fours } from "../core/fours.ts";
 import { ADAM_WORDS, adamGrid, type AdamShape, adamText, adamWords } from "./adam.ts";
 import { buildKernel } from "../core/wgsl.ts";
@@ -20,23 +21,11 @@ export function drawKey({ seed, step }: { readonly seed: number; readonly step: 
 }
 
 /**
- * The draw is a hash of place, update, seed and bucket (pcg4d: Jarzynski and Olano, Journal of Computer Graphics Techniques 9(3),
- * 2020), one word for each of four elements; its upper half is the better one. Added below the place where a bf16 number ends, it
- * carries into it with the probability of the part cut off. Infinity and NaN would change by a carry and are left to the store.
+ * The draw is a hash of place, update, seed and bucket, one word for each of four elements; its upper half is the better one. Added
+ * below the place where a bf16 number ends, it carries into it with the probability of the part cut off. Infinity and NaN would
+ * change by a carry and are left to the store.
  */
-const STOCHASTIC = `fn draw(key: vec4u) -> vec4u {
-  var v = key * 1664525u + 1013904223u;
-  v.x += v.y * v.w;
-  v.y += v.z * v.x;
-  v.z += v.x * v.y;
-  v.w += v.y * v.z;
-  v ^= v >> vec4u(16u);
-  v.x += v.y * v.w;
-  v.y += v.z * v.x;
-  v.z += v.x * v.y;
-  v.w += v.y * v.z;
-  return v;
-}
+const STOCHASTIC = `${DRAW}
 fn round_at_random(v: vec4f, key: vec4u) -> vec4f {
   let b = bitcast<vec4u>(v);
   let rounded = (b + (draw(key) >> vec4u(16u))) & vec4u(0xffff0000u);

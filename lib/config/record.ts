@@ -202,6 +202,11 @@ export interface TrainConfig {
   readonly rank_pattern: readonly string[];
   /** Alphas of single layers as LAYER=ALPHA. Where `lora_alpha` is unset, a layer's alpha is its rank. Default `[]`. */
   readonly alpha_pattern: readonly string[];
+  /**
+   * Probability with which an element of an adapter's input is dropped while training, against learning clips by
+   * heart. Default `0`.
+   */
+  readonly lora_dropout: number;
   /** Scale adapters by `lora_alpha` / sqrt(`rank`), so that high ranks learn as fast as low ones. Default `false`. */
   readonly use_rslora: boolean;
   /** LoRA file or folder to start from, of any format that can be read; ranks may be lower than `rank`. */

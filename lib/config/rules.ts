@@ -128,7 +128,7 @@ function checkUsualShape(config: TrainConfig, findings: Findings): void {
 
 function checkAdapters(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {
   if (config.training_type === "sft") {
-    for (const key of adapterKeys) {
+    for (const key of [...adapterKeys, "lora_dropout"] as const) {
       if (given(key)) findings.note(key, "has no effect on sft, which trains all weights");
     }
     if (config.init_lora !== undefined) {

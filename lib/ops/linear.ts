@@ -1,13 +1,14 @@
 /**
- * Linear layer y = x W^T + b, with an optional low-rank adapter: y += s (x A^T) B^T (LoRA, arXiv:2106.09685).
+ * Linear layer y = x W^T + b, with an optional low-rank adapter: y += s (D(x) A^T) B^T (LoRA, arXiv:2106.09685), D dropout or x.
  *
- * Backward, g = dL/dy:  dx = g W + t A,  dW += g^T x,  db += sum g,  dB += s g^T h,  dA += t^T x,
- * with h = x A^T kept from the forward and t = s g B.
+ * Backward, g = dL/dy:  dx = g W + D(t A),  dW += g^T x,  db += sum g,  dB += s g^T h,  dA += t^T D(x),
+ * with h = D(x) A^T kept from the forward and t = s g B.
  */
 import type { DType } from "../../kernels/core/kernel.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { columnSums } from "./column_sums.ts";
+import { dropInto, type Dropout } from "./dropout.ts";
 import { matmul } from "./matmul.ts";
 
 /** A low-rank update of one linear layer. Ranks that are no multiple of four are padded with zeros, which stay zero. */
@@ -18,6 +19,8 @@ export interface Adapter {
   readonly up: Tensor;
   /** alpha / rank. */
   readonly scale: number;
+  /** While training, what of the adapter's input is dropped. */
+  readonly dropout?: Dropout;
 }
 
 /** Weights of one linear layer. */
@@ -52,10 +55,14 @@ export function linearInto(plan: Plan, x: Tensor, weights: LinearWeights, y: Ten
   if (adapter === undefined) {
     return plan.differentiable(y, (g) => linearBackward(plan, x, weights, g));
   }
-  const { down, up, scale } = adapter;
+  const { down, up, scale, dropout } = adapter;
+  const { firstRow } = plan;
   const rank = down.shape[0]!;
   const h = plan.transient("lora", [m, rank], x.dtype);
-  matmul(plan, { layout: "NT", a: x, b: down, c: h }, { m, n: rank, k });
+  // As large as x, and so computed again in the backward pass.
+  const dropped = (): Tensor =>
+    dropout === undefined ? x : dropInto(plan, x, plan.transient("dropout", x.shape, x.dtype), dropout, { firstRow });
+  matmul(plan, { layout: "NT", a: dropped(), b: down, c: h }, { m, n: rank, k });
   matmul(plan, { layout: "NT", a: h, b: up, c: y, accumulate: true }, { m, n, k: rank, alpha: scale });
   return plan.differentiable(y, (g) => {
     linearBackward(plan, x, weights, g);
@@ -65,10 +72,14 @@ export function linearInto(plan: Plan, x: Tensor, weights: LinearWeights, y: Ten
       matmul(plan, { layout: "TN", a: g, b: h, c: dUp, accumulate: true }, { m: n, n: rank, k: m, alpha: scale });
     });
     plan.contribute(down, (dDown) => {
-      matmul(plan, { layout: "TN", a: t, b: x, c: dDown, accumulate: true }, { m: rank, n: k, k: m });
+      matmul(plan, { layout: "TN", a: t, b: dropped(), c: dDown, accumulate: true }, { m: rank, n: k, k: m });
     });
     plan.contribute(x, (dx, accumulate) => {
-      matmul(plan, { layout: "NN", a: t, b: down, c: dx, accumulate }, { m, n: k, k: rank });
+      const shape = { m, n: k, k: rank };
+      if (dropout === undefined) return matmul(plan, { layout: "NN", a: t, b: down, c: dx, accumulate }, shape);
+      const d = plan.transient("d dropout", x.shape, x.dtype);
+      matmul(plan, { layout: "NN", a: t, b: down, c: d }, shape);
+      dropInto(plan, d, dx, dropout, { firstRow, accumulate });
     });
   });
 }

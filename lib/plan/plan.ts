@@ -81,11 +81,17 @@ export class Plan {
   readonly #gradientPlaces = new Map<Tensor, Tensor>();
   #scope = "";
   readonly #copies = new Copies((from, to) => this.#transfer(from, to), (from, to) => this.#widen(from, to));
+  #firstRow = 0;
   #memo: { readonly store: Memo; readonly replay: boolean } | undefined;
 
   constructor({ target, checkpointing = { enabled: false, keep: [] } }: PlanOptions) {
     this.target = target;
     this.#checkpointing = checkpointing;
+  }
+
+  /** Row of the whole tensor with which the part begins that {@linkcode inRows} records; 0 outside. */
+  get firstRow(): number {
+    return this.#firstRow;
   }
 
   /** A tensor that lives inside this plan only; it needs a gradient when one of `from` does. */
@@ -286,7 +292,11 @@ export class Plan {
       tensor.window(tensor.name, first * tensor.width, [Math.min(size, x.rows - first), tensor.width], { needsGrad });
     const starts = Array.from({ length: ranges }, (_, i) => i * size);
     this.#tape = undefined;
-    for (const first of starts) part(range(x, first, x.needsGrad), range(y, first, y.needsGrad));
+    for (const first of starts) {
+      this.#firstRow = first;
+      part(range(x, first, x.needsGrad), range(y, first, y.needsGrad));
+    }
+    this.#firstRow = 0;
     this.#tape = outerTape;
     return this.differentiable(y, (g) => {
       const backward = (dx: Tensor | undefined, accumulate: boolean) => {
@@ -295,8 +305,10 @@ export class Plan {
           if (dx !== undefined) {
             (accumulate ? this.#gradients : this.#gradientPlaces).set(input, range(dx, first, false));
           }
+          this.#firstRow = first;
           this.#partBackward(part, input, y, range(g, first, false));
         }
+        this.#firstRow = 0;
       };
       if (x.needsGrad) this.contribute(x, backward);
       else backward(undefined, false);

@@ -135,6 +135,7 @@ export function describeRun(
       offload: config.offload_activations,
     },
     optimizer: optimizerConfig(config),
+    dropout: config.training_type === "lora" ? config.lora_dropout : 0,
     accumulation: config.gradient_accumulation_steps * config.gpus,
   };
   const ranks = config.gpus;

@@ -33,6 +33,8 @@ export interface StepConfig {
   readonly activation: DType;
   readonly checkpointing: CheckpointPolicy;
   readonly optimizer: OptimizerConfig;
+  /** Probability with which an element of an adapter's input is dropped. Default 0. */
+  readonly dropout?: number;
   /** Micro-batches of all ranks per optimizer step. */
   readonly accumulation: number;
 }
@@ -51,6 +53,8 @@ export interface MicroBatch {
   readonly timesteps: readonly number[];
   /** Cumulative alpha of each sample's timestep. */
   readonly alphas: readonly number[];
+  /** Two words that name the micro-batch in the whole run, and padding: what dropout draws from. */
+  readonly draws?: Uint32Array<ArrayBuffer>;
   /** Weight of each sample in the loss: 1 / samples of the global micro-batch, 0 for one that only fills up a partial batch. */
   readonly weights: readonly number[];
 }
@@ -62,6 +66,8 @@ export interface BatchTensors {
   readonly noise: Tensor;
   readonly coefficients: Tensor;
   readonly loss: Tensor;
+  /** u32 [4]: what dropout draws from; undefined without. */
+  readonly draws: Tensor | undefined;
 }
 
 /** The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep} runs. */
@@ -81,7 +87,7 @@ export function recordStep(
   parameters: Parameters,
   buckets: readonly Bucket[],
 ): StepRecording {
-  const { model, shape, activation, checkpointing } = config;
+  const { model, shape, activation, checkpointing, dropout = 0 } = config;
   const inputs = declareInputs(model, shape, activation, { separateCondition: isImageToVideo(model) });
   const resident = (name: string, dims: readonly number[]) => new Tensor(name, dims, "f32", { resident: true });
   const tensors: BatchTensors = {
@@ -90,9 +96,11 @@ export function recordStep(
     noise: resident("noise", inputs.latents.shape),
     coefficients: resident("coefficients", [shape.batch, 4]),
     loss: resident("loss", [4]),
+    draws: dropout > 0 ? new Tensor("dropout draws", [4], "u32", { resident: true }) : undefined,
   };
+  const trained = tensors.draws === undefined ? parameters : parameters.withDropout(dropout, tensors.draws);
   const plan = new Plan({ target, checkpointing });
-  const { predicted, gradient } = recordForward(plan, config, parameters, tensors);
+  const { predicted, gradient } = recordForward(plan, config, trained, tensors);
   plan.backward(predicted, gradient);
   const optimizer = declareOptimizer(config.optimizer, buckets);
   const update = recordUpdate(target, config.optimizer, buckets, optimizer, tensors.loss);
@@ -126,7 +134,8 @@ export function recordLoss(target: Target, config: StepConfig, parameters: Param
 
 /** Uploads a micro-batch without running it. `gradientScale` is loss scale / accumulation. */
 export function uploadBatch(session: Session, tensors: BatchTensors, batch: MicroBatch, gradientScale: number): void {
-  const { inputs, clean, noise, coefficients } = tensors;
+  const { inputs, clean, noise, coefficients, draws } = tensors;
+  if (draws !== undefined) session.write(draws, batch.draws!);
   session.write(clean, batch.latents);
   session.write(noise, batch.noise);
   session.write(inputs.text, encodeF32(batch.text, inputs.text.dtype as StorageType));

@@ -2,6 +2,8 @@
 import type { DType } from "../../kernels/core/kernel.ts";
 import { linear } from "../../lib/ops/linear.ts";
 import { type OpCase, opCase, type Operand } from "./op_case.ts";
+import { Tensor } from "../../lib/plan/tensor.ts";
+import { dropMask } from "../kernels/rows/drop_mask.ts";
 import { linearReference } from "./reference.ts";
 
 interface LinearShape {
@@ -38,11 +40,17 @@ function plain({ rows, k, n, dtype = "f32", out = dtype }: LinearShape, bias: bo
   });
 }
 
-/** A frozen layer with a trained update of rank 3, stored as rank 4. */
-function adapted({ rows, k, n, dtype = "f32" }: LinearShape): OpCase {
+/** A frozen layer with a trained update of rank 3, stored as rank 4; `rate` of its input is dropped. */
+function adapted({ rows, k, n, dtype = "f32" }: LinearShape, rate = 0): OpCase {
   const [stored, rank, scale] = [4, 3, 0.7];
+  // Nobody writes the key, so its words are zero.
+  const key = new Tensor("key", [4], "u32", { resident: true });
+  const dropout = rate === 0 ? {} : { dropout: { rate, key, layer: 2 } };
+  const keep = dropMask(product(rows) * k, { first: 0, layer: 2, rate }, [0, 0]);
   return opCase({
-    name: `linear ${dtype} [${rows}, ${k}] -> ${n} with an adapter of rank ${rank}`,
+    name: `linear ${dtype} [${rows}, ${k}] -> ${n} with an adapter of rank ${rank}${
+      rate === 0 ? "" : " behind dropout"
+    }`,
     operands: {
       x: { shape: [...rows, k], role: "input", dtype },
       weight: { shape: [n, k], role: "constant", dtype },
@@ -50,9 +58,11 @@ function adapted({ rows, k, n, dtype = "f32" }: LinearShape): OpCase {
       down: { shape: [stored, k], role: "parameter", values: (v, i) => i < rank * k ? v : 0 },
       up: { shape: [n, stored], role: "parameter", values: (v, i) => i % stored < rank ? v : 0 },
     },
-    record: (plan, { x, weight, bias, down, up }) => linear(plan, x, { weight, bias, adapter: { down, up, scale } }),
+    record: (plan, { x, weight, bias, down, up }) =>
+      linear(plan, x, { weight, bias, adapter: { down, up, scale, ...dropout } }),
     reference: ({ x, weight, bias, down, up }) => {
-      const update = linearReference(linearReference(x, down, undefined, k), up, undefined, stored);
+      const dropped = x.map((value, i) => keep[i]! ? value / (1 - rate) : 0);
+      const update = linearReference(linearReference(dropped, down, undefined, k), up, undefined, stored);
       return linearReference(x, weight, bias, k).map((value, i) => value + scale * update[i]!);
     },
     flops: 2 * product(rows) * (k * n + stored * (k + n)),
@@ -73,4 +83,6 @@ export const linearCases: readonly OpCase[] = [
   adapted({ rows: [2, 5], k: 12, n: 20 }),
   adapted({ rows: [67], k: 36, n: 8 }),
   adapted({ rows: [2, 5], k: 12, n: 20, dtype: "bf16" }),
+  adapted({ rows: [67], k: 36, n: 8 }, 0.4),
+  adapted({ rows: [2, 5], k: 12, n: 20, dtype: "bf16" }, 0.4),
 ];

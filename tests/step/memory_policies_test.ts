@@ -55,7 +55,9 @@ policyTest("everything in host memory in f32", { ...sft, mixed_precision: "no" }
 
 for (const training_type of ["lora", "sft"]) {
   Deno.test(`a feed-forward in ranges of rows trains ${training_type} as one of all rows does, in less memory`, async () => {
-    const config = tinyConfig({ model: "tiny-1.5-5b", training_type, target_modules: "to_q proj ff.net.2" });
+    const settings = { model: "tiny-1.5-5b", training_type, target_modules: "to_q proj ff.net.2" };
+    // Ranges drop what all rows would drop.
+    const config = tinyConfig(training_type === "lora" ? { ...settings, lora_dropout: 0.2 } : settings);
     const [whole, parts] = [await runTiny(config), await runTiny(config, { rows: 100 })];
     // Sums over rows are made range by range, so the last bits may differ.
     const close = (a: readonly number[], b: readonly number[]) =>

@@ -69,6 +69,7 @@ function microBatch(recording: StepRecording, seed: number): MicroBatch {
     timesteps: Array.from({ length: batch }, (_, i) => 100 + 300 * i + seed),
     alphas: Array.from({ length: batch }, (_, i) => 0.7 - 0.2 * i),
     weights: Array.from({ length: batch }, () => 1 / batch),
+    draws: Uint32Array.of(7, seed, 0, 0),
   };
 }
 

@@ -16,6 +16,9 @@ export const lora = z.strictObject({
   alpha_pattern: z.array(z.string().regex(/^[^=\s]+=[0-9]*\.?[0-9]+$/)).default([]).describe(
     "Alphas of single layers as LAYER=ALPHA. Where `lora_alpha` is unset, a layer's alpha is its rank.",
   ),
+  lora_dropout: z.number().min(0).lt(1).default(0).describe(
+    "Probability with which an element of an adapter's input is dropped while training, against learning clips by heart.",
+  ),
   use_rslora: z.boolean().default(false).describe(
     "Scale adapters by `lora_alpha` / sqrt(`rank`), so that high ranks learn as fast as low ones.",
   ),

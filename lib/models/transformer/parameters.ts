@@ -14,6 +14,14 @@ export class Parameters {
     readonly adapters: ReadonlyMap<string, Adapter> = new Map(),
   ) {}
 
+  /** The same, with a share of every adapter's input dropped as `key` says. */
+  withDropout(rate: number, key: Tensor): Parameters {
+    const adapters = [...this.adapters].map(([name, adapter], layer) => {
+      return [name, { ...adapter, dropout: { rate, key, layer } }] as const;
+    });
+    return new Parameters(this.tensors, new Map(adapters));
+  }
+
   /** A tensor that must exist. */
   get(name: string): Tensor {
     const tensor = this.tensors.get(name);

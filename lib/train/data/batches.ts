@@ -110,6 +110,7 @@ export function makeBatch(source: BatchSource, items: readonly SampledItem[]): M
     noise: join(({ noise }) => noise),
     text: join(({ text }) => text),
     condition: parts[0]!.condition === undefined ? undefined : join(({ condition }) => condition!),
+    draws: Uint32Array.of(config.seed, items[0]!.globalIndex, 0, 0),
     timesteps,
     alphas: timesteps.map((t) => alphas[t]!),
     weights: timesteps.map((t, b) => b < items.length ? lossWeight(config, alphas[t]!) / items.length : 0),
