@@ -85,7 +85,7 @@ Deno.test("an error in validation is a warning and training goes on", () =>
     // A file where the folder of videos should be made.
     const events: TrainEvent[] = [];
     for await (const event of train(config)) {
-      if (event.type === "warning" && !existsSync(join(config.output_dir, "validation_res"))) {
+      if (event.type === "status" && !existsSync(join(config.output_dir, "validation_res"))) {
         writeFileSync(join(config.output_dir, "validation_res"), "");
       }
       events.push(event);
