@@ -6,10 +6,10 @@ import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fromFileUrl } from "./paths.ts";
 
+const golden = fromFileUrl("./golden", import.meta.url);
+
 /** Folder of the reference set. */
-export const referenceFolder: string = resolve(
-  Deno.env.get("COGTUNE_REFERENCE") ?? fromFileUrl("./golden", import.meta.url),
-);
+export const referenceFolder: string = resolve(Deno.env.get("COGTUNE_REFERENCE") ?? golden);
 
 /** How far the library's own f32 is from its float64. */
 interface Noise {
@@ -69,9 +69,10 @@ export function pipelineOf({ config }: Pick<ReferenceCase, "config">): string {
 export function pipelineFor(variant: string): string {
   const names = casesOf("pipelines").map(({ file }) => file.split("/")[1]!);
   // The name of a set comes first, as in `small-5b`.
-  const prefix = names.find((name) => name.endsWith("-2b"))!.slice(0, -"2b".length);
+  const prefix = names.find((name) => name.endsWith("2b"))!.slice(0, -"2b".length);
   return referencePath(`pipelines/${prefix}${variant}`);
 }
 
-/** Folder of the clips that go with the set, in the layout of the original trainer, with pictures. */
-export const clipsFolder: string = ["data/clips", "../data/clips"].map(referencePath).find(existsSync)!;
+/** Clips in the layout of the original trainer, with pictures: the set's own, or those beside it, or those of `golden/`. */
+export const clipsFolder: string = [...["data/clips", "../data/clips"].map(referencePath), join(golden, "data/clips")]
+  .find(existsSync)!;

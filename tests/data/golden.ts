@@ -1,5 +1,5 @@
 /** Reads golden files: a safetensors reader of its own, so that data tests depend on data only. */
-import { referencePath } from "../reference.ts";
+import { referenceCases, referencePath } from "../reference.ts";
 
 /** One tensor as its raw bytes. */
 export interface GoldenTensor {
@@ -21,6 +21,14 @@ export async function readGolden(name: string): Promise<Map<string, GoldenTensor
   return new Map(entries.map(([key, { dtype, shape, data_offsets: [from, to] }]) => {
     return [key, { dtype, shape, bytes: file.slice(8 + headerBytes + from, 8 + headerBytes + to) }];
   }));
+}
+
+/** Clips as other decoders read them; a set need not have any. */
+export const DECODED = "data/clip-decode.safetensors";
+
+/** Tensors of {@linkcode DECODED} whose name ends so. */
+export function decodedClips(ending: string): string[] {
+  return referenceCases.get(DECODED)?.tensors.filter((name) => name.endsWith(ending)) ?? [];
 }
 
 /** Mean and largest absolute difference. */

@@ -6,7 +6,7 @@ import { resizeImage } from "../../../lib/data/video/resize.ts";
 import { probe } from "../../../lib/data/video/probe.ts";
 import { decodeImage } from "../../../lib/data/video/video.ts";
 import { clipsFolder } from "../../reference.ts";
-import { difference, readGolden } from "../golden.ts";
+import { DECODED, decodedClips, difference, readGolden } from "../golden.ts";
 
 Deno.test("resizeImage() equals OpenCV, Pillow bilinear and Pillow Lanczos in every byte", async () => {
   const golden = await readGolden("data/resize.safetensors");
@@ -30,23 +30,16 @@ Deno.test("resizeImage() equals OpenCV, Pillow bilinear and Pillow Lanczos in ev
   assert.ok(compared >= 6, `${compared} comparisons`);
 });
 
-Deno.test(
-  "a picture decoded at its own size and resized by rule opencv equals the original trainer",
-  async () => {
-    const golden = await readGolden("data/clip-decode.safetensors");
-    for (const [name, { bytes, shape: [height, width] }] of golden) {
-      if (!name.endsWith(".image")) continue;
-      const path = join(clipsFolder, "images", `${name.split(".")[0]}.png`);
-      const own = await probe(path);
-      const image = await decodeImage(path, { geometry: fitGeometry(own, own, "stretch") });
-      assert.deepEqual(
-        difference(resizeImage(image, { width, height }, "opencv").data, bytes),
-        { mean: 0, max: 0 },
-        name,
-      );
-    }
-  },
-);
+for (const name of decodedClips(".image")) {
+  Deno.test(`${name}, decoded at its own size and resized by rule opencv, equals the original trainer`, async () => {
+    const { bytes, shape: [height, width] } = (await readGolden(DECODED)).get(name)!;
+    const path = join(clipsFolder, "images", `${name.split(".")[0]}.png`);
+    const own = await probe(path);
+    const image = await decodeImage(path, { geometry: fitGeometry(own, own, "stretch") });
+    const { data } = resizeImage(image, { width: width!, height: height! }, "opencv");
+    assert.deepEqual(difference(data, bytes), { mean: 0, max: 0 });
+  });
+}
 
 Deno.test("resizeImage() keeps a plain colour and an unchanged size", () => {
   const image = { data: new Uint8Array(12 * 7 * 3).fill(201), frames: 1, width: 12, height: 7 };

@@ -62,12 +62,15 @@ const LAYOUTS: Record<string, Layout> = {
   conv: { batch: 6, rows: 2, columns: 2, width: 4 },
 };
 
-for (const [name, layout] of Object.entries(LAYOUTS)) {
+const RUNS = optimizerRuns("came").flatMap((stored) =>
+  Object.entries(LAYOUTS).map((entry) => [stored, ...entry] as const)
+);
+
+for (const [stored, name, layout] of RUNS) {
   Deno.test(`steps of came follow the library (${name})`, async () => {
     const [target] = await targets();
-    const [stored] = optimizerRuns("came");
-    using file = openSafetensors(referencePath(stored!.file));
-    const { betas: [beta1, beta2, beta3], weight_decay: weightDecay, steps } = settingsOf(stored!);
+    using file = openSafetensors(referencePath(stored.file));
+    const { betas: [beta1, beta2, beta3], weight_decay: weightDecay, steps } = settingsOf(stored);
     const learningRates = file.readF32("lr");
     const { columns, width } = layout;
     const { launches, arrays } = setUp(target!, layout, { beta1, beta2, beta3: beta3!, weightDecay });
