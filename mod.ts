@@ -39,6 +39,7 @@ export type {
   StatusEvent,
   StepEvent,
   TrainEvent,
+  TuneEvent,
   WarningEvent,
 } from "./lib/train/report/events.ts";
 export { train, type TrainOptions } from "./lib/train/trainer.ts";

@@ -29,7 +29,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   tune: ["kernels", "plan", "gpu", "io", "comm"],
   train: [
     ...["kernels", "plan", "gpu", "io", "models", "diffusion", "data", "comm", "sample"],
-    ...["config", "optim", "step", "forecast"],
+    ...["config", "optim", "step", "forecast", "tune"],
   ],
   cli: ["plan", "gpu", "io", "models", "data", "comm", "sample", "config", "forecast", "train"],
 };

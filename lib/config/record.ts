@@ -95,6 +95,11 @@ export interface TrainConfig {
   readonly checkpointing_limit: number;
   /** WebGPU implementation: Deno's own, or Dawn through the npm package `webgpu`. Default `deno`. */
   readonly engine: "deno" | "dawn";
+  /**
+   * Whether to measure the variants of every kernel once on a card and use the fastest: auto on real GPUs alone,
+   * not on software drivers. A run that continues keeps the kernels of its checkpoint. Default `auto`.
+   */
+  readonly tune: "auto" | "always" | "never";
   /** Measure every kernel of one step and write the table to `output_dir`. Default `false`. */
   readonly profile: boolean;
   /** Stop before weights are loaded: check the config, print it and the forecast. Default `false`. */

@@ -93,7 +93,8 @@ export class Device implements Disposable {
     readonly gpu: GPUDevice,
     readonly dialect: Dialect,
     readonly adapter: AdapterReport,
-    readonly target: Target,
+    /** What kernels are made for; measured choices are put in when a run begins. */
+    public target: Target,
     /** What buffers, bindings and textures plans are made for. */
     readonly limits: RecordingLimits,
     /** True when passes can be timed on the GPU. */

@@ -29,7 +29,9 @@ export type Measured = z.output<typeof measured>;
 export type Table = z.output<typeof table>;
 
 /** Where tables are kept unless a folder is given. */
-const FOLDER = join(homedir(), ".cache", "cogtune", "kernels");
+function usualFolder(): string {
+  return join(Deno.env.get("XDG_CACHE_HOME") || join(homedir(), ".cache"), "cogtune", "kernels");
+}
 
 /** Name of an adapter with its driver and the engine in front of it: figures and choices hold for this alone. */
 export function cardOf({ engine, description, vendor, architecture }: AdapterReport): string {
@@ -57,7 +59,7 @@ function pathOf(card: string, folder: string): string {
 }
 
 /** What is known of a card; empty when nothing is, or the file is not whole: it is measured again then. */
-export function readTable(card: string, folder: string = FOLDER): Table {
+export function readTable(card: string, folder: string = usualFolder()): Table {
   const path = pathOf(card, folder);
   const found = existsSync(path) ? readIfValid(path) : undefined;
   return found?.card === card ? found : { card, problems: {} };
@@ -72,7 +74,7 @@ function readIfValid(path: string): Table | undefined {
 }
 
 /** Keeps a table. */
-export async function writeTable(content: Table, folder: string = FOLDER): Promise<void> {
+export async function writeTable(content: Table, folder: string = usualFolder()): Promise<void> {
   mkdirSync(folder, { recursive: true });
   await writeFileAtomic(pathOf(content.card, folder), `${JSON.stringify(content, null, 2)}\n`);
 }

@@ -77,19 +77,14 @@ export async function* tune(
 async function measure(device: Device, problem: Problem): Promise<Measured> {
   const refused: Record<string, string> = {};
   const milliseconds: Record<string, number> = {};
-  const sound = await check(device, problem, refused);
+  await checkSmall(device, problem, refused);
   using session = new Session(device);
   using trial = new Trial(session, problem);
-  let expected: readonly Result[] | undefined;
+  await checkWhole(trial, refused);
   let fastest = Infinity;
-  // The variant that runs unmeasured goes first: what the others are held against in full size.
-  for (const name of [problem.preferred, ...sound.filter((name) => name !== problem.preferred)]) {
+  for (const name of problem.candidates()) {
     if (name in refused) continue;
     const reason = await guarded(device, async () => {
-      const results = await trial.results(name);
-      expected ??= results;
-      const wrong = difference(results, expected, problem.mixed);
-      if (wrong !== undefined) return `${wrong} what ${problem.preferred} computes in full size`;
       const first = await trial.milliseconds(name, 1);
       const runs = Math.min(MOST_RUNS, Math.ceil(TIMED_MILLISECONDS / first));
       const time = first > HOPELESS * fastest || runs < 2 ? first : await trial.milliseconds(name, runs);
@@ -102,21 +97,41 @@ async function measure(device: Device, problem: Problem): Promise<Measured> {
   return { texts: digest(textsOf(problem)), variant: order[0]?.[0] ?? problem.twin, milliseconds, refused };
 }
 
-/** Names of the variants that compute in a small size what the slow twin computes. */
-async function check(device: Device, problem: Problem, refused: Record<string, string>): Promise<string[]> {
+/** Refuses variants that compute in a small size something else than the slow twin. */
+async function checkSmall(device: Device, problem: Problem, refused: Record<string, string>): Promise<void> {
   using session = new Session(device);
-  const small = problem.probe();
-  using trial = new Trial(session, small);
+  using trial = new Trial(session, problem.probe());
   const expected = await trial.results(problem.twin);
-  const names = problem.candidates();
-  for (const name of names) {
+  for (const name of problem.candidates()) {
     const reason = await guarded(device, async () => {
       const wrong = difference(await trial.results(name), expected, problem.mixed);
       return wrong === undefined ? undefined : `${wrong} what ${problem.twin} computes`;
     });
     if (reason !== undefined) refused[name] = reason;
   }
-  return names.filter((name) => !(name in refused));
+}
+
+/**
+ * Refuses variants that differ in full size from the one that is preferred unmeasured. The twin may take a minute there, so it is
+ * asked only where they differ, and then decides.
+ */
+async function checkWhole(trial: Trial, refused: Record<string, string>): Promise<void> {
+  const { problem, session: { device } } = trial;
+  const { twin, preferred, mixed } = problem;
+  const found = new Map<string, readonly Result[]>();
+  for (const name of problem.candidates()) {
+    if (name in refused) continue;
+    const reason = await guarded(device, async () => void found.set(name, await trial.results(name)));
+    if (reason !== undefined) refused[name] = reason;
+  }
+  const usual = found.get(preferred);
+  const agree = usual !== undefined && [...found.values()].every((results) => !difference(results, usual, mixed));
+  if (agree) return;
+  const expected = found.get(twin) ?? await trial.results(twin);
+  for (const [name, results] of found) {
+    const wrong = difference(results, expected, mixed);
+    if (wrong !== undefined) refused[name] = `${wrong} what ${twin} computes in full size`;
+  }
 }
 
 /** Runs `body` so that an error of the engine is a reason like what it returns: a text that a driver refuses must not end the run. */
