@@ -40,6 +40,7 @@ export type {
   StatusEvent,
   StepEvent,
   TrainEvent,
+  TuneEvent,
   WarningEvent,
 } from "./lib/train/report/events.ts";
 export { train, type TrainOptions } from "./lib/train/trainer.ts";

@@ -26,9 +26,10 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   config: ["models", "optim"],
   step: ["kernels", "plan", "ops", "gpu", "io", "models", "data", "comm", "config", "optim"],
   forecast: ["kernels", "plan", "gpu", "io", "models", "sample", "comm", "config", "step"],
+  tune: ["kernels", "plan", "gpu", "io", "comm"],
   train: [
     ...["kernels", "plan", "gpu", "io", "models", "diffusion", "data", "comm", "sample"],
-    ...["config", "optim", "step", "forecast"],
+    ...["config", "optim", "step", "forecast", "tune"],
   ],
   cli: ["plan", "gpu", "io", "models", "data", "comm", "sample", "config", "forecast", "train"],
 };

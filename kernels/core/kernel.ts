@@ -101,6 +101,8 @@ export interface Problem {
   readonly family: string;
   /** Canonical print of the family and of what decides; equal problems have equal keys. */
   readonly key: string;
+  /** Whether operands may be rounded to f16. */
+  readonly mixed: boolean;
   /** Names of the variant of this launch, of the one that is preferred unmeasured, and of the slow twin. */
   readonly chosen: string;
   readonly preferred: string;

@@ -39,6 +39,7 @@ function problemOf<Spec, Shape>(family: Family<Spec, Shape>, target: Target, spe
   return {
     family: name,
     key,
+    mixed: target.mixed,
     // A table may come from a version with other variants.
     chosen: measured !== undefined && candidates().includes(measured) ? measured : preferred,
     preferred,

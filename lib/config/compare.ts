@@ -33,6 +33,7 @@ const freeKeys: readonly (keyof TrainConfig)[] = [
   "checkpointing_limit",
   "keep_best",
   "engine",
+  "tune",
   "profile",
   "dry_run",
   "cache_dir",

@@ -98,6 +98,11 @@ export interface TrainConfig {
    * and brings matrix units, else Deno's own. Default `auto`.
    */
   readonly engine: "auto" | "deno" | "dawn";
+  /**
+   * Whether to measure the variants of every kernel once on a card and use the fastest: auto on real GPUs alone,
+   * not on software drivers. A run that continues keeps the kernels of its checkpoint. Default `auto`.
+   */
+  readonly tune: "auto" | "always" | "never";
   /** Measure every kernel of one step and write the table to `output_dir`. Default `false`. */
   readonly profile: boolean;
   /** Stop before weights are loaded: check the config, print it and the forecast. Default `false`. */

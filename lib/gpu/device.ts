@@ -26,7 +26,8 @@ export class Device implements Disposable {
     readonly adapter: AdapterReport,
     /** Name of the GPU, which engine was taken and why: what the start of a run says. */
     readonly title: string,
-    readonly target: Target,
+    /** What kernels are made for; measured choices are put in when a run begins. */
+    public target: Target,
     /** What buffers, bindings and textures plans are made for. */
     readonly limits: RecordingLimits,
   ) {

@@ -19,6 +19,7 @@ import { fillDataCache } from "./data/fill_cache.ts";
 import { prepareData } from "./data/prepare_data.ts";
 import type { TrainEvent } from "./report/events.ts";
 import { RunRecords } from "./report/run_records.ts";
+import { chooseKernels } from "./kernels.ts";
 import { TrainingLoop } from "./training_loop.ts";
 
 /** Options of {@linkcode train}. */
@@ -83,7 +84,8 @@ export async function* trainAsRank(
   const validation = await Validation.prepare(device, config, model, communicator);
   const notes = await gatherValues(communicator, validation?.own.notes ?? [], { deadline: longPhase });
   for (const message of notes.flat()) yield { type: "warning", message: `validation: ${message}` };
-  using loop = new TrainingLoop({ device, config, model, run, data, validation, heldOut, communicator });
+  const kernels = yield* chooseKernels({ device, config, run, communicator, checkpoint: output?.checkpoint });
+  using loop = new TrainingLoop({ device, config, model, run, data, validation, heldOut, communicator, kernels });
   // The other ranks look after that exchange, when the first has put the folder in order.
   yield* loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
   using records = isFirst ? new RunRecords(config, loop.step) : undefined;

@@ -15,6 +15,7 @@ import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
 import { type RunDescription, trainedParameters } from "../step/run_description.ts";
 import { recordStep, TrainingStep } from "../step/training_step.ts";
+import type { RunKernels } from "./checkpoint/checkpoint.ts";
 import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
 import { bestOf, isStale, type Measured } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
@@ -45,6 +46,8 @@ export interface PreparedRun {
   readonly validation: Validation | undefined;
   readonly heldOut: HeldOut | undefined;
   readonly communicator: Communicator;
+  /** Measured kernels that the device has been given. */
+  readonly kernels: RunKernels | undefined;
 }
 
 /** The steps of one rank. */
@@ -320,10 +323,12 @@ export class TrainingLoop implements Disposable {
 
   async #save(): Promise<SavedEvent> {
     const started = performance.now();
+    const { kernels } = this.prepared;
     const { path, bytes } = await saveRun(this.#savedRun(), {
       step: this.#done,
       applied: this.#applied,
       lossScale: { value: this.#scale.value, goodSteps: this.#scale.goodSteps },
+      ...(kernels === undefined ? {} : { kernels }),
     });
     return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
   }

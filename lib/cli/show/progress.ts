@@ -1,5 +1,12 @@
 /** Shows a run: one line that is drawn again and again for a person, plain lines for a file. */
-import type { CacheEvent, DownloadEvent, RankUsage, StepEvent, TrainEvent } from "../../train/report/events.ts";
+import type {
+  CacheEvent,
+  DownloadEvent,
+  RankUsage,
+  StepEvent,
+  TrainEvent,
+  TuneEvent,
+} from "../../train/report/events.ts";
 import type { Terminal } from "../machine/terminal.ts";
 import { formatBytes, formatDuration, formatFlops } from "./text.ts";
 
@@ -28,6 +35,8 @@ export class Progress {
         return this.#showDownload(event);
       case "cache":
         return this.#showCache(event);
+      case "tune":
+        return this.#showTuning(event);
       case "step":
         return this.#draw(this.#stepLine(event), `${bar(event.step, event.totalSteps)} `);
       default:
@@ -58,6 +67,12 @@ export class Progress {
   #showCache({ kind, done, total, reused }: CacheEvent): void {
     const text = `encoded ${done}/${total} ${kind}s, ${reused} of them reused from the cache`;
     if (this.#terminal.columns !== undefined) this.#draw(text, `${bar(done, total)} `);
+    else if (done === total) this.line(text);
+  }
+
+  #showTuning({ done, total, problem }: TuneEvent): void {
+    const text = `measured kernels ${done}/${total}`;
+    if (this.#terminal.columns !== undefined) this.#draw(`${text}  ${problem}`, `${bar(done, total)} `);
     else if (done === total) this.line(text);
   }
 
@@ -107,7 +122,7 @@ function bar(done: number, total: number): string {
   return "█".repeat(filled) + "░".repeat(barWidth - filled);
 }
 
-function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | StepEvent>): string {
+function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | StepEvent | TuneEvent>): string {
   switch (event.type) {
     case "started": {
       const { step, totalSteps, clips, parameters, device, outputDir } = event;

@@ -7,6 +7,8 @@
 export interface VulkanDevice {
   readonly name: string;
   readonly type: "other" | "integrated" | "discrete" | "virtual" | "cpu";
+  /** Version of its driver, as the driver counts. */
+  readonly driver: number;
   /** As in 0000:03:00.0; software devices have none. */
   readonly pci: string | undefined;
 }
@@ -65,6 +67,7 @@ function describe(vulkan: Vulkan, device: Deno.PointerValue): VulkanDevice {
   return {
     name: text(properties, 36),
     type: types[view.getUint32(32, true)] ?? "other",
+    driver: view.getUint32(20, true),
     pci: hasAddress ? `${hex(16, 4)}:${hex(20, 2)}:${hex(24, 2)}.${hex(28, 1)}` : undefined,
   };
 }

@@ -25,6 +25,10 @@ export const run = z.strictObject({
     "WebGPU implementation: Deno's own, Dawn through the npm package `webgpu`, or `auto`: Dawn where it is installed and " +
       "brings matrix units, else Deno's own.",
   ),
+  tune: z.enum(["auto", "always", "never"]).default("auto").describe(
+    "Whether to measure the variants of every kernel once on a card and use the fastest: auto on real GPUs alone, not " +
+      "on software drivers. A run that continues keeps the kernels of its checkpoint.",
+  ),
   profile: z.boolean().default(false).describe("Measure every kernel of one step and write the table to `output_dir`."),
   dry_run: z.boolean().default(false).describe(
     "Stop before weights are loaded: check the config, print it and the forecast.",

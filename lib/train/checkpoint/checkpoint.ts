@@ -24,6 +24,14 @@ export interface RunState {
   /** Updates applied: what bias correction and the learning-rate schedule count. */
   readonly applied: number;
   readonly lossScale: { readonly value: number; readonly goodSteps: number };
+  /** Set when the run uses measured kernels. */
+  readonly kernels?: RunKernels;
+}
+
+/** Variants of kernels that a run uses, by keys of problems, and the card that they were measured on. */
+export interface RunKernels {
+  readonly card: string;
+  readonly choices: Readonly<Record<string, string>>;
 }
 
 const STATE_FILE = "state.safetensors";

@@ -1,7 +1,9 @@
 /** What happens in a training run, as `train()` tells it: the one source of progress lines, metric files and dashboards. */
 import type { DownloadEvent } from "../../models/folder/hub.ts";
+import type { TuneEvent } from "../../tune/tune.ts";
 
 export type { DownloadEvent } from "../../models/folder/hub.ts";
+export type { TuneEvent } from "../../tune/tune.ts";
 
 /** The run is planned and about to load weights. */
 export interface StartedEvent {
@@ -180,6 +182,7 @@ export type TrainEvent =
   | DownloadEvent
   | StartedEvent
   | CacheEvent
+  | TuneEvent
   | StepEvent
   | SkippedEvent
   | SavedEvent

@@ -10,9 +10,9 @@ import {
 } from "../../../lib/comm/gpus/gpus.ts";
 import type { VulkanDevice } from "../../../lib/comm/native/vulkan.ts";
 
-const card = (slot: number): VulkanDevice => ({ name: "Card", type: "discrete", pci: `0000:0${slot}:00.0` });
-const software: VulkanDevice = { name: "llvmpipe", type: "cpu", pci: undefined };
-const integrated: VulkanDevice = { name: "Graphics", type: "integrated", pci: "0000:00:02.0" };
+const card = (slot: number): VulkanDevice => ({ name: "Card", type: "discrete", driver: 1, pci: `0000:0${slot}:00.0` });
+const software: VulkanDevice = { name: "llvmpipe", type: "cpu", driver: 1, pci: undefined };
+const integrated: VulkanDevice = { name: "Graphics", type: "integrated", driver: 1, pci: "0000:00:02.0" };
 const addressOf = (environment: RankEnvironment) =>
   environment.DRI_PRIME?.replace(/^pci-(.*)_(.*)_(.*)_(.*)$/, "$1:$2:$3.$4");
 

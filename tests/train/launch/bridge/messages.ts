@@ -22,6 +22,7 @@ export const EVENTS: { readonly [T in TrainEvent["type"]]: readonly Extract<Trai
       outputDir: "out",
     },
   ],
+  tune: [{ type: "tune", done: 1, total: 2, problem: "gemm(m=4,n=4,k=4)" }],
   cache: [{ type: "cache", kind: "video", done: 1, total: 2, reused: 0 }],
   step: [
     { type: "step", step: 1, totalSteps: 9, loss: 0.1, gradNorm: 1 / 3, ...figures },

@@ -1,0 +1,131 @@
+/** Runs with measured kernels: what they measure and keep, how they continue, and that ranks agree. */
+import assert from "node:assert/strict";
+import { readFileSync, rmSync } from "node:fs";
+import { join } from "node:path";
+import { createSingle } from "../../lib/comm/exchange/single.ts";
+import type { TrainConfig } from "../../lib/config/config.ts";
+import { type Device, openDevice } from "../../lib/gpu/device.ts";
+import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
+import { describeRun } from "../../lib/step/run_description.ts";
+import { storedType } from "../../lib/step/model_state.ts";
+import { recordStep } from "../../lib/step/training_step.ts";
+import { readRunState } from "../../lib/train/checkpoint/checkpoint.ts";
+import { chooseKernels } from "../../lib/train/kernels.ts";
+import type { TrainEvent } from "../../lib/train/report/events.ts";
+import { problemsOf } from "../../lib/tune/problems.ts";
+import { cardOf, digest, writeTable } from "../../lib/tune/table.ts";
+import { textsOf } from "../../lib/tune/trial.ts";
+import { withRanks } from "../comm/exchange/groups.ts";
+import { testDevice } from "../kernels/run.ts";
+import { collect, configOf, inScratch } from "./runs.ts";
+
+const tuning = (events: readonly TrainEvent[]) => events.filter(({ type }) => type === "tune").length;
+const losses = (events: readonly TrainEvent[]) => events.flatMap((event) => event.type === "step" ? [event.loss] : []);
+
+/** Runs `body` with a cache folder of its own. */
+async function withCache(body: (cache: string) => Promise<void>): Promise<void> {
+  const [before, cache] = [Deno.env.get("XDG_CACHE_HOME"), await Deno.makeTempDir()];
+  Deno.env.set("XDG_CACHE_HOME", cache);
+  try {
+    await body(cache);
+  } finally {
+    if (before === undefined) Deno.env.delete("XDG_CACHE_HOME");
+    else Deno.env.set("XDG_CACHE_HOME", before);
+    await Deno.remove(cache, { recursive: true });
+  }
+}
+
+/** A run as the trainer describes it. */
+function described(config: TrainConfig) {
+  const model = openModelFolder(config.model_path!);
+  return describeRun(config, model.transformer, { stored: storedType(model) });
+}
+
+function problems(config: TrainConfig, { target, limits }: Device) {
+  const { step, parameters, updated } = described(config);
+  const { micro, update } = recordStep(target, limits, step, parameters, updated);
+  return problemsOf([micro, update]);
+}
+
+/** Puts measurements of a run's problems on disk, as a run before would, but of the last `open` ones; measuring all takes minutes. */
+async function plant(config: TrainConfig, open: number): Promise<Map<string, string>> {
+  const { device } = await testDevice();
+  const all = problems(config, device);
+  const [largest] = all.filter(({ family }) => family === "gemm");
+  const choices = new Map(all.map(({ key, preferred }) => [key, key === largest!.key ? "staged 32x64" : preferred]));
+  const planted = Object.fromEntries(
+    all.slice(0, all.length - open).map((problem) => [problem.key, {
+      texts: digest(textsOf(problem)),
+      variant: choices.get(problem.key)!,
+      milliseconds: {},
+      refused: {},
+    }]),
+  );
+  await writeTable({ card: cardOf(device.adapter), problems: planted });
+  return choices;
+}
+
+Deno.test("a run measures what is not known, keeps its choice in checkpoints, and continues with it", () =>
+  withCache((cache) =>
+    inScratch(async (folder) => {
+      const config = configOf(folder, { tune: "always", checkpointing_steps: 2 });
+      const choices = await plant(config, 1);
+      const events = await collect(config);
+      assert.equal(tuning(events), 2, "one problem was open");
+      const checkpoint = join(config.output_dir, "checkpoint-2");
+      const saved = readRunState(checkpoint).kernels!.choices;
+      assert.deepEqual(Object.keys(saved).sort(), [...choices.keys()].sort());
+      const others = Object.keys(saved).filter((key) => saved[key] !== choices.get(key));
+      assert.ok(others.length <= 1, "all but the measured one are those that were known");
+
+      const state = join(config.output_dir, "checkpoint-4", "state.safetensors");
+      const whole = readFileSync(state);
+      rmSync(join(cache, "cogtune"), { recursive: true });
+      // Nothing is known and nothing is measured: the checkpoint says it all.
+      const resumed = await collect({ ...config, tune: "never", resume_from_checkpoint: checkpoint });
+      assert.equal(tuning(resumed), 0);
+      assert.deepEqual(losses(resumed), losses(events).slice(2));
+      assert.deepEqual(readFileSync(state), whole);
+
+      // The choice matters to the last bit, so it was really used.
+      const usual = await collect(configOf(folder, { output_dir: join(folder, "usual") }));
+      assert.equal(tuning(usual), 0, "software drivers are not measured unasked");
+      assert.notDeepEqual(losses(usual), losses(events));
+      assert.equal(readRunState(join(folder, "usual", "checkpoint-4")).kernels, undefined);
+    })
+  ));
+
+Deno.test("all ranks take what the first one chooses", () =>
+  withCache(() =>
+    inScratch(async (folder) => {
+      const config = configOf(folder, { tune: "always" });
+      const choices = await plant(config, 0);
+      const run = described(config);
+      const found = await withRanks(2, async (communicator) => {
+        using device = await openDevice();
+        // Only the first rank's settings count.
+        const own: TrainConfig = communicator.rank === 0 ? config : { ...config, tune: "never" };
+        const question = { device, config: own, run, communicator, checkpoint: undefined };
+        assert.deepEqual(await Array.fromAsync(chooseKernels(question)), []);
+        return device.target.choices;
+      });
+      assert.deepEqual(found, [choices, choices]);
+    })
+  ));
+
+Deno.test("a checkpoint of another card is continued with kernels chosen for this one", () =>
+  withCache(() =>
+    inScratch(async (folder) => {
+      const config = configOf(folder, { tune: "always" });
+      const choices = await plant(config, 0);
+      const state = { step: 1, applied: 1, lossScale: { value: 1, goodSteps: 0 } };
+      const kernels = { card: "another", choices: { "gemm()": "plain" } };
+      Deno.writeTextFileSync(join(folder, "trainer.json"), JSON.stringify({ ...state, kernels }));
+      using device = await openDevice();
+      const run = described(config);
+      const question = { device, config, run, communicator: createSingle(), checkpoint: folder };
+      const events = await Array.fromAsync(chooseKernels(question));
+      assert.match(events.map((event) => event.type === "status" ? event.message : "").join(), /made on another/);
+      assert.deepEqual(device.target.choices, choices);
+    })
+  ));
