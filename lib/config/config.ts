@@ -20,7 +20,7 @@ import {
 import { type ConfigText, fetchPreset, readPreset } from "./presets.ts";
 import type { TrainConfig } from "./record.ts";
 import { applyRules } from "./rules.ts";
-import type { ConfigInput } from "./schema.ts";
+import { type ConfigInput, properties } from "./schema.ts";
 import { placeOf, readOverrides, readYaml, type Source } from "./sources.ts";
 
 export type { TrainConfig } from "./record.ts";
@@ -139,8 +139,12 @@ export async function loadConfig(
  * ```
  */
 export function printConfig(config: TrainConfig): string {
-  const { train_resolution: [frames, height, width], ...rest } = config;
-  return stringify({ ...rest, train_resolution: `${frames}x${height}x${width}` }, { lineWidth: 0 });
+  const [frames, height, width] = config.train_resolution;
+  const values = new Map<string, unknown>(
+    Object.entries({ ...config, train_resolution: `${frames}x${height}x${width}` }),
+  );
+  const ordered = Object.keys(properties).filter((key) => values.has(key)).map((key) => [key, values.get(key)]);
+  return stringify(Object.fromEntries(ordered), { lineWidth: 0 });
 }
 
 /** Throws UserErrors unless the config names what training (rather than forecasting) needs: weights and data. */
