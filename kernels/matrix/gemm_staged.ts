@@ -35,7 +35,7 @@ function stageSize({ depth }: StagedTile, width: number): number {
  * store 16 bytes at a time, four hold neighbouring depths of the same lines, and so they meet eight different banks.
  */
 function flipped(line: string): string {
-  return `(${line} ^ (2u * (deep & 3u)))`;
+  return `((${line}) ^ (2u * (deep & 3u)))`;
 }
 
 /** Workgroup memory of a tile. */

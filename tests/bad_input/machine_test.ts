@@ -127,7 +127,7 @@ Deno.test("train without a GPU driver names the package that brings one", () =>
     await assertRefused(folder, { says }, () => program(trainWords(folder), env));
     const doctor = await program(["doctor"], env);
     assert.equal(doctor.code, 1);
-    assert.match(doctor.out, /^problem +GPU +WebGPU finds no adapter\n +Install the driver of your GPU/m);
+    assert.match(doctor.out, /^problem +GPU +engine deno: finds no adapter\n +Install the driver of your GPU/m);
   }));
 
 Deno.test("train without ffmpeg gives the command that installs it", () =>
