@@ -20,7 +20,8 @@ const SMALL: Omit<AttentionTile, "headDim"> = {
   ...{ m: 8, n: 8, k: 8, lanes: device.target.subgroupMax },
   ...{ subgroups: 2, rows: 16, step: 8 },
 };
-const ignore = device.target.matrix.length === 0;
+const target: Target = { ...device.target, mixed: true };
+const ignore = target.matrix.length === 0;
 const skipped = ignore ? " (skipped: the adapter shows no matrix units; COGTUNE_ENGINE=dawn on Mesa 26 does)" : "";
 
 function test(name: string, fn: () => Promise<void>): void {
@@ -107,6 +108,31 @@ test("the texts for larger units compute the same", async () => {
   const unit = { m: 16, n: 16, k: 16 };
   const tile = { ...SMALL, ...unit, rows: 32, step: 16, headDim: 32 };
   await check(several, tile, inputs(several), (launch) => lowered(launch, unit));
+});
+
+// They compile a minute and more on the software driver.
+Deno.test({
+  name: "every size a device is offered computes the same (COGTUNE_FULL)",
+  ignore: ignore || !Deno.env.has("COGTUNE_FULL"),
+  fn: async () => {
+    const { spec, shape } = several;
+    const given = inputs(several);
+    const expected = attentionReference(spec, shape, given);
+    const operands = {
+      ...{ query: given.q, key: given.k, value: given.v, dout: given.dout },
+      ...{ lse: Float32Array.from(expected.lse), delta: Float32Array.from(expected.delta) },
+    };
+    for (const { variants } of Object.values(attentionFamilies)) {
+      for (const { name, applies, work } of variants) {
+        if (!name.startsWith("units") || !applies(target, spec, shape)) continue;
+        const done = work(target, spec, shape);
+        const writes = done.launches[0]!.writes as readonly ("o" | "dq" | "dk")[];
+        const outputs = Object.fromEntries(writes.map((output) => [output, expected[output].length]));
+        const held = await runWork(done, { ...operands, ...outputs });
+        for (const output of writes) checkError(`${name} ${output}`, held[output]!, expected[output], BAND.bf16);
+      }
+    }
+  },
 });
 
 /** f32 heads of 64 columns, whose kernels the first test has compiled. */
