@@ -20,6 +20,7 @@ export const adapterKeys: readonly (keyof TrainConfig)[] = [
   "rank_pattern",
   "alpha_pattern",
   "use_rslora",
+  "use_dora",
 ];
 
 /** Keys that say how or where the run works, and not what it computes. */

@@ -214,6 +214,11 @@ export interface TrainConfig {
   readonly lora_dropout: number;
   /** Scale adapters by `lora_alpha` / sqrt(`rank`), so that high ranks learn as fast as low ones. Default `false`. */
   readonly use_rslora: boolean;
+  /**
+   * Train how long the rows of the adapted weights are apart from where they point (DoRA); slower, and closer to
+   * training all weights at low ranks. Default `false`.
+   */
+  readonly use_dora: boolean;
   /** LoRA file or folder to start from, of any format that can be read; ranks may be lower than `rank`. */
   readonly init_lora?: string | undefined;
   /**

@@ -152,6 +152,12 @@ function checkAdapters(config: TrainConfig, given: (key: keyof TrainConfig) => b
       }
     }
   }
+  if (config.use_dora && config.lora_dropout > 0) {
+    findings.error(
+      "lora_dropout",
+      `${config.lora_dropout}: DoRA is trained without dropout; use 0, or use_dora: false`,
+    );
+  }
   const scale = config.lora_alpha / (config.use_rslora ? Math.sqrt(config.rank) : config.rank);
   if (isWeak(scale)) {
     findings.note(

@@ -8,6 +8,7 @@ import type { DType } from "../../kernels/core/kernel.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { columnSums } from "./column_sums.ts";
+import { rowNorms, scaleByMagnitude } from "./dora.ts";
 import { dropInto, type Dropout } from "./dropout.ts";
 import { matmul } from "./matmul.ts";
 
@@ -19,6 +20,8 @@ export interface Adapter {
   readonly up: Tensor;
   /** alpha / rank. */
   readonly scale: number;
+  /** [out], f32: the norms that the rows of W + scale B A are given (DoRA). */
+  readonly magnitude?: Tensor;
   /** While training, what of the adapter's input is dropped. */
   readonly dropout?: Dropout;
 }
@@ -34,7 +37,8 @@ export interface LinearWeights {
 
 /** Tensors whose gradient goes through a layer. */
 export function linearInputs(x: Tensor, { weight, bias, adapter }: LinearWeights): Tensor[] {
-  return [x, weight, ...(bias ? [bias] : []), ...(adapter ? [adapter.down, adapter.up] : [])];
+  const trained = adapter ? [adapter.down, adapter.up, ...(adapter.magnitude ? [adapter.magnitude] : [])] : [];
+  return [x, weight, ...(bias ? [bias] : []), ...trained];
 }
 
 /** Records y [..., out] = x [..., in] W^T + b. `dtype` is the storage of y; by default that of x. */
@@ -49,6 +53,12 @@ export function linearInto(plan: Plan, x: Tensor, weights: LinearWeights, y: Ten
   const [n, k] = weight.shape as [number, number];
   if (x.width !== k) {
     throw new RangeError(`Cannot apply "${weight.name}" [${weight.shape}] to "${x.name}" [${x.shape}]: widths differ`);
+  }
+  if (adapter?.magnitude !== undefined) {
+    const { magnitude, ...update } = adapter;
+    const norms = rowNorms(plan, weight, update, plan.transient("norms", [n], "f32"));
+    const u = linear(plan, x, { weight, adapter: update }, y.dtype);
+    return scaleByMagnitude(plan, u, { magnitude, norms, bias }, y);
   }
   const m = x.rows;
   matmul(plan, { layout: "NT", a: x, b: weight, c: y, bias }, { m, n, k });

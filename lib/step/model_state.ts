@@ -16,6 +16,8 @@ import { startFromFile } from "../models/lora/start.ts";
 import type { Trainables } from "../models/tensors/trainables.ts";
 import { openTransformer, type TransformerTensor, writeTransformer } from "../models/transformer/file.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
+import { rowNorms } from "../ops/dora.ts";
+import type { Parameters } from "../models/transformer/parameters.ts";
 import { positionTableShape } from "../models/transformer/config.ts";
 import { uploadTables } from "../models/transformer/inputs.ts";
 import { checkTensors, uploadTensors, writeValues } from "../models/tensors/weights.ts";
@@ -55,7 +57,10 @@ export async function uploadModel(
   using source = openShards(join(model.path, "transformer"), WEIGHTS);
   if (config.random_weights) await uploadRandom(session, config.seed, run.uploads);
   else await uploadTensors(session, source, run.uploads);
-  if (run.lora !== undefined) uploadLora(session, run.lora, startingValues(config, run.lora, model));
+  if (run.lora !== undefined) {
+    uploadLora(session, run.lora, startingValues(config, run.lora, model));
+    if (config.use_dora) await startMagnitudes(session, run.parameters);
+  }
   const table = positionTableShape(model.transformer);
   const learned = table === undefined ? undefined : source.readF32(table.name);
   const { fallback } = uploadTables(session, model.transformer, run.step.shape, recording.inputs, { learned });
@@ -103,8 +108,20 @@ export function startingValues(
 
 function uploadLora(session: Session, lora: Lora, values: LoraValues): void {
   for (const [name, { master, trueShape, shape }] of lora.trainables.byName) {
-    session.write(master, resizeMatrix(values.get(name)!, trueShape, shape));
+    const own = values.get(name);
+    if (own !== undefined) session.write(master, resizeMatrix(own, trueShape, shape));
   }
+}
+
+/** Starts decomposed adapters with the norms that the rows of W + s B A have, so that they change nothing yet. */
+async function startMagnitudes(session: Session, parameters: Parameters): Promise<void> {
+  const plan = new Plan({ target: session.device.target });
+  for (const [layer, { magnitude, ...update }] of parameters.adapters) {
+    rowNorms(plan, parameters.get(`${layer}.weight`), update, magnitude!);
+    plan.release();
+  }
+  using executable = new Executable(session, finish(plan, session.limits));
+  await executable.run();
 }
 
 /** Downloads the adapters as files hold them. */

@@ -163,6 +163,7 @@ export function describeRun(
     ranks: layerValues(config.rank_pattern),
     alphas: layerValues(config.alpha_pattern),
     rankStabilised: config.use_rslora,
+    decomposed: config.use_dora,
   };
   const lora = declareLora(shapes, adapters, { values: config.offload_optimizer, gradients: config.offload_optimizer });
   const parameters = new Parameters(frozen, lora.adapters);

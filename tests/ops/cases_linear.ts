@@ -1,5 +1,6 @@
 /** Linear layers, with bias, adapter and shapes whose depth is divided. */
 import type { DType } from "../../kernels/core/kernel.ts";
+import { rowNorms, scaleByMagnitude } from "../../lib/ops/dora.ts";
 import { linear } from "../../lib/ops/linear.ts";
 import { type OpCase, opCase, type Operand } from "./op_case.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
@@ -69,6 +70,78 @@ function adapted({ rows, k, n, dtype = "f32" }: LinearShape, rate = 0): OpCase {
   });
 }
 
+/** Norms of the rows of W + s B A, in float64. */
+function normsReference(weight: Float64Array, down: Float64Array, up: Float64Array, k: number, scale: number) {
+  const rank = down.length / k;
+  return Float64Array.from({ length: weight.length / k }, (_, o) => {
+    let square = 0;
+    for (let i = 0; i < k; i++) {
+      let value = weight[o * k + i]!;
+      for (let r = 0; r < rank; r++) value += scale * up[o * rank + r]! * down[r * k + i]!;
+      square += value * value;
+    }
+    return Math.sqrt(square);
+  });
+}
+
+/** What the rows of an adapted weight are divided by. */
+function norms(k: number, n: number, dtype: DType): OpCase {
+  const scale = 0.7;
+  return opCase({
+    name: `norms of adapted rows ${dtype} [${n}, ${k}]`,
+    operands: {
+      weight: { shape: [n, k], role: "constant", dtype },
+      down: { shape: [8, k], role: "constant" },
+      up: { shape: [n, 8], role: "constant" },
+    },
+    record: (plan, { weight, down, up }) =>
+      rowNorms(plan, weight, { down, up, scale }, plan.transient("norms", [n], "f32")),
+    reference: ({ weight, down, up }) => normsReference(weight, down, up, k, scale),
+  });
+}
+
+/** Columns scaled by trained magnitudes over constant norms. */
+function magnitudes({ rows, n, dtype = "f32" }: Omit<LinearShape, "k">): OpCase {
+  return opCase({
+    name: `magnitudes ${dtype} [${rows}, ${n}]`,
+    operands: {
+      u: { shape: [...rows, n], role: "input", dtype, shared: "never" },
+      magnitude: { shape: [n], role: "parameter" },
+      norms: { shape: [n], role: "constant", values: (v) => v + 1 },
+      bias: { shape: [n], role: "constant" },
+    },
+    record: (plan, { u, magnitude, norms, bias }) =>
+      scaleByMagnitude(plan, u, { magnitude, norms, bias }, plan.transient("y", u.shape, dtype, [u, magnitude])),
+    reference: ({ u, magnitude, norms, bias }) =>
+      u.map((value, i) => value * magnitude[i % n]! / norms[i % n]! + bias[i % n]!),
+  });
+}
+
+/** A whole DoRA layer, forward: its backward takes the norms for constants, which no difference of its definition does. */
+function decomposed(k: number, n: number): OpCase {
+  const scale = 0.7;
+  return opCase({
+    name: `linear f32 [5, ${k}] -> ${n} with a decomposed adapter`,
+    operands: {
+      x: { shape: [5, k], role: "constant" },
+      weight: { shape: [n, k], role: "constant" },
+      bias: { shape: [n], role: "constant" },
+      down: { shape: [4, k], role: "constant" },
+      up: { shape: [n, 4], role: "constant" },
+      magnitude: { shape: [n], role: "constant" },
+    },
+    record: (plan, { x, weight, bias, down, up, magnitude }) =>
+      linear(plan, x, { weight, bias, adapter: { down, up, scale, magnitude } }),
+    reference: ({ x, weight, bias, down, up, magnitude }) => {
+      const lengths = normsReference(weight, down, up, k, scale);
+      const update = linearReference(linearReference(x, down, undefined, k), up, undefined, 4);
+      return linearReference(x, weight, undefined, k).map((value, i) => {
+        return (value + scale * update[i]!) * magnitude[i % n]! / lengths[i % n]! + bias[i % n]!;
+      });
+    },
+  });
+}
+
 export const linearCases: readonly OpCase[] = [
   plain({ rows: [5], k: 12, n: 8 }, false),
   plain({ rows: [2, 7], k: 20, n: 36 }, true),
@@ -84,5 +157,11 @@ export const linearCases: readonly OpCase[] = [
   adapted({ rows: [67], k: 36, n: 8 }),
   adapted({ rows: [2, 5], k: 12, n: 20, dtype: "bf16" }),
   adapted({ rows: [67], k: 36, n: 8 }, 0.4),
+  norms(36, 20, "f32"),
+  norms(516, 8, "bf16"),
+  magnitudes({ rows: [2, 5], n: 20 }),
+  magnitudes({ rows: [67], n: 8 }),
+  magnitudes({ rows: [9], n: 12, dtype: "bf16" }),
+  decomposed(36, 20),
   adapted({ rows: [2, 5], k: 12, n: 20, dtype: "bf16" }, 0.4),
 ];

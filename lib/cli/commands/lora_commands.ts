@@ -78,7 +78,7 @@ export async function mergeCommand(
   path: string,
   flags: LoraFlags & { readonly strength: number },
 ): Promise<void> {
-  const lora = readLora(path, { alpha: flags.alpha });
+  const lora = readLora(path, { alpha: flags.alpha, decomposed: true });
   using model = openTransformer(localModelPath(flags.model_path));
   const { matched, unmatched } = fitLora(lora, model.config, model.folder);
   if (matched.length === 0) {

@@ -19,7 +19,12 @@ export function nextSteps(config: TrainConfig, { path, interrupted }: FinishedEv
   return [
     `Result: ${result}`,
     ...(interrupted ? ["Continue with the same command and:", `  --resume_from_checkpoint ${quoted(path)}`] : []),
-    ...(isLora
+    ...(config.use_dora && isLora
+      ? [
+        "Add the DoRA to the weights:",
+        command("lora", "merge", result, "--model_path", model, "--output", join(config.output_dir, "transformer")),
+      ]
+      : isLora
       ? [
         "Make a video:",
         command("sample", "--model_path", model, "--lora", result, ...resolution, ...prompt),

@@ -22,6 +22,10 @@ export const lora = z.strictObject({
   use_rslora: z.boolean().default(false).describe(
     "Scale adapters by `lora_alpha` / sqrt(`rank`), so that high ranks learn as fast as low ones.",
   ),
+  use_dora: z.boolean().default(false).describe(
+    "Train how long the rows of the adapted weights are apart from where they point (DoRA); slower, and closer to training " +
+      "all weights at low ranks.",
+  ),
   init_lora: z.string().min(1).optional().describe(
     "LoRA file or folder to start from, of any format that can be read; ranks may be lower than `rank`.",
   ),

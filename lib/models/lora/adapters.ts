@@ -20,6 +20,8 @@ export interface LoraConfig {
   readonly alphas?: readonly LayerValue[];
   /** Scale by alpha / sqrt(rank), with which a high rank learns as fast as a low one (rsLoRA, arXiv:2312.03732). */
   readonly rankStabilised?: boolean;
+  /** Train the norms of the rows of W + s B A apart from their directions (DoRA, arXiv:2402.09353). */
+  readonly decomposed?: boolean;
 }
 
 /** The adapter of one layer. */
@@ -35,7 +37,10 @@ export interface LoraLayer {
 export interface Lora {
   readonly config: LoraConfig;
   readonly adapters: ReadonlyMap<string, Adapter>;
-  /** Named `LAYER.lora_A.weight` and `LAYER.lora_B.weight`; ranks padded to a multiple of four with zeros. */
+  /**
+   * Named `LAYER.lora_A.weight`, `LAYER.lora_B.weight` and, when decomposed, `LAYER.lora_magnitude_vector`; ranks padded to a
+   * multiple of four with zeros.
+   */
   readonly trainables: Trainables;
   readonly layers: ReadonlyMap<string, LoraLayer>;
 }
@@ -129,6 +134,7 @@ export function declareLora(
     new Map([...layers].flatMap(([layer, { outFeatures, inFeatures, rank }]): [string, readonly number[]][] => [
       [`${layer}.lora_A.weight`, [stored(rank), inFeatures]],
       [`${layer}.lora_B.weight`, [outFeatures, stored(rank)]],
+      ...(config.decomposed === true ? [[`${layer}.lora_magnitude_vector`, [outFeatures]] as [string, number[]]] : []),
     ]));
   const padded = matrices((rank) => Math.ceil(rank / 4) * 4);
   const trainables = packTrainables(padded, "f32", { ...onHost, trueShapes: matrices((rank) => rank) });
@@ -136,15 +142,19 @@ export function declareLora(
   const adapters = new Map<string, Adapter>();
   for (const [layer, { rank, alpha }] of layers) {
     const [down, up] = [tensor(`${layer}.lora_A.weight`), tensor(`${layer}.lora_B.weight`)];
-    adapters.set(layer, { down, up, scale: alpha / rank });
+    const magnitude = config.decomposed === true ? { magnitude: tensor(`${layer}.lora_magnitude_vector`) } : {};
+    adapters.set(layer, { down, up, scale: alpha / rank, ...magnitude });
   }
   return { config, adapters, trainables, layers };
 }
 
-/** Adapter values as files hold them: A [rank, in] and B [out, rank] by `LAYER.lora_A.weight` and `LAYER.lora_B.weight`. */
+/**
+ * Adapter values as files hold them: A [rank, in] and B [out, rank] by `LAYER.lora_A.weight` and `LAYER.lora_B.weight`, of decomposed
+ * ones also the norms [out] by `LAYER.lora_magnitude_vector`.
+ */
 export type LoraValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
 
-/** Starting values: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as peft does), B zero, so the first output is the base's. */
+/** Starting values of A and B: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as peft does), B zero, so the first output is the base's. */
 export function initialLora(lora: Lora, uniform: (count: number) => Float64Array): LoraValues {
   const values = new Map<string, Float32Array<ArrayBuffer>>();
   for (const [layer, { outFeatures, inFeatures, rank }] of lora.layers) {
@@ -156,16 +166,16 @@ export function initialLora(lora: Lora, uniform: (count: number) => Float64Array
   return values;
 }
 
-/** A matrix of other size: what both have in common, and zeros. Ranks are padded and cropped so. */
+/** A matrix (or vector) of other size: what both have in common, and zeros. Ranks are padded and cropped so. */
 export function resizeMatrix(
   values: Float32Array<ArrayBuffer>,
-  [rows, columns]: readonly number[],
-  [newRows, newColumns]: readonly number[],
+  [rows, columns = 1]: readonly number[],
+  [newRows, newColumns = 1]: readonly number[],
 ): Float32Array<ArrayBuffer> {
-  const resized = new Float32Array(newRows! * newColumns!);
-  const width = Math.min(columns!, newColumns!);
+  const resized = new Float32Array(newRows! * newColumns);
+  const width = Math.min(columns, newColumns);
   for (let r = 0; r < Math.min(rows!, newRows!); r++) {
-    resized.set(values.subarray(r * columns!, r * columns! + width), r * newColumns!);
+    resized.set(values.subarray(r * columns, r * columns + width), r * newColumns);
   }
   return resized;
 }

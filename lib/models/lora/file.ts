@@ -131,14 +131,15 @@ function tensorsOf(modules: LoraModules, format: LoraFormat, dtype: StorageType)
   const tensors: EncodedTensor[] = [];
   const problems: string[] = [];
   const type = dtype.toUpperCase() as Dtype;
-  for (const [layer, { rank, inFeatures, outFeatures, kernel, alpha, down, up }] of modules) {
+  for (const [layer, { rank, inFeatures, outFeatures, kernel, alpha, down, up, magnitude }] of modules) {
     const [downKey, upKey] = [loraKey(format, layer, "down"), loraKey(format, layer, "up")];
     if (downKey === undefined || upKey === undefined) {
       problems.push(`"${layer}" has no name in it`);
       continue;
     }
-    if (![down, up].every((values) => values.every(Number.isFinite))) problems.push(`"${layer}" holds NaN or infinity`);
-    if (dtype === "f16" && [down, up].some((values) => values.some((value) => Math.abs(value) >= 65520))) {
+    const all = magnitude === undefined ? [down, up] : [down, up, magnitude];
+    if (!all.every((values) => values.every(Number.isFinite))) problems.push(`"${layer}" holds NaN or infinity`);
+    if (dtype === "f16" && all.some((values) => values.some((value) => Math.abs(value) >= 65520))) {
       problems.push(`"${layer}" has values beyond the range of f16`);
     }
     const [rows, columns] = kernel ?? [];
@@ -146,6 +147,13 @@ function tensorsOf(modules: LoraModules, format: LoraFormat, dtype: StorageType)
     const ones = rows === undefined ? [] : [1, 1];
     tensors.push({ name: downKey, dtype: type, shape: [rank, ...input], data: encodeF32(down, dtype) });
     tensors.push({ name: upKey, dtype: type, shape: [outFeatures, rank, ...ones], data: encodeF32(up, dtype) });
+    if (magnitude !== undefined) {
+      const name = loraKey(format, layer, "magnitude");
+      // As one column where the name is that of kohya's trainer.
+      const shape = storesAlphaTensors(format) ? [outFeatures, 1] : [outFeatures];
+      if (name === undefined) problems.push(`"${layer}" is a DoRA, which it has no place for`);
+      else tensors.push({ name, dtype: type, shape, data: encodeF32(magnitude, dtype) });
+    }
     if (storesAlphaTensors(format)) {
       const data = encodeF32(Float32Array.of(alpha), "f32");
       tensors.push({ name: loraKey(format, layer, "alpha")!, dtype: "F32", shape: [], data });

@@ -9,8 +9,8 @@ export const loraFormats = ["diffusers", "peft", "kohya", "comfyui", "sat"] as c
 /** Name of a format. */
 export type LoraFormat = typeof loraFormats[number];
 
-/** What a tensor of a LoRA file is: A, B or the scalar alpha of a layer. */
-export type LoraPart = "down" | "up" | "alpha";
+/** What a tensor of a LoRA file is: A, B, the scalar alpha of a layer, or the norms of its rows (DoRA). */
+export type LoraPart = "down" | "up" | "alpha" | "magnitude";
 
 /** Layers of a block: name in diffusers, and in ComfyUI's own model. */
 const BLOCK_LAYERS: readonly (readonly [string, string])[] = [
@@ -51,10 +51,10 @@ const PREFIX: Readonly<Record<Exclude<LoraFormat, "kohya" | "sat">, string>> = {
 };
 
 const SUFFIX: Readonly<Record<Exclude<LoraFormat, "sat">, Readonly<Record<LoraPart, string>>>> = {
-  diffusers: { down: ".lora_A.weight", up: ".lora_B.weight", alpha: ".alpha" },
-  peft: { down: ".lora_A.weight", up: ".lora_B.weight", alpha: ".alpha" },
-  kohya: { down: ".lora_down.weight", up: ".lora_up.weight", alpha: ".alpha" },
-  comfyui: { down: ".lora_A.weight", up: ".lora_B.weight", alpha: ".alpha" },
+  diffusers: { down: ".lora_A.weight", up: ".lora_B.weight", alpha: ".alpha", magnitude: ".lora_magnitude_vector" },
+  peft: { down: ".lora_A.weight", up: ".lora_B.weight", alpha: ".alpha", magnitude: ".lora_magnitude_vector" },
+  kohya: { down: ".lora_down.weight", up: ".lora_up.weight", alpha: ".alpha", magnitude: ".dora_scale" },
+  comfyui: { down: ".lora_A.weight", up: ".lora_B.weight", alpha: ".alpha", magnitude: ".dora_scale" },
 };
 
 /** Formats that hold alpha as one scalar tensor per layer. */
@@ -73,7 +73,7 @@ export function loraKey(format: LoraFormat, layer: string, part: LoraPart): stri
 function satKey(layer: string, part: LoraPart): string | undefined {
   const [, block, leaf] = /^transformer_blocks\.(\d+)\.(.+)$/.exec(layer) ?? [];
   const entry = SAT_LAYERS.find(([name]) => name === leaf);
-  if (entry === undefined || part === "alpha") return undefined;
+  if (entry === undefined || part === "alpha" || part === "magnitude") return undefined;
   const matrix = part === "down" ? "matrix_A" : "matrix_B";
   return `model.diffusion_model.transformer.layers.${block}.${entry[1]}.${matrix}.${entry[2]}`;
 }
@@ -98,6 +98,7 @@ const SUFFIX_PARTS: readonly (readonly [RegExp, LoraPart])[] = [
   [/\.lora_A(\.default)?\.weight$|\.lora_down\.weight$|\.lora\.down\.weight$/, "down"],
   [/\.lora_B(\.default)?\.weight$|\.lora_up\.weight$|\.lora\.up\.weight$/, "up"],
   [/\.alpha$/, "alpha"],
+  [/\.lora_magnitude_vector(\.default)?(\.weight)?$|\.dora_scale$/, "magnitude"],
 ];
 
 /** Reads a key of any of the formats; undefined when it belongs to none. */

@@ -1,4 +1,4 @@
-/** Merging: W + strength * alpha / rank * B A, so that a model carries a LoRA without a loader that could scale it wrongly. */
+/** Merging: W + strength * alpha / rank * B A, or the rows of that at strength 1 with other norms (DoRA), so that a model carries a LoRA without a loader that could scale it wrongly. */
 import { decodeF32, encodeF32, storageBytes, type StorageType } from "../../io/safetensors/half.ts";
 import type { TensorSource } from "../../io/safetensors/safetensors.ts";
 import type { LoraModule, LoraModules } from "./module.ts";
@@ -64,10 +64,10 @@ function* pieces(source: TensorSource, name: string, bytes: number): Generator<U
 
 /** A function that adds the update to rows of the weight, from row `first` on. */
 export function updater(
-  { rank, inFeatures, alpha, down, up }: LoraModule,
+  { rank, inFeatures, alpha, down, up, magnitude }: LoraModule,
   strength: number,
 ): (rows: Float32Array, first: number) => void {
-  const scale = strength * alpha / rank;
+  const scale = (magnitude === undefined ? strength : 1) * alpha / rank;
   // Four rows of A at a time halve the loads and stores of the sum; zeros fill up a rank that is no multiple of four.
   const padded = Math.ceil(rank / 4) * 4;
   const a = new Float64Array(padded * inFeatures);
@@ -86,7 +86,11 @@ export function updater(
           sum[i]! += f0 * a[r0 + i]! + f1 * a[r1 + i]! + f2 * a[r2 + i]! + f3 * a[r3 + i]!;
         }
       }
-      target.set(sum);
+      if (magnitude === undefined) target.set(sum);
+      else {
+        const factor = magnitude[first + row]! / Math.sqrt(sum.reduce((squares, value) => squares + value * value, 0));
+        for (let i = 0; i < inFeatures; i++) target[i]! += strength * (factor * sum[i]! - target[i]!);
+      }
     }
   };
 }

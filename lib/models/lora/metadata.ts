@@ -39,7 +39,7 @@ export function peftConfig(
     rank_pattern: exceptions("rank", rank),
     target_modules: [...targets].sort(),
     task_type: null,
-    use_dora: false,
+    use_dora: [...modules.values()].some(({ magnitude }) => magnitude !== undefined),
     use_rslora: rankStabilised,
   };
 }
@@ -92,17 +92,20 @@ export interface Description {
  * Reads metadata entries of a LoRA file, of this program or another.
  *
  * @param where the file, for messages.
- * @param configText text of an `adapter_config.json` beside the file, as peft writes it.
+ * @param options.configText text of an `adapter_config.json` beside the file, as peft writes it; `decomposed` accepts a DoRA.
  * @throws {UserError} when an entry that states alpha can't be read: guessing would apply the LoRA at another strength.
  */
 export function readDescription(
   metadata: ReadonlyMap<string, string>,
   where: string,
-  configText?: string,
+  { configText, decomposed = false }: { readonly configText?: string | undefined; readonly decomposed?: boolean } = {},
 ): Description {
   const own = parseEntry(metadata.get(ownEntry), ownEntry, where);
   const adapter = parseEntry(metadata.get(adapterEntry), adapterEntry, where) ??
     parseEntry(configText, "adapter_config.json beside it", where);
+  if (adapter && unprefixed(adapter).use_dora === true && !decomposed) {
+    throw new UserError(`${where} is a DoRA, which is no plain LoRA`, "add it to the weights with cogtune lora merge");
+  }
   const peft = adapter && peftAlpha(unprefixed(adapter), where);
   const alpha = own?.alpha === undefined ? undefined : checkedAlpha(own.alpha, "alpha", where);
   return { alphaOf: (layer, rank) => peft?.(layer, rank) ?? alpha, base: parseBase(own?.base) };
@@ -130,9 +133,6 @@ function unprefixed(adapter: Record<string, unknown>): Record<string, unknown> {
 }
 
 function peftAlpha(adapter: Record<string, unknown>, where: string): AlphaLookup {
-  if (adapter.use_dora === true) {
-    throw new UserError(`${where} is a DoRA, which is no plain LoRA`, "merge it with peft");
-  }
   const common = adapter.lora_alpha === undefined ? undefined : checkedAlpha(adapter.lora_alpha, "lora_alpha", where);
   const patterns = Object.entries((adapter.alpha_pattern ?? {}) as Record<string, unknown>).map(([pattern, value]) => {
     const name = pattern.replace(/^\^/, "").replaceAll("\\.", ".");

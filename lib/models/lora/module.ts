@@ -17,6 +17,8 @@ export interface LoraModule {
   readonly down: Float32Array<ArrayBuffer>;
   /** B [out, rank]. */
   readonly up: Float32Array<ArrayBuffer>;
+  /** Norms [out] that the rows of W + (alpha / rank) B A are given (DoRA). */
+  readonly magnitude?: Float32Array<ArrayBuffer> | undefined;
 }
 
 /** Updates by layer name, as `transformer_blocks.0.attn1.to_q`. */
@@ -35,7 +37,7 @@ export function loraModules(
 ): LoraModules {
   const modules = new Map<string, LoraModule>();
   for (const [name, down] of values) {
-    if (name.endsWith(".lora_B.weight")) continue;
+    if (!name.endsWith(".lora_A.weight")) continue;
     const layer = name.replace(/\.lora_A\.weight$/, "");
     const up = values.get(`${layer}.lora_B.weight`);
     const shape = shapes.get(`${layer}.weight`);
@@ -50,9 +52,18 @@ export function loraModules(
         `"${layer}" [${shape}]: A has ${down.length} and B ${up.length} values, which is no common rank`,
       );
     }
-    modules.set(layer, { rank, inFeatures, outFeatures, alpha: alphaOf(layer), down, up });
+    modules.set(layer, {
+      rank,
+      inFeatures,
+      outFeatures,
+      alpha: alphaOf(layer),
+      down,
+      up,
+      magnitude: values.get(`${layer}.lora_magnitude_vector`),
+    });
   }
-  if (values.size !== 2 * modules.size) {
+  const counted = [...modules.values()].reduce((sum, { magnitude }) => sum + (magnitude === undefined ? 2 : 3), 0);
+  if (values.size !== counted) {
     throw new TypeError(`${values.size} tensors are not ${modules.size} pairs of lora_A and lora_B`);
   }
   return modules;
@@ -61,8 +72,9 @@ export function loraModules(
 /** The reverse of {@linkcode loraModules}: values by `LAYER.lora_A.weight` and `LAYER.lora_B.weight`. */
 export function loraValues(modules: LoraModules): LoraValues {
   const values = new Map<string, Float32Array<ArrayBuffer>>();
-  for (const [layer, { down, up }] of modules) {
+  for (const [layer, { down, up, magnitude }] of modules) {
     values.set(`${layer}.lora_A.weight`, down).set(`${layer}.lora_B.weight`, up);
+    if (magnitude !== undefined) values.set(`${layer}.lora_magnitude_vector`, magnitude);
   }
   return values;
 }

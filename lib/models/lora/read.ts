@@ -47,13 +47,14 @@ export interface LoraFile {
 export interface ReadLoraOptions {
   /** Alpha to use whatever the file says. */
   readonly alpha?: number | undefined;
+  /** Accept a DoRA, whose modules have magnitudes. Default false: few can do with one. */
+  readonly decomposed?: boolean;
 }
 
 const MAX_PROBLEMS = 12;
 
 /** Keys of updates that are more than a product of two matrices. */
 const OTHER_KINDS = [
-  [/dora_scale|lora_magnitude_vector/, "a DoRA"],
   [/\.hada_w\d/, "a LoHa"],
   [/\.lokr_w\d/, "a LoKr"],
   [/lora_B\.(default\.)?bias$/, "a LoRA with biases"],
@@ -75,13 +76,13 @@ const OTHER_KINDS = [
  * if (alpha / rank !== 0.5) throw new Error("this file was trained with alpha 2 of rank 4");
  * ```
  */
-export function readLora(path: string, { alpha }: ReadLoraOptions = {}): LoraFile {
+export function readLora(path: string, { alpha, decomposed = false }: ReadLoraOptions = {}): LoraFile {
   if (alpha !== undefined) checkedAlpha(alpha, "alpha", "--alpha");
   using file = openSafetensors(findLora(path));
-  const found = readPairs(file);
+  const found = readPairs(file, decomposed);
   const where = `"${file.path}"`;
   const stated: Description = alpha === undefined
-    ? readDescription(file.metadata, where, configBeside(file.path))
+    ? readDescription(file.metadata, where, { configText: configBeside(file.path), decomposed })
     : { alphaOf: () => alpha, base: descriptionOf(file, where)?.base };
   const problems: string[] = [];
   const modules = new Map<string, LoraModule>();
@@ -93,7 +94,11 @@ export function readLora(path: string, { alpha }: ReadLoraOptions = {}): LoraFil
     alphaStored &&= known !== undefined;
     const [down, up] = [file.readF32(keys.down!), file.readF32(keys.up!)];
     if (!down.every(Number.isFinite) || !up.every(Number.isFinite)) problems.push(`"${layer}" holds NaN or infinity`);
-    modules.set(layer, { ...shape, alpha: known ?? assumedAlpha(found.format, shape.rank), down, up });
+    const magnitude = keys.magnitude === undefined ? undefined : file.readF32(keys.magnitude);
+    if (magnitude !== undefined && magnitude.length !== shape.outFeatures) {
+      problems.push(`"${layer}" has ${magnitude.length} magnitudes: expected ${shape.outFeatures}`);
+    }
+    modules.set(layer, { ...shape, alpha: known ?? assumedAlpha(found.format, shape.rank), down, up, magnitude });
   }
   throwProblems(where, problems);
   const list = [...modules.values()];
@@ -150,6 +155,7 @@ type Keys = Partial<Record<LoraPart, string>>;
 
 function readPairs(
   file: SafetensorsFile,
+  decomposed: boolean,
 ): { format: LoraFormat; layers: Map<string, Keys>; strays: string[] } {
   const layers = new Map<string, Keys>();
   const strays: string[] = [];
@@ -164,6 +170,12 @@ function readPairs(
       );
     }
     const parsed = parseLoraKey(key);
+    if (!decomposed && (parsed?.part === "magnitude" || /dora_scale/.test(key))) {
+      throw new UserError(
+        `"${file.path}" is a DoRA ("${key}"): only plain LoRA can be used here`,
+        "add it to the weights with cogtune lora merge",
+      );
+    }
     if (parsed === undefined) {
       strays.push(key);
       continue;

@@ -426,3 +426,26 @@ for (const rankStabilised of [false, true]) {
       }
     }));
 }
+
+Deno.test("a DoRA has peft's keys, and every bit of it survives", () =>
+  inFolder(async (folder) => {
+    const config: LoraConfig = { rank: 4, alpha: 2, targets: ["to_q"], decomposed: true };
+    const values = randomValues(config);
+    const layers = ["transformer_blocks.0.attn1.to_q", "transformer_blocks.1.attn1.to_q"];
+    layers.forEach((layer, i) => values.set(`${layer}.lora_magnitude_vector`, numbers(128, 30 + i)));
+    const path = await writeLora(folder, values, { config, base: tiny });
+    using file = openSafetensors(path);
+    assert.deepEqual(file.tensors.get(`transformer.${layers[0]}.lora_magnitude_vector`)!.shape, [128]);
+    assert.equal(JSON.parse(file.metadata.get("lora_adapter_metadata")!)["transformer.use_dora"], true);
+    assert.throws(() => readLora(path), /is a DoRA/);
+    const read = readLora(path, { decomposed: true });
+    assert.deepEqual(new Map(read.values), values);
+    for (const format of ["peft", "kohya", "comfyui"] as const) {
+      const written = await writeModules(join(folder, `${format}.safetensors`), read.modules, { format });
+      assert.deepEqual(new Map(readLora(written, { decomposed: true }).values), values, format);
+    }
+    await assert.rejects(
+      writeModules(join(folder, "sat.safetensors"), read.modules, { format: "sat" }),
+      /has no place for/,
+    );
+  }));
