@@ -84,6 +84,8 @@ export interface DeviceOptions {
   readonly engine?: EngineChoice;
   /** False forces the kernels that use neither subgroup operations nor matrix units. */
   readonly subgroups?: boolean;
+  /** Whether products may round their operands to f16 to run on matrix units. Default false. */
+  readonly mixed?: boolean;
 }
 
 /**
@@ -91,7 +93,9 @@ export interface DeviceOptions {
  *
  * @throws {UserError} when there is no adapter: the hint names the packages that bring a software driver.
  */
-export async function openDevice({ engine = "auto", subgroups = true }: DeviceOptions = {}): Promise<Device> {
+export async function openDevice(
+  { engine = "auto", subgroups = true, mixed = false }: DeviceOptions = {},
+): Promise<Device> {
   const { dialect, adapter, report, reason } = await openEngine(engine);
   const title = `${report.description}, ${reason}`;
   const { min, max } = report.subgroups;
@@ -109,7 +113,7 @@ export async function openDevice({ engine = "auto", subgroups = true }: DeviceOp
     vendor: report.vendor,
     architecture: report.architecture,
     f16: present.includes("shader-f16" as GPUFeatureName),
-    mixed: false,
+    mixed,
     choices: new Map(),
   };
   const textures = {

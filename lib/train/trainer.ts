@@ -73,7 +73,8 @@ export async function* trainAsRank(
   using heldOut = await HeldOut.prepare(config, model);
   if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
-  using device = await openDevice({ engine: config.engine });
+  const mixed = config.matmul_precision === "mixed" && config.mixed_precision !== "no";
+  using device = await openDevice({ engine: config.engine, mixed });
   await checkPlacement(communicator, { deadline: longPhase });
   requireMemory(device, { ...config, model_path: model.path }, storedType(model));
   using output = isFirst ? await openOutputFolder(config) : undefined;

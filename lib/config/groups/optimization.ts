@@ -17,6 +17,11 @@ export const optimization = z.strictObject({
   mixed_precision: z.enum(["no", "fp16", "bf16"]).default("no").describe(
     "Storage type of frozen weights and activations; sums are always float32.",
   ),
+  matmul_precision: z.enum(["mixed", "exact"]).default("mixed").describe(
+    "How cards with matrix units multiply when `mixed_precision` is fp16 or bf16: `mixed` on those units, operands rounded " +
+      "to f16 under a power of two for each row (a product is at most 2^-10 off, as the tests bound it), or `exact` in " +
+      "float32. No effect on engines that show no matrix units.",
+  ),
   learning_rate: z.number().min(0).default(2e-5).describe("Peak learning rate."),
   optimizer: z.enum(optimizerNames).default("adamw").describe(
     `Optimizer, with bytes of state a parameter: ${optimizerText}.`,
