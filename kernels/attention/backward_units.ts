@@ -1,6 +1,5 @@
 /**
- * Attention backward on matrix units: scores, gradients of scores and weighted sums
- * of f16 operands and f32 sums.
+ * Attention backward on matrix units: scores, gradients of scores and weighted sums of f16 operands and f32 sums.
  *
  * Weights p are at most 1, as the log-sum-exp is known: they are staged times 2^{@linkcode WEIGHT_EXPONENT}, which keeps 11 bits
  * of weights down to 2^-26 (attention spread evenly over 17,776 keys has weights of 2^-14). Gradients of scores,

@@ -1,6 +1,5 @@
 /**
- * Attention forward on matrix units: scores and weighted sums of f16 operands
- * and f32 sums.
+ * Attention forward on matrix units: scores and weighted sums of f16 operands and f32 sums.
  *
  * Weights are exp(score - m) for a number m per row that is raised only when a score exceeds it by {@linkcode HEADROOM}
  * (as FlashAttention-4 does): f16 holds larger weights as well as smaller ones, so the sums of most steps need no new

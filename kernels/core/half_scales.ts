@@ -9,7 +9,7 @@
  * more, which doubles the time of the thin products of adapters (they are bound by reading their input) and adds F / (n B) to
  * the others: 4 % for n = 3072 at F = 300 TFLOP/s and B = 3.3 TB/s. So a scale is taken from the first numbers seen, with
  * 2^{@linkcode CEILING} as the highest value: up to 2^9 times more than the first ones fits. Larger numbers raise a flag that
- * all threads see behind the barrier they need anyway; the scale is then lowered, the sums made so far are multiplied by the
+ * all threads read behind the stage's barrier, for one barrier more; the scale is then lowered, the sums made so far are multiplied by the
  * same power of two, and the numbers are staged again. Before the first numbers the scale is the largest there is, so the first ones
  * set it by the same rule. What happens depends on the numbers alone, never on timing: maxima are exact in any order.
  */
