@@ -97,8 +97,11 @@ export class TrainingLoop implements Disposable {
   /** Uploads the model and, when resuming, the saved state. */
   async *start(checkpoint: string | undefined): AsyncGenerator<TrainEvent> {
     const { device, config, model, run } = this.prepared;
-    const { recording } = this.#step;
+    const { recording, buckets, config: step } = this.#step;
+    // The first magnitudes are computed from the weights, in memory that the forecast has counted for steps.
+    if (config.use_dora) this.#step[Symbol.dispose]();
     const warnings = await uploadModel(this.#session, config, model, run, recording);
+    if (config.use_dora) this.#step = new TrainingStep(this.#session, step, recording, buckets);
     await startShard(this.#session, run);
     await initialiseOptimizer(this.#session, run.updated, recording.optimizer);
     if (checkpoint !== undefined) {

@@ -16,6 +16,14 @@ const sharded = { model: "tiny-5b", training_type: "sft", mixed_precision: "bf16
 const runs: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "LoRA": { model: "tiny-5b", mixed_precision: "bf16" },
   "LoRA of everything in f32": { model: "tiny-1.5-5b-i2v", target_modules: "to_q proj linear_1" },
+  "DoRA over 8-bit weights, ranks by layer": {
+    model: "tiny-5b",
+    mixed_precision: "bf16",
+    base_weights: "int8",
+    use_dora: true,
+    rank_pattern: "to_q=8",
+  },
+  "LoRA behind dropout": { model: "tiny-5b", mixed_precision: "bf16", lora_dropout: 0.1 },
   "sft": { model: "tiny-2b", training_type: "sft", mixed_precision: "fp16" },
   "streamed LoRA": { model: "tiny-5b", mixed_precision: "bf16", base_weights: "streamed", offload_activations: true },
   "a third of the state, parameters on every GPU": { ...sharded, zero_stage: 2 },

@@ -34,6 +34,7 @@ const lora = { model: "tiny-5b", training_type: "lora", mixed_precision: "bf16" 
 const sft = { model: "tiny-1.5-5b-i2v", training_type: "sft", mixed_precision: "bf16" };
 
 policyTest("streamed weights under a LoRA", lora, { base_weights: "streamed" });
+policyTest("streamed weights under a DoRA", { ...lora, use_dora: true }, { base_weights: "streamed" });
 policyTest("streamed weights without checkpointing", { ...lora, gradient_checkpointing: false }, {
   base_weights: "streamed",
 });
