@@ -6,6 +6,7 @@ import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { UserError } from "../../errors.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { RELEASED } from "../../models/transformer/config.ts";
+import { datasetOptions } from "../../train/data/dataset_options.ts";
 import type { DataReport } from "../machine/commands.ts";
 import { formatDuration } from "../show/text.ts";
 
@@ -15,11 +16,7 @@ export async function checkData(config: TrainConfig): Promise<DataReport> {
   const [frames, height, width] = config.train_resolution;
   const model = config.model_path === undefined ? undefined : findModelPath(config.model_path);
   const report = await checkDataset(config.data_root, {
-    captionColumn: config.caption_column,
-    videoColumn: config.video_column,
-    ...(config.image_column === undefined ? {} : { imageColumn: config.image_column }),
-    images: config.model_type === "i2v",
-    ...(config.id_token === undefined ? {} : { idToken: config.id_token }),
+    ...datasetOptions(config),
     frames,
     fps: config.fps,
     size: { height, width },

@@ -1,12 +1,14 @@
 /** Looks at every clip and picture of a dataset before any GPU time is spent on it. */
 import pLimit from "p-limit";
 import { UserError } from "../../errors.ts";
-import { collectDataset, type DatasetItem, type DatasetOptions } from "../dataset/dataset.ts";
+import { collectDataset, type DatasetItem } from "../dataset/dataset.ts";
+import type { DatasetOptions } from "../dataset/format.ts";
 import { promptLengthNotes } from "../text/prompt_length.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { type FrameRule, selectFrames } from "../video/frames.ts";
 import { fitGeometry, type FitMode, type Size } from "../video/geometry.ts";
 import { type Probe, probe } from "../video/probe.ts";
+import { probeClip } from "./sample_pixels.ts";
 import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
 
 /** Options of {@linkcode checkDataset}: how training will use the clips. */
@@ -124,7 +126,7 @@ async function checkClip(
   item: DatasetItem,
   options: DatasetCheckOptions,
 ): Promise<{ readonly report: ClipReport; readonly warnings: readonly string[] }> {
-  const info = await probe(item.videoPath, item.name);
+  const info = await probeClip(item, options.frames);
   const rule = options.frameRule ?? "time";
   const choice = selectFrames(info, { frames: options.frames, fps: options.fps, rule });
   const distinct = [...new Set(choice.indices)];
