@@ -23,7 +23,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
   models: ["kernels", "plan", "ops", "gpu", "io"],
   sample: ["kernels", "plan", "ops", "gpu", "io", "models", "diffusion", "data"],
   optim: ["kernels", "plan", "gpu", "models"],
-  config: ["models", "optim"],
+  config: ["models", "optim", "data"],
   step: ["kernels", "plan", "ops", "gpu", "io", "models", "data", "comm", "config", "optim"],
   forecast: ["kernels", "plan", "gpu", "io", "models", "sample", "comm", "config", "step"],
   tune: ["kernels", "plan", "gpu", "io", "comm"],

@@ -12,8 +12,8 @@ import {
 import metadata from "../../deno.json" with { type: "json" };
 import { PeerError, peerFailureCode } from "../comm/exchange/communicator.ts";
 import { UserError } from "../errors.ts";
-import { loadConfig } from "../config/config.ts";
-import { configArguments, normalizeArguments } from "./settings/arguments.ts";
+import { normalizeArguments } from "./settings/arguments.ts";
+import { dataCheckCommand, dataImportCommand, layoutHelp } from "./commands/data_commands.ts";
 import { diagnose } from "./commands/doctor.ts";
 import type { Environment } from "./machine/environment.ts";
 import { configHelp } from "./settings/help.ts";
@@ -32,7 +32,7 @@ interface Context extends CommandContext {
 }
 
 /** Commands whose words are settings rather than flags of their own. */
-const configCommands = ["train", "plan", "data check"];
+const configCommands = ["train", "plan", "data check", "data import"];
 
 /**
  * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a machine
@@ -81,6 +81,7 @@ function configCommand(
   brief: string,
   usage: string,
   body: (environment: Environment, words: readonly string[]) => Promise<number>,
+  more: string = "",
 ): Command<Context> {
   return buildCommand<Record<never, never>, string[], Context>({
     async func(_flags, ...words) {
@@ -92,7 +93,7 @@ function configCommand(
         parameter: { brief: "YAML file or setting", parse: String, placeholder: "setting" },
       },
     },
-    docs: { brief, fullDescription: `${brief}.\n\n${configHelp()}`, customUsage: [usage] },
+    docs: { brief, fullDescription: `${brief}.\n\n${more}${configHelp()}`, customUsage: [usage] },
   });
 }
 
@@ -111,17 +112,16 @@ const plan = configCommand(
 
 const dataCheck = configCommand(
   "Check every clip and prompt of a dataset",
-  "--data_root FOLDER [FILE.yaml] [--KEY VALUE]...",
-  async ({ commands, terminal, ...environment }, words) => {
-    // A dataset is mostly meant for a released model, and the shape of the tiny default would warn of every clip.
-    const { config } = await loadConfig(configArguments(words, "5b-lora"));
-    await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
-    const { lines, notes, problems } = await commands.checkData(config);
-    for (const line of lines) terminal.write(`${line}\n`);
-    for (const note of notes) terminal.write(`note: ${note}\n`);
-    for (const problem of problems) terminal.write(`problem: ${problem}\n`);
-    return problems.length === 0 ? 0 : userErrorCode;
-  },
+  "--data_root FOLDER [--html PAGE.html] [FILE.yaml] [--KEY VALUE]...",
+  dataCheckCommand,
+  layoutHelp(),
+);
+
+const dataImport = configCommand(
+  "Write the lists of a dataset that is laid out for another trainer; clips stay where they are",
+  "--data_root FOLDER_OR_TABLE --to FOLDER [--KEY VALUE]...",
+  dataImportCommand,
+  layoutHelp(),
 );
 
 const doctor = buildCommand<Record<never, never>, [], Context>({
@@ -145,7 +145,7 @@ const application: Application<Context> = buildApplication(
       plan,
       sample,
       doctor,
-      data: buildRouteMap({ routes: { check: dataCheck }, docs: { brief: "Look at a dataset" } }),
+      data: buildRouteMap({ routes: { check: dataCheck, import: dataImport }, docs: { brief: "Look at a dataset" } }),
       lora: loraRoutes,
     },
     docs: { brief: "Fine-tune CogVideoX video models. Without a command: train" },

@@ -31,17 +31,26 @@ export interface TrainConfig {
    * a checkpoint. Default `false`.
    */
   readonly random_weights: boolean;
-  /** Folder of the dataset. */
+  /** Folder of the dataset, or the file of a table of clips or of a list of datasets. */
   readonly data_root?: string | undefined;
-  /** List of prompts, one per line, below `data_root`. Default `prompts.txt`. */
+  /** How the dataset is laid out; found out by what the folder holds when `auto`. Default `auto`. */
+  readonly dataset_format: "auto" | "collection" | "lists" | "cogkit" | "table" | "captions";
+  /** List of prompts, one per line, below `data_root`; or the column of prompts in a table. Default `prompts.txt`. */
   readonly caption_column: string;
-  /** List of clips, one path per line, below `data_root`. Default `videos.txt`. */
+  /** List of clips, one path per line, below `data_root`; or the column of clips in a table. Default `videos.txt`. */
   readonly video_column: string;
   /**
-   * List of first-frame images for image to video, below `data_root`. When unset, images.txt where it exists, else
-   * the first frame of each clip.
+   * List or column of first-frame images for image to video. When unset, images.txt where it exists, else the first
+   * frame of each clip.
    */
   readonly image_column?: string | undefined;
+  /**
+   * Accept clips outside the folder of the dataset, as lists with absolute paths or links name them. Default
+   * `false`.
+   */
+  readonly allow_outside: boolean;
+  /** Prompt of the clips that have none of their own. */
+  readonly prompt?: string | undefined;
   /** Text put literally in front of every training prompt. */
   readonly id_token?: string | undefined;
   /**

@@ -1,6 +1,7 @@
 /** A page of samples: one row per prompt, one column per training step. One file without external resources. */
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
+import { escapeHtml } from "../html.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
 
 /** Name of the page in its folder. */
@@ -42,20 +43,8 @@ const SCRIPT = `for (const button of document.querySelectorAll("button")) {
   };
 }`;
 
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-function escape(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
-}
-
 function address(file: string): string {
-  return escape(file.split("/").map(encodeURIComponent).join("/"));
+  return escapeHtml(file.split("/").map(encodeURIComponent).join("/"));
 }
 
 function cell(entry: PageEntry | undefined): string {
@@ -64,7 +53,9 @@ function cell(entry: PageEntry | undefined): string {
   const shown = entry.file.endsWith(".gif")
     ? `<img src="${source}" alt="">`
     : `<video src="${source}" controls loop muted playsinline preload="metadata"></video>`;
-  return `<td>${shown}<small><a href="${source}">${escape(entry.file)}</a><br>${escape(entry.details)}</small></td>`;
+  return `<td>${shown}<small><a href="${source}">${escapeHtml(entry.file)}</a><br>${
+    escapeHtml(entry.details)
+  }</small></td>`;
 }
 
 /** The page as HTML. Entries are kept inside it as data, so that the page alone is enough to add more. */
@@ -78,7 +69,7 @@ export function renderPage(title: string, entries: readonly PageEntry[]): string
     const { prompt, seed, image } = row[0]!;
     const picture = image === undefined ? "" : `<img src="${address(image)}" alt="first frame">`;
     const cells = steps.map((step) => cell(row.findLast((entry) => entry.step === step))).join("\n");
-    return `<tr><th>${escape(prompt)}<br><small>seed ${seed}</small>${picture}</th>\n${cells}</tr>`;
+    return `<tr><th>${escapeHtml(prompt)}<br><small>seed ${seed}</small>${picture}</th>\n${cells}</tr>`;
   });
   // "<" could end the script element early, and its escape means the same in JSON.
   const data = JSON.stringify(entries).replaceAll("<", "\\u003c");
@@ -87,13 +78,13 @@ export function renderPage(title: string, entries: readonly PageEntry[]): string
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width">
-<title>${escape(title)}</title>
+<title>${escapeHtml(title)}</title>
 <style>
 ${STYLE}
 </style>
 </head>
 <body>
-<h1>${escape(title)}</h1>
+<h1>${escapeHtml(title)}</h1>
 <p><button name="play">Play all</button><button name="restart">Restart all</button><button name="pause">Pause all</button></p>
 <table>
 <thead><tr><th>Prompt</th>${head}</tr></thead>

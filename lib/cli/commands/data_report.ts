@@ -1,25 +1,28 @@
-/** Checks the dataset of a config and puts what was found into lines. */
+/** Checks the dataset of a config and puts what was found into lines and a page. */
 import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
 import { checkDataset, type DatasetReport } from "../../data/samples/dataset_check.ts";
 import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { UserError } from "../../errors.ts";
+import { writeFileAtomic } from "../../io/atomic.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { RELEASED } from "../../models/transformer/config.ts";
+import { datasetOptions } from "../../train/data/dataset_options.ts";
 import type { DataReport } from "../machine/commands.ts";
+import { datasetPage } from "../show/dataset_page.ts";
 import { formatDuration } from "../show/text.ts";
 
-/** Reads every clip and prompt as training would. Throws UserError when the config names no dataset. */
-export async function checkData(config: TrainConfig): Promise<DataReport> {
-  if (config.data_root === undefined) throw new UserError("No dataset given", "Add --data_root FOLDER");
+/**
+ * Reads every clip and prompt as training would; with `html`, writes a page of what it sees.
+ *
+ * @throws {UserError} when the config names no dataset, or the page cannot be written.
+ */
+export async function checkData(config: TrainConfig, html?: string): Promise<DataReport> {
+  const root = dataRoot(config);
   const [frames, height, width] = config.train_resolution;
   const model = config.model_path === undefined ? undefined : findModelPath(config.model_path);
-  const report = await checkDataset(config.data_root, {
-    captionColumn: config.caption_column,
-    videoColumn: config.video_column,
-    ...(config.image_column === undefined ? {} : { imageColumn: config.image_column }),
-    images: config.model_type === "i2v",
-    ...(config.id_token === undefined ? {} : { idToken: config.id_token }),
+  const report = await checkDataset(root, {
+    ...datasetOptions(config),
     frames,
     fps: config.fps,
     size: { height, width },
@@ -27,16 +30,24 @@ export async function checkData(config: TrainConfig): Promise<DataReport> {
     frameRule: config.frame_selection,
     tokens: RELEASED[config.model ?? "2b"]!.max_text_seq_length,
     tokenizer: model === undefined ? undefined : loadTokenizer(join(model, "tokenizer")),
+    sheets: html !== undefined,
   });
-  return {
-    lines: statisticLines(report, `${frames}x${height}x${width}`),
-    notes: report.warnings,
-    problems: report.problems,
-  };
+  const lines = statisticLines(report, `${frames}x${height}x${width}`);
+  if (html !== undefined) {
+    await writeFileAtomic(html, datasetPage(root, lines, report));
+    lines.push(`Page:         ${html}`);
+  }
+  return { lines, notes: report.warnings, problems: report.problems };
+}
+
+/** The dataset that a config names. */
+export function dataRoot({ data_root }: TrainConfig): string {
+  if (data_root !== undefined) return data_root;
+  throw new UserError("No dataset given", "Add --data_root FOLDER");
 }
 
 function statisticLines({ statistics }: DatasetReport, resolution: string): string[] {
-  const { samples, resolutions, frameRates, frameCounts, seconds, tooShort, nearStill } = statistics;
+  const { samples, resolutions, frameRates, frameCounts, seconds, used, tooShort, nearStill, longPrompts } = statistics;
   const list = (counts: Readonly<Record<string, number>>) =>
     Object.entries(counts).map(([value, count]) => `${value} (${count})`).join(", ") || "none";
   return [
@@ -44,6 +55,7 @@ function statisticLines({ statistics }: DatasetReport, resolution: string): stri
     `Sizes:        ${list(resolutions)}`,
     `Frame rates:  ${list(frameRates)}`,
     `Frames:       ${list(frameCounts)}`,
-    `For training at ${resolution}: ${tooShort} too short (their last frame is repeated), ${nearStill} nearly still`,
+    `For training at ${resolution}: ${formatDuration(used)} are used; ${tooShort} too short (their last frame is ` +
+    `repeated), ${nearStill} nearly still, ${longPrompts} prompts too long`,
   ];
 }

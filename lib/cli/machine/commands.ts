@@ -33,6 +33,7 @@ export interface Commands {
   train(config: TrainConfig, options: { readonly signal: AbortSignal }): AsyncIterable<TrainEvent>;
   /** The forecast of a run as lines of a table. */
   plan(config: TrainConfig, options?: PlanOptions): Promise<readonly string[]>;
-  checkData(config: TrainConfig): Promise<DataReport>;
+  /** With `html`, also writes a page of the clips. */
+  checkData(config: TrainConfig, html?: string): Promise<DataReport>;
   describeEngines(): Promise<EngineReport[]>;
 }

@@ -1,5 +1,6 @@
 /** What is trained on, and how clips become tensors. */
 import { z } from "zod";
+import { FORMATS } from "../../data/dataset/formats.ts";
 
 /** Frames, height and width of a training clip; the sizes are pixels. */
 export type Resolution = readonly [frames: number, height: number, width: number];
@@ -15,17 +16,26 @@ const resolutionSchema = z.union([
 
 /** Data. */
 export const data = z.strictObject({
-  data_root: z.string().min(1).optional().describe("Folder of the dataset."),
+  data_root: z.string().min(1).optional().describe(
+    "Folder of the dataset, or the file of a table of clips or of a list of datasets.",
+  ),
+  dataset_format: z.enum(["auto", ...FORMATS.map(({ name }) => name)]).default("auto").describe(
+    "How the dataset is laid out; found out by what the folder holds when `auto`.",
+  ),
   caption_column: z.string().min(1).default("prompts.txt").describe(
-    "List of prompts, one per line, below `data_root`.",
+    "List of prompts, one per line, below `data_root`; or the column of prompts in a table.",
   ),
   video_column: z.string().min(1).default("videos.txt").describe(
-    "List of clips, one path per line, below `data_root`.",
+    "List of clips, one path per line, below `data_root`; or the column of clips in a table.",
   ),
   image_column: z.string().min(1).optional().describe(
-    "List of first-frame images for image to video, below `data_root`. When unset, images.txt where it exists, " +
-      "else the first frame of each clip.",
+    "List or column of first-frame images for image to video. When unset, images.txt where it exists, else the first " +
+      "frame of each clip.",
   ),
+  allow_outside: z.boolean().default(false).describe(
+    "Accept clips outside the folder of the dataset, as lists with absolute paths or links name them.",
+  ),
+  prompt: z.string().min(1).optional().describe("Prompt of the clips that have none of their own."),
   id_token: z.string().optional().describe("Text put literally in front of every training prompt."),
   caption_dropout: z.number().min(0).max(1).default(0).describe(
     "Probability with which a clip's prompt is replaced by the empty one, which guidance compares with when sampling; " +

@@ -6,46 +6,9 @@
  */
 import { existsSync } from "node:fs";
 import { join, relative } from "node:path";
-import type { RawPath, RawSample } from "./paths.ts";
-import { readText, splitLines } from "./text_list.ts";
-
-interface Row {
-  readonly values: Record<string, unknown>;
-  readonly where: string;
-}
-
-async function readRows(path: string, label: string, problems: string[]): Promise<Row[]> {
-  const text = await readText(path, label, problems);
-  const rows: Row[] = [];
-  for (const { text: json, line } of splitLines(text ?? "")) {
-    if (json === "") continue;
-    const where = `${label} line ${line}`;
-    let values: unknown;
-    try {
-      values = JSON.parse(json);
-    } catch (error) {
-      problems.push(`${where}: is not JSON (${error instanceof Error ? error.message : error})`);
-      continue;
-    }
-    if (typeof values === "object" && values !== null && !Array.isArray(values)) {
-      rows.push({ values: values as Record<string, unknown>, where });
-    } else problems.push(`${where}: is not a JSON object`);
-  }
-  if (text !== undefined && rows.length === 0) problems.push(`${label}: holds no entries`);
-  return rows;
-}
-
-/** A text field, or undefined with the problem reported. */
-function textField(row: Row, name: string, problems: string[]): string | undefined {
-  const value = row.values[name];
-  if (typeof value === "string" && !value.includes("\0")) return value;
-  const found = value === undefined
-    ? "is missing"
-    : typeof value === "string"
-    ? "contains a NUL character"
-    : "is not text";
-  problems.push(`${row.where}: "${name}" ${found}`);
-}
+import type { DatasetFormat, DatasetSource, Findings, RawSample } from "./format.ts";
+import type { RawPath } from "./paths.ts";
+import { readRows, type Row, textField } from "./rows.ts";
 
 /** Rows by their id; a repeated or missing id is a problem. */
 function byId(rows: Row[], problems: string[]): Map<string, Row> {
@@ -63,15 +26,6 @@ function byId(rows: Row[], problems: string[]): Map<string, Row> {
 function compareIds(a: string, b: string): number {
   const [x, y] = [Number(a), Number(b)];
   return Number.isNaN(x) || Number.isNaN(y) ? (a < b ? -1 : 1) : x - y;
-}
-
-/** One table: every row names its file and its prompt. */
-function readSingle(rows: Row[], base: string, problems: string[]): RawSample[] {
-  return rows.flatMap((row) => {
-    const entry = textField(row, "file_name", problems);
-    const prompt = textField(row, "prompt", problems);
-    return entry === undefined || prompt === undefined ? [] : [{ prompt, video: { entry, base, where: row.where } }];
-  });
 }
 
 /** Three tables joined by id. */
@@ -110,12 +64,30 @@ async function readJoined(prompts: Row[], base: string, root: string, images: bo
   return samples;
 }
 
-/** Reads `train/metadata.jsonl`, or `metadata.jsonl` if the folder itself is the training split. */
-export async function readCogkit(root: string, images: boolean, problems: string[]): Promise<RawSample[]> {
-  const base = existsSync(join(root, "train")) ? join(root, "train") : root;
+/** The folder of the training split; the folder itself when it is that. */
+function trainingSplit(root: string): string {
+  return existsSync(join(root, "train")) ? join(root, "train") : root;
+}
+
+async function readCogkit({ root, options }: DatasetSource, { problems }: Findings): Promise<RawSample[]> {
+  const base = trainingSplit(root);
   const path = join(base, "metadata.jsonl");
   const rows = await readRows(path, relative(root, path), problems);
-  return existsSync(join(base, "videos", "metadata.jsonl"))
-    ? await readJoined(rows, base, root, images, problems)
-    : readSingle(rows, base, problems);
+  return await readJoined(rows, base, root, options.images === true, problems);
 }
+
+/** Prompts, clips and pictures in a table each; clips with their prompts in one table are a `table`. */
+export const cogkit = {
+  name: "cogkit",
+  title: "CogKit, image to video",
+  example: `train/metadata.jsonl          {"id": 1, "prompt": "a cat runs"}
+train/videos/metadata.jsonl   {"id": 1, "file_name": "1.mp4"}
+train/images/metadata.jsonl   {"id": 1, "file_name": "1.png"}
+train/videos/1.mp4
+train/images/1.png`,
+  detect({ root, file }) {
+    const path = join(trainingSplit(root), "videos", "metadata.jsonl");
+    return Promise.resolve(file === undefined && existsSync(path) ? relative(root, path) : undefined);
+  },
+  read: readCogkit,
+} as const satisfies DatasetFormat;

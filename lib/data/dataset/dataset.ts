@@ -1,10 +1,10 @@
-/** Reads the list of samples of a dataset folder, in the original trainer's layout or in CogKit's. */
-import { existsSync } from "node:fs";
-import { join, resolve } from "node:path";
+/** Reads the list of samples of a dataset, in whichever format it is laid out. */
+import { existsSync, readdirSync, statSync } from "node:fs";
+import { dirname, extname, relative, resolve } from "node:path";
 import { UserErrors } from "../../errors.ts";
-import { readCogkit } from "./cogkit.ts";
-import { type RawPath, type RawSample, resolveInside } from "./paths.ts";
-import { type ListEntry, readTextList } from "./text_list.ts";
+import type { DatasetFormat, DatasetOptions, DatasetSource, Findings, RawSample } from "./format.ts";
+import { FORMATS } from "./formats.ts";
+import { isOutside, type RawPath, resolveInside } from "./paths.ts";
 
 /** One training sample. */
 export interface DatasetItem {
@@ -12,7 +12,7 @@ export interface DatasetItem {
   readonly index: number;
   /** Caption, identifier token included. */
   readonly prompt: string;
-  /** The clip as the dataset writes it, for messages. */
+  /** The clip's path in the dataset folder, for messages. */
   readonly name: string;
   /** Absolute path of the clip. */
   readonly videoPath: string;
@@ -20,155 +20,150 @@ export interface DatasetItem {
   readonly imagePath?: string;
 }
 
-/** Options of {@linkcode readDataset}. */
-export interface DatasetOptions {
-  /** List of captions ("prompts.txt"). */
-  readonly captionColumn?: string;
-  /** List of clips ("videos.txt"). */
-  readonly videoColumn?: string;
-  /** List of pictures; without it `images.txt` is used where it exists. Only read if `images` is set. */
-  readonly imageColumn?: string;
-  /** Whether samples have condition pictures, as image-to-video needs (false). */
-  readonly images?: boolean;
-  /** Put literally in front of every prompt, without a separator (""). */
-  readonly idToken?: string;
-  /** Accept clips outside the dataset folder (false). */
-  readonly allowOutside?: boolean;
-  /** `lists` is the original trainer's layout, `cogkit` has metadata.jsonl files ("auto": whichever is there). */
-  readonly format?: "auto" | "lists" | "cogkit";
-}
-
 /** A dataset as its files describe it; nothing has been decoded. */
 export interface Dataset {
-  /** Absolute path. */
+  /** Absolute path of its folder. */
   readonly root: string;
-  readonly format: "lists" | "cogkit";
+  /** Name of its format, undefined when none fits. */
+  readonly format: string | undefined;
   readonly items: readonly DatasetItem[];
   /** What does not stop training but deserves a look. */
   readonly warnings: readonly string[];
 }
 
-function columns(options: DatasetOptions): { caption: string; video: string; image: string } {
-  const { captionColumn = "prompts.txt", videoColumn = "videos.txt", imageColumn = "images.txt" } = options;
-  return { caption: captionColumn, video: videoColumn, image: imageColumn };
+/** What a folder holds, as "3 folders, 12 .jpg, 1 .parquet". */
+function describeFolder(root: string): string {
+  const counts = new Map<string, number>();
+  for (const entry of readdirSync(root, { withFileTypes: true })) {
+    const kind = entry.isDirectory() ? "folders" : extname(entry.name) || "files without an ending";
+    counts.set(kind, (counts.get(kind) ?? 0) + 1);
+  }
+  const sorted = [...counts].sort(([, a], [, b]) => b - a).slice(0, 4);
+  return sorted.map(([kind, count]) => `${count} ${kind}`).join(", ") || "nothing";
 }
 
-function chooseFormat(root: string, options: DatasetOptions, problems: string[]): "lists" | "cogkit" | undefined {
-  const { format = "auto" } = options;
-  if (format !== "auto") return format;
-  const { caption, video } = columns(options);
-  const lists = existsSync(join(root, caption)) || existsSync(join(root, video));
-  if (lists) return "lists";
-  if (["metadata.jsonl", "train/metadata.jsonl"].some((name) => existsSync(join(root, name)))) return "cogkit";
-  problems.push(
-    existsSync(root)
-      ? `${root}: holds neither "${caption}" and "${video}" nor "train/metadata.jsonl"; is it the right folder?`
-      : `${root}: no such folder`,
-  );
-}
-
-/** Says which entries have no partner, by the number of lines and the first one that is alone. */
-function compareCounts(
-  [prompts, ...others]: readonly { readonly name: string; readonly entries: readonly ListEntry[] }[],
-  problems: string[],
-): void {
-  if (prompts === undefined) return;
-  for (const other of others) {
-    const [a, b] = [prompts.entries.length, other.entries.length];
-    if (a === b) continue;
-    const [longer, shorter] = a > b ? [prompts, other] as const : [other, prompts] as const;
-    const { line, text } = longer.entries[Math.min(a, b)]!;
-    problems.push(
-      `${prompts.name} has ${a} ${
-        a === 1 ? "entry" : "entries"
-      } and ${other.name} has ${b}: ${longer.name} line ${line} ` +
-        `(${JSON.stringify(text.length > 40 ? `${text.slice(0, 40)}...` : text)}) has no partner in ${shorter.name}`,
+/** Chooses the format that was asked for, or the first that recognises the source. */
+async function chooseFormat(
+  source: DatasetSource,
+  formats: readonly DatasetFormat[],
+  own: Pick<Findings, "problems" | "warnings">,
+): Promise<DatasetFormat | undefined> {
+  const { root, file, options: { format = "auto" } } = source;
+  if (!existsSync(root)) return void own.problems.push(`${root}: no such folder`);
+  if (format !== "auto") return formats.find(({ name }) => name === format);
+  const found: { readonly format: DatasetFormat; readonly by: string }[] = [];
+  for (const format of formats) {
+    const by = await format.detect(source);
+    if (by !== undefined) found.push({ format, by });
+  }
+  const [chosen, ...others] = found;
+  if (chosen === undefined) {
+    own.problems.push(
+      file === undefined
+        ? `${root}: holds ${
+          describeFolder(root)
+        } but neither clips nor a list or table of clips; is it the right folder?`
+        : `${file}: is neither a table of clips nor a list of datasets`,
+    );
+    return;
+  }
+  // Clips lie beside every list and table, so that they alone say nothing.
+  const rivals = others.filter(({ format }) => format !== formats.at(-1));
+  if (rivals.length > 0) {
+    const list = rivals.map(({ format, by }) => `${format.name} (${by})`).join(", ");
+    own.warnings.push(
+      `read as ${chosen.format.name} (${chosen.by}); it could also be ${list}: --dataset_format chooses`,
     );
   }
+  return chosen.format;
 }
 
-/** The original trainer's layout: line k of every list belongs together; paths are relative to the list. */
-async function readLists(root: string, options: DatasetOptions, problems: string[]): Promise<RawSample[]> {
-  const { caption, video, image } = columns(options);
-  const names = [caption, video];
-  const useImages = options.images === true && (options.imageColumn !== undefined || existsSync(join(root, image)));
-  if (useImages) names.push(image);
-  const before = problems.length;
-  const lists: { name: string; entries: ListEntry[] | undefined }[] = [];
-  // One after the other, so that problems come in the order of the lists.
-  for (const name of names) lists.push({ name, entries: await readTextList(join(root, name), name, problems) });
-  const read = lists.filter((list): list is { name: string; entries: ListEntry[] } => list.entries !== undefined);
-  // With a blank line the counts differ for a reason that has been named already.
-  if (problems.length === before) compareCounts(read, problems);
-  const [prompts = [], videos = [], images = []] = lists.map((list) => list.entries ?? []);
-  const path = (name: string, { text, line }: ListEntry): RawPath => {
-    return { entry: text, base: join(root, name, ".."), where: `${name} line ${line}` };
-  };
-  // Clips without a prompt are resolved too, so that one pass reports everything.
-  return Array.from({ length: Math.max(videos.length, images.length) }, (_, i) => ({
-    prompt: prompts[i]?.text ?? "",
-    ...(videos[i] !== undefined && { video: path(video, videos[i]) }),
-    ...(images[i] !== undefined && { image: path(image, images[i]) }),
-  }));
+async function readSource(
+  source: DatasetSource,
+  formats: readonly DatasetFormat[],
+  own: Pick<Findings, "problems" | "warnings">,
+): Promise<{ readonly format: string | undefined; readonly samples: readonly RawSample[] }> {
+  const format = await chooseFormat(source, formats, own);
+  if (format === undefined) return { format: undefined, samples: [] };
+  // A format that reads others does not come among them again, or one could name itself.
+  const inner = formats.filter((each) => each !== format);
+  const read: Findings["read"] = async (other, findings) => (await readSource(other, inner, findings)).samples;
+  return { format: format.name, samples: await format.read(source, { ...own, read }) };
 }
 
 function findDuplicates(items: readonly DatasetItem[]): string[] {
-  const first = new Map<string, DatasetItem>(), warnings: string[] = [];
-  for (const item of items) {
+  const first = new Map<string, DatasetItem>();
+  return items.flatMap((item) => {
     const earlier = first.get(item.videoPath);
-    if (earlier === undefined) first.set(item.videoPath, item);
-    else {
-      const same = earlier.prompt === item.prompt ? "the same prompt" : "another prompt";
-      warnings.push(
-        `${item.name}: sample ${item.index + 1} repeats the clip of sample ${earlier.index + 1} with ${same}`,
-      );
+    if (earlier === undefined) {
+      first.set(item.videoPath, item);
+      return [];
     }
-  }
-  return warnings;
+    const same = earlier.prompt === item.prompt ? "the same prompt" : "another prompt";
+    return [`${item.name}: sample ${item.index + 1} repeats the clip of sample ${earlier.index + 1} with ${same}`];
+  });
+}
+
+/** Says how to give prompts to clips that have none. */
+function withoutPrompts(names: readonly string[]): string[] {
+  const [first] = names;
+  if (first === undefined) return [];
+  const which = names.length === 1 ? `${first}: has no caption` : `${names.length} clips have no caption, as ${first}`;
+  return [
+    `${which}; put a .txt file of the same name beside each, or give one for all: --prompt "..." or --id_token "..."`,
+  ];
 }
 
 /** Reads a dataset and returns what is wrong with it instead of throwing. */
 export async function collectDataset(
-  folder: string,
+  path: string,
   options: DatasetOptions = {},
 ): Promise<Dataset & { readonly problems: readonly string[] }> {
-  const root = resolve(folder);
+  const absolute = resolve(path);
+  const isFile = statSync(absolute, { throwIfNoEntry: false })?.isFile() === true;
+  const root = isFile ? dirname(absolute) : absolute;
   const problems: string[] = [];
   const warnings: string[] = [];
+  const source = { root, file: isFile ? absolute : undefined, options };
+  const { format, samples } = await readSource(source, FORMATS, { problems, warnings });
+  const { idToken = "", prompt: sharedPrompt, allowOutside = false } = options;
+  const find = async (written: RawPath | undefined) =>
+    written && await resolveInside(root, written, problems, allowOutside);
   const items: DatasetItem[] = [];
-  const format = chooseFormat(root, options, problems);
-  if (format === undefined) return { root, format: "lists", items, warnings, problems };
-  const samples = format === "lists"
-    ? await readLists(root, options, problems)
-    : await readCogkit(root, options.images === true, problems);
-  const { idToken = "", allowOutside = false } = options;
-  for (const { prompt, video, image } of samples) {
-    const find = async (path: RawPath | undefined) => path && await resolveInside(root, path, problems, allowOutside);
+  const again: DatasetItem[] = [];
+  const unprompted: string[] = [];
+  for (const { prompt: own, video, image, repeats = 1 } of samples) {
     const videoPath = await find(video);
     const imagePath = await find(image);
-    if (video === undefined || videoPath === undefined) continue;
-    const index = items.length;
-    items.push({ index, prompt: idToken + prompt, name: video.entry, videoPath, ...(imagePath && { imagePath }) });
-    if (prompt === "") warnings.push(`${video.entry}: has an empty prompt`);
+    if (videoPath === undefined) continue;
+    const name = isOutside(root, videoPath) ? videoPath : relative(root, videoPath);
+    const prompt = own ?? sharedPrompt ?? "";
+    if (own === undefined && prompt === "" && idToken.trim() === "") unprompted.push(name);
+    if (own === "") warnings.push(`${name}: has an empty prompt`);
+    const item = { prompt: idToken + prompt, name, videoPath, ...(imagePath && { imagePath }) };
+    items.push({ ...item, index: items.length });
+    for (let i = 1; i < repeats; i++) again.push({ ...item, index: 0 });
   }
+  problems.push(...withoutPrompts(unprompted));
   warnings.push(...findDuplicates(items));
-  return { root, format, items, warnings, problems };
+  const repeated = again.map((item, i) => ({ ...item, index: items.length + i }));
+  return { root, format, items: [...items, ...repeated], warnings, problems };
 }
 
 /**
- * Reads the samples of a dataset folder. Paths must stay in the folder; lists are UTF-8 with any line ends.
+ * Reads the samples of a dataset: a folder in any of {@linkcode FORMATS}, or the file of a table or collection. Paths
+ * must stay in the folder; texts are UTF-8 with any line ends.
  *
  * @throws {UserErrors} with every problem of the dataset at once: missing or extra entries, blank lines, missing files,
- * paths that leave the folder, text that is not UTF-8.
+ * paths that leave the folder, clips without captions, text that is not UTF-8.
  */
-export async function readDataset(folder: string, options: DatasetOptions = {}): Promise<Dataset> {
-  const { problems, ...dataset } = await collectDataset(folder, options);
+export async function readDataset(path: string, options: DatasetOptions = {}): Promise<Dataset> {
+  const { problems, ...dataset } = await collectDataset(path, options);
   if (problems.length > 0) {
     throw new UserErrors(
-      `Cannot use the dataset "${folder}"`,
+      `Cannot use the dataset "${path}"`,
       problems,
-      "each line of the list of clips belongs to the same line of the list of prompts; clips lie in the dataset folder. " +
-        "cogtune data check tries every clip too",
+      "cogtune data check --data_root FOLDER tries every clip too, and its --help shows every layout",
     );
   }
   return dataset;

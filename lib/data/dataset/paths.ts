@@ -8,14 +8,11 @@ export interface RawPath {
   readonly where: string;
 }
 
-/** A caption, its clip and its picture before paths are resolved. */
-export interface RawSample {
-  readonly prompt: string;
-  readonly video?: RawPath;
-  readonly image?: RawPath;
-}
+/** What a path needs that leads out on purpose. */
+const ALLOW = "allow it with --allow_outside true";
 
-function isOutside(root: string, path: string): boolean {
+/** Whether a path does not lie below `root`. */
+export function isOutside(root: string, path: string): boolean {
   const inside = relative(root, path);
   return inside.startsWith("..") || isAbsolute(inside);
 }
@@ -37,16 +34,16 @@ export async function resolveInside(
   if (entry.includes("\0")) return undefined;
   // A drive letter or a backslash shows a list written on Windows; joining it would name a file nobody meant.
   const absolute = isAbsolute(entry) || /^([A-Za-z]:|\\\\)/.test(entry);
-  if (!allowOutside) {
-    if (absolute) return fail("is an absolute path, expected one relative to the list file");
-    if (entry.startsWith("~")) return fail('begins with "~", expected a path relative to the list file');
-    if (isOutside(root, normalize(join(base, entry)))) return fail('leads out of the dataset folder through ".."');
+  const path = isAbsolute(entry) ? normalize(entry) : join(base, entry);
+  if (entry.startsWith("~")) return fail('begins with "~", expected an absolute path or one relative to the list file');
+  if (!allowOutside && isOutside(root, path)) {
+    return fail(`${absolute ? "is an absolute path that" : ""} leads out of the dataset folder; ${ALLOW}`.trim());
   }
-  const path = isAbsolute(entry) ? entry : join(base, entry);
+  if (absolute && !isAbsolute(entry)) return fail("is an absolute path of another system");
   try {
     const real = await Deno.realPath(path);
     if (!allowOutside && isOutside(await Deno.realPath(root), real)) {
-      return fail("leads out of the dataset folder through a symbolic link");
+      return fail(`leads out of the dataset folder through a symbolic link; ${ALLOW}`);
     }
     const info = await Deno.stat(real);
     if (!info.isFile) return fail(`is ${info.isDirectory ? "a folder" : "not a regular file"}, expected a file`);

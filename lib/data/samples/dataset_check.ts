@@ -1,12 +1,17 @@
 /** Looks at every clip and picture of a dataset before any GPU time is spent on it. */
+import { statSync } from "node:fs";
 import pLimit from "p-limit";
 import { UserError } from "../../errors.ts";
-import { collectDataset, type DatasetItem, type DatasetOptions } from "../dataset/dataset.ts";
+import { sha256File } from "../../io/hash.ts";
+import { collectDataset, type DatasetItem } from "../dataset/dataset.ts";
+import type { DatasetOptions } from "../dataset/format.ts";
 import { promptLengthNotes } from "../text/prompt_length.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
+import { contactSheet } from "../video/contact_sheet.ts";
 import { type FrameRule, selectFrames } from "../video/frames.ts";
 import { fitGeometry, type FitMode, type Size } from "../video/geometry.ts";
 import { type Probe, probe } from "../video/probe.ts";
+import { probeClip } from "./sample_pixels.ts";
 import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
 
 /** Options of {@linkcode checkDataset}: how training will use the clips. */
@@ -25,11 +30,14 @@ export interface DatasetCheckOptions extends DatasetOptions {
   readonly tokens: number;
   /** Counts tokens; without it words are counted, which are fewer. */
   readonly tokenizer?: Tokenizer | undefined;
+  /** Also make a sheet of frames of each clip (false). */
+  readonly sheets?: boolean;
 }
 
 /** What was found out about one clip. */
 export interface ClipReport {
   readonly name: string;
+  readonly prompt: string;
   readonly width: number;
   readonly height: number;
   readonly fps: number;
@@ -42,8 +50,14 @@ export interface ClipReport {
   readonly padded: number;
   /** Share of the picture that the crop cuts away, 0 to 1. */
   readonly cropped: number;
+  /** Seconds from the first frame that training uses to the end of the last. */
+  readonly used: number;
   /** Mean change from one used frame to the next in grey levels of 255. */
   readonly motion: number;
+  /** What deserves a look, without the name in front. */
+  readonly notes: readonly string[];
+  /** JPEG of some of the used frames. */
+  readonly sheet?: Uint8Array<ArrayBuffer>;
 }
 
 /** Numbers over the whole dataset. */
@@ -53,8 +67,9 @@ export interface DatasetStatistics {
   readonly resolutions: Readonly<Record<string, number>>;
   readonly frameRates: Readonly<Record<string, number>>;
   readonly frameCounts: Readonly<Record<string, number>>;
-  /** Length of all clips in seconds. */
+  /** Length of all clips in seconds, and how much of it training uses. */
   readonly seconds: number;
+  readonly used: number;
   readonly tooShort: number;
   readonly nearStill: number;
   readonly longPrompts: number;
@@ -75,6 +90,9 @@ export interface DatasetReport {
  * at 8 frames per second 3 to 6, the example clips 5 to 18.
  */
 const STILL_LEVELS = 0.3;
+
+/** A clip whose used frames are darker than this on average is taken for black: video black is 0, night scenes 15 and more. */
+const BLACK_LEVELS = 6;
 
 /** Motion is judged on a picture this small: grain averages out (noise of 20 levels leaves 2), movement stays. */
 const MOTION_SIZE: Size = { width: 16, height: 12 };
@@ -120,30 +138,54 @@ function shapeWarnings(info: Probe, cropped: number, options: DatasetCheckOption
 }
 
 /** Probes one clip and decodes the frames training will use, so that damage shows up here and not hours later. */
-async function checkClip(
-  item: DatasetItem,
-  options: DatasetCheckOptions,
-): Promise<{ readonly report: ClipReport; readonly warnings: readonly string[] }> {
-  const info = await probe(item.videoPath, item.name);
+async function checkClip(item: DatasetItem, options: DatasetCheckOptions): Promise<ClipReport> {
+  const info = await probeClip(item, options.frames);
   const rule = options.frameRule ?? "time";
   const choice = selectFrames(info, { frames: options.frames, fps: options.fps, rule });
   const distinct = [...new Set(choice.indices)];
   const geometry = fitGeometry(info, MOTION_SIZE, "stretch");
   const small = await decodeFrames(item.videoPath, distinct, { geometry, label: item.name });
   const motion = motionLevels(small);
+  const level = small.data.reduce((sum, value) => sum + value, 0) / small.data.length;
   const cropped = (options.fit ?? "crop") === "crop" ? croppedShare(info, options.size) : 0;
-  const warnings = shapeWarnings(info, cropped, options);
-  if (choice.warning !== undefined) warnings.push(choice.warning);
-  if (options.frames > 1 && motion < STILL_LEVELS) {
-    warnings.push(
+  const notes = shapeWarnings(info, cropped, options);
+  if (choice.warning !== undefined) notes.push(choice.warning);
+  if (level < BLACK_LEVELS) notes.push(`is black (mean level ${level.toFixed(1)} of 255)`);
+  else if (options.frames > 1 && motion < STILL_LEVELS) {
+    notes.push(
       `hardly moves (${motion.toFixed(2)} of 255 levels between frames): models trained on stills stop moving`,
     );
   }
-  if (item.imagePath !== undefined) warnings.push(...await checkImage(item.imagePath, info));
+  if (item.imagePath !== undefined) notes.push(...await checkImage(item.imagePath, info));
   const { width, height, fps, frames, duration, codec } = info;
   const { indices, padded } = choice;
-  const report = { name: item.name, width, height, fps, frames, duration, codec, indices, padded, cropped, motion };
-  return { report, warnings: warnings.map((warning) => `${item.name}: ${warning}`) };
+  const used = info.timestamps[distinct.at(-1)!]! - info.timestamps[distinct[0]!]! + 1 / fps;
+  const cut = { geometry: fitGeometry(info, options.size, options.fit), label: item.name };
+  return {
+    ...{ name: item.name, prompt: item.prompt, width, height, fps, frames, duration, codec },
+    ...{ indices, padded, cropped, used, motion, notes },
+    ...(options.sheets === true ? { sheet: await contactSheet(item.videoPath, indices, cut) } : {}),
+  };
+}
+
+/** Clips of equal content under several names, found by size first. */
+async function sameContent(items: readonly DatasetItem[]): Promise<string[]> {
+  const paths = new Map(items.map((item) => [item.videoPath, item]));
+  const sized = [...paths].map(([path, item]) => ({
+    path,
+    item,
+    size: statSync(path, { throwIfNoEntry: false })?.size,
+  }));
+  const first = new Map<string, DatasetItem>();
+  const notes: string[] = [];
+  for (const { path, item, size } of sized) {
+    if (!sized.some((other) => other.path !== path && other.size === size)) continue;
+    const hash = await sha256File(path);
+    const earlier = first.get(hash);
+    if (earlier === undefined) first.set(hash, item);
+    else notes.push(`${item.name}: has the same content as ${earlier.name}`);
+  }
+  return notes;
 }
 
 async function checkImage(path: string, clip: Probe): Promise<string[]> {
@@ -173,40 +215,45 @@ function identifierNotes(items: readonly DatasetItem[], idToken: string): string
 
 /**
  * Checks a dataset as training will use it: reads the lists, probes every clip and picture, decodes the frames that
- * will be used, and measures how much they move.
+ * will be used, and measures how bright they are and how much they move.
  *
  * Mistakes in the data are returned, all of them, and never thrown.
  */
 export async function checkDataset(folder: string, options: DatasetCheckOptions): Promise<DatasetReport> {
   const { items, problems, warnings } = await collectDataset(folder, options);
-  const clips = await pLimit(CLIPS_AT_ONCE).map(items, async (item) => {
+  // What is repeated in an epoch is looked at once.
+  const distinct = [...new Map(items.map((item) => [`${item.videoPath}\0${item.imagePath}`, item])).values()];
+  const checked = await pLimit(CLIPS_AT_ONCE).map(distinct, async (item) => {
     try {
-      return await checkClip(item, options);
+      return { clip: await checkClip(item, options) };
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
-      return { problem: error.summary, warnings: [] };
+      return { problem: error.summary };
     }
   });
-  const found = clips.flatMap((clip) => "report" in clip ? clip.report : []);
-  const long = promptLengthNotes(items, options.tokens, options.tokenizer);
+  const clips = checked.flatMap(({ clip }) => clip ?? []);
+  const long = promptLengthNotes(distinct, options.tokens, options.tokenizer);
+  const sum = (pick: (clip: ClipReport) => number) => clips.reduce((total, clip) => total + pick(clip), 0);
   return {
-    problems: [...problems, ...clips.flatMap((clip) => "problem" in clip ? clip.problem : [])],
+    problems: [...problems, ...checked.flatMap(({ problem }) => problem ?? [])],
     warnings: [
       ...warnings,
-      ...clips.flatMap((clip) => clip.warnings),
+      ...clips.flatMap(({ name, notes }) => notes.map((note) => `${name}: ${note}`)),
+      ...await sameContent(distinct),
       ...long,
-      ...identifierNotes(items, options.idToken ?? ""),
+      ...identifierNotes(distinct, options.idToken ?? ""),
     ],
     statistics: {
       samples: items.length,
-      resolutions: histogram(found.map((clip) => `${clip.width}x${clip.height}`)),
-      frameRates: histogram(found.map((clip) => Number(clip.fps.toFixed(2)))),
-      frameCounts: histogram(found.map((clip) => clip.frames)),
-      seconds: found.reduce((sum, clip) => sum + clip.duration, 0),
-      tooShort: found.filter((clip) => clip.padded > 0).length,
-      nearStill: options.frames > 1 ? found.filter((clip) => clip.motion < STILL_LEVELS).length : 0,
+      resolutions: histogram(clips.map((clip) => `${clip.width}x${clip.height}`)),
+      frameRates: histogram(clips.map((clip) => Number(clip.fps.toFixed(2)))),
+      frameCounts: histogram(clips.map((clip) => clip.frames)),
+      seconds: sum(({ duration }) => duration),
+      used: sum(({ used }) => used),
+      tooShort: clips.filter((clip) => clip.padded > 0).length,
+      nearStill: options.frames > 1 ? clips.filter((clip) => clip.motion < STILL_LEVELS).length : 0,
       longPrompts: long.length,
-      clips: found,
+      clips,
     },
   };
 }

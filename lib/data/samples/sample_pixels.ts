@@ -2,13 +2,14 @@
  * The pixels one sample is trained on: which frames, which part of the picture, and what a cache entry of them is
  * called.
  */
+import { UserError } from "../../errors.ts";
 import type { CacheFields, CacheRequest } from "../cache/key.ts";
 import { pixelFields } from "../cache/key.ts";
 import type { DatasetItem } from "../dataset/dataset.ts";
 import type { FileHashes } from "../cache/file_hashes.ts";
 import { type FrameRule, selectFrames } from "../video/frames.ts";
 import { fitGeometry, type FitMode, type Geometry, type ResizeFilter, type Size } from "../video/geometry.ts";
-import { probe } from "../video/probe.ts";
+import { type Probe, probe } from "../video/probe.ts";
 import { resizeImage } from "../video/resize.ts";
 import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
 
@@ -83,6 +84,20 @@ async function pixelRequest(recipe: PixelRecipe, hashes: FileHashes, settings: E
 }
 
 /**
+ * Looks at the clip of an item.
+ *
+ * @throws {UserError} when it is a picture and more than one frame is trained: repeated, it would teach to stand still.
+ */
+export async function probeClip({ videoPath, name }: DatasetItem, frames: number): Promise<Probe> {
+  const info = await probe(videoPath, name);
+  if (!info.still || frames === 1) return info;
+  throw new UserError(
+    `${name}: is a picture, expected a clip of ${frames} frames`,
+    "pictures train as clips of one frame, apart from others: --train_resolution 1xHEIGHTxWIDTH",
+  );
+}
+
+/**
  * Works out what a dataset item consists of. Reads and hashes its files, decodes nothing.
  *
  * @throws {UserError} if the clip or picture cannot be read.
@@ -94,7 +109,7 @@ export async function prepareSample(
 ): Promise<Sample> {
   const { frames, fps, frameRule: rule = "time", size, fit = "crop", filter = "bilinear" } = settings;
   const { name, prompt } = item;
-  const info = await probe(item.videoPath, name);
+  const info = await probeClip(item, frames);
   const { indices, warning } = selectFrames(info, { frames, fps, rule });
   const clip = { path: item.videoPath, label: name, indices, geometry: fitGeometry(info, size, fit), filter };
   const sample: Sample = {

@@ -32,7 +32,7 @@ export interface DecodeOptions {
 }
 
 /** ffmpeg expression that is true for the wanted frame numbers, ascending and distinct. */
-function selectExpression(wanted: readonly number[]): string {
+export function selectExpression(wanted: readonly number[]): string {
   const [first = 0, second] = wanted;
   if (second === undefined) return `eq(n,${first})`;
   const step = second - first;

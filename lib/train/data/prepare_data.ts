@@ -15,6 +15,7 @@ import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { ffmpegVersion } from "../../data/video/ffmpeg.ts";
 import { problemOf, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
+import { datasetOptions } from "./dataset_options.ts";
 
 /**
  * Noised versions of each condition image that are encoded and cached. The original trainer draws noise and runs the
@@ -50,14 +51,8 @@ export interface PreparedData extends Disposable {
 export async function prepareData(config: TrainConfig, model: ModelFolder): Promise<PreparedData> {
   const images = config.model_type === "i2v";
   const root = config.data_root!;
-  const dataset = await readDataset(root, {
-    captionColumn: config.caption_column,
-    videoColumn: config.video_column,
-    images,
-    idToken: config.id_token ?? "",
-    ...(config.image_column === undefined ? {} : { imageColumn: config.image_column }),
-  });
-  const folder = config.cache_dir ?? join(root, "cache");
+  const dataset = await readDataset(root, datasetOptions(config));
+  const folder = config.cache_dir ?? join(dataset.root, "cache");
   const cache = new SampleCache(folder);
   const hashes = await FileHashes.open(folder);
   const settings = await encodingSettings(config, model, hashes);

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { UserErrors } from "../../../lib/errors.ts";
-import { type DatasetOptions, readDataset } from "../../../lib/data/dataset/dataset.ts";
+import { readDataset } from "../../../lib/data/dataset/dataset.ts";
+import type { DatasetOptions } from "../../../lib/data/dataset/format.ts";
 import { readTextList } from "../../../lib/data/dataset/text_list.ts";
 import { clipsFolder, referencePath } from "../../reference.ts";
 import { fromFileUrl } from "../../paths.ts";
@@ -136,7 +137,7 @@ Deno.test("readDataset() reports all problems at once", async () => {
       /^videos\.txt line 8: contains a NUL/,
       /^videos\.txt line 1: "videos\/missing\.mp4" does not exist/,
       /^videos\.txt line 2: "\/etc\/passwd" is an absolute path/,
-      /^videos\.txt line 3: "\.\.\/outside\.mp4" leads out of the dataset folder through "\.\."/,
+      /^videos\.txt line 3: "\.\.\/outside\.mp4" leads out of the dataset folder; allow it with --allow_outside true/,
       /^videos\.txt line 4: "~\/x\.mp4" begins with "~"/,
       /^videos\.txt line 5: "videos" is a folder/,
       /^videos\.txt line 6: "videos\/empty\.mp4" is empty/,
@@ -177,7 +178,7 @@ Deno.test("readDataset() never opens a pipe named like a clip", async () => {
 Deno.test("readDataset() warns about a clip listed twice", async () => {
   await withDataset({ "videos.txt": "videos/a.mp4\nvideos/../videos/a.mp4\n" }, async (folder) => {
     const { warnings } = await readDataset(folder);
-    assert.deepEqual(warnings, ["videos/../videos/a.mp4: sample 2 repeats the clip of sample 1 with another prompt"]);
+    assert.deepEqual(warnings, ["videos/a.mp4: sample 2 repeats the clip of sample 1 with another prompt"]);
   });
 });
 
@@ -200,9 +201,10 @@ Deno.test("readDataset() uses images.txt where it exists and insists on an image
 
 Deno.test("readDataset() says what it looked for in a folder that is no dataset", async () => {
   await withFolder(async (folder) => {
+    await write(folder, { "a/b.parquet": "x", "readme.md": "x" });
     assert.match(
       (await problemsOf(folder))[0]!,
-      /holds neither "prompts\.txt" and "videos\.txt" nor "train\/metadata\.jsonl"/,
+      /holds 1 folders, 1 \.md but neither clips nor a list or table of clips/,
     );
     assert.match((await problemsOf(join(folder, "nowhere")))[0]!, /no such folder/);
     await write(folder, { "prompts.txt": "\n\n", "videos.txt": "" });
@@ -216,7 +218,7 @@ Deno.test("readDataset() reads CogKit's text-to-video layout", async () => {
     await write(folder, { "train/metadata.jsonl": `${row("b.mp4", "two")}\n${row("sub/a.mp4", "one")}\n\n` });
     await write(folder, { "train/b.mp4": "b", "train/sub/a.mp4": "a" });
     const { items, format } = await readDataset(folder, { idToken: "zwx," });
-    assert.equal(format, "cogkit");
+    assert.equal(format, "table");
     assert.deepEqual(items.map((item) => [item.prompt, item.videoPath]), [
       ["zwx,two", join(folder, "train/b.mp4")],
       ["zwx,one", join(folder, "train/sub/a.mp4")],
@@ -255,9 +257,9 @@ Deno.test("readDataset() joins CogKit's image-to-video tables by id and not by p
     }
     const { items } = await readDataset(folder, { images: true });
     assert.deepEqual(items.map((item) => [item.prompt, item.name, item.imagePath!.split("/").at(-1)]), [
-      ["one", "y.mp4", "1.png"],
-      ["two", "z.mp4", "2.png"],
-      ["ten", "x.mp4", "10.png"],
+      ["one", "train/videos/y.mp4", "1.png"],
+      ["two", "train/videos/z.mp4", "2.png"],
+      ["ten", "train/videos/x.mp4", "10.png"],
     ]);
     await write(folder, {
       "train/videos/metadata.jsonl": rows({ file_name: "x.mp4", id: 10 }, { file_name: "y.mp4", id: 10 }, {

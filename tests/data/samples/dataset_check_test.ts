@@ -77,7 +77,7 @@ Deno.test("checkDataset() looks at condition pictures and at the frame rule", as
   await withFolder(async (folder) => {
     const at = (name: string) => join(folder, name);
     await makeClip(at("a.mp4"), "160x96", 24, 60);
-    await makeClip(at("b.mp4"), "160x96", 24, 60);
+    await makeClip(at("b.mp4"), "160x96", 24, 61);
     await ffmpeg("-i", at("a.mp4"), "-frames:v", "1", at("a.png"));
     await ffmpeg("-i", at("a.mp4"), "-frames:v", "1", "-vf", "scale=96:96,setsar=1", at("square.png"));
     await Deno.writeTextFile(at("videos.txt"), "a.mp4\nb.mp4\n");
@@ -98,3 +98,28 @@ Deno.test("checkDataset() looks at condition pictures and at the frame rule", as
     assert.match(problems[0]!, /a\.png: is a text file/);
   });
 });
+
+Deno.test("checkDataset() tells black clips, equal content under two names, and pictures among clips", () =>
+  withFolder(async (folder) => {
+    const at = (name: string) => join(folder, name);
+    await makeClip(at("a.mp4"), "160x96", 8, 40);
+    await Deno.copyFile(at("a.mp4"), at("b.mp4"));
+    await ffmpeg(
+      "-f",
+      "lavfi",
+      "-i",
+      "color=black:s=160x96:r=8",
+      "-frames:v",
+      "20",
+      "-pix_fmt",
+      "yuv420p",
+      at("c.mp4"),
+    );
+    await ffmpeg("-i", at("a.mp4"), "-frames:v", "1", at("d.png"));
+    await Deno.writeTextFile(at("list.csv"), "video,caption\na.mp4,a\nb.mp4,b\nc.mp4,c\nd.png,d\n");
+    const { problems, warnings, statistics } = await checkDataset(folder, training);
+    assert.deepEqual(problems, ["d.png: is a picture, expected a clip of 17 frames"]);
+    assert.deepEqual(warnings, ["c.mp4: is black (mean level 0.0 of 255)", "b.mp4: has the same content as a.mp4"]);
+    // 17 frames at 8 per second of two clips of 5 s and one of 2.5 s.
+    assert.deepEqual([statistics.seconds, statistics.used], [12.5, 3 * 17 / 8]);
+  }));

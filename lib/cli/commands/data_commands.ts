@@ -1,0 +1,58 @@
+/** `cogtune data check` and `cogtune data import`. */
+import { loadConfig, type TrainConfig } from "../../config/config.ts";
+import { readDataset } from "../../data/dataset/dataset.ts";
+import { FORMATS } from "../../data/dataset/formats.ts";
+import { writeLists } from "../../data/dataset/write_lists.ts";
+import { UserError } from "../../errors.ts";
+import { datasetOptions } from "../../train/data/dataset_options.ts";
+import type { Environment } from "../machine/environment.ts";
+import { configArguments } from "../settings/arguments.ts";
+import { dataRoot } from "./data_report.ts";
+
+/** Takes one option of a command out of the settings. */
+function takeOption(words: readonly string[], name: string): [value: string | undefined, settings: string[]] {
+  const own = words.filter((word) => word.startsWith(`${name}=`));
+  return [own.at(-1)?.slice(name.length + 1), words.filter((word) => !own.includes(word))];
+}
+
+/** The config of words about a dataset: mostly for a released model, and the tiny default would warn of every clip. */
+async function readConfig(words: readonly string[]): Promise<TrainConfig> {
+  return (await loadConfig(configArguments(words, "5b-lora"))).config;
+}
+
+/** Checks a dataset; returns the exit code, 2 when something stops training. */
+export async function dataCheckCommand(environment: Environment, words: readonly string[]): Promise<number> {
+  const { commands, terminal } = environment;
+  const [html, settings] = takeOption(words, "html");
+  const config = await readConfig(settings);
+  await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
+  const { lines, notes, problems } = await commands.checkData(config, html);
+  for (const line of lines) terminal.write(`${line}\n`);
+  for (const note of notes) terminal.write(`note: ${note}\n`);
+  for (const problem of problems) terminal.write(`problem: ${problem}\n`);
+  return problems.length === 0 ? 0 : 2;
+}
+
+/** Writes the lists of a dataset into a folder; returns the exit code. */
+export async function dataImportCommand({ terminal }: Environment, words: readonly string[]): Promise<number> {
+  const [folder, settings] = takeOption(words, "to");
+  if (folder === undefined || folder === "") throw new UserError("No folder to write to", "Add --to FOLDER");
+  const config = await readConfig(settings);
+  const root = dataRoot(config);
+  // The identifier token stays a setting of the run.
+  const { items, format, warnings } = await readDataset(root, { ...datasetOptions(config), images: true, idToken: "" });
+  const { files, outside } = await writeLists(items, folder);
+  for (const warning of warnings) terminal.write(`note: ${warning}\n`);
+  terminal.write(`Read ${items.length} samples as ${format}; wrote ${files.join(", ")}\n`);
+  terminal.write(`Use them with: --data_root ${folder}${outside ? " --allow_outside true" : ""}\n`);
+  return 0;
+}
+
+/** The layouts that are read, for the help of both commands. */
+export function layoutHelp(): string {
+  return FORMATS.flatMap(({ name, title, example }) => [
+    `${name}: ${title}`,
+    ...example.split("\n").map((line) => `    ${line}`),
+    "",
+  ]).join("\n");
+}

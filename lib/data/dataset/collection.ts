@@ -1,0 +1,209 @@
+/** A file that names several datasets, each with a number of repeats: our own, and those of three other trainers. */
+import { readdirSync, statSync } from "node:fs";
+import { dirname, join, relative, resolve } from "node:path";
+import { parse as parseToml } from "smol-toml";
+import { parse as parseYaml } from "yaml";
+import type { DatasetFormat, DatasetSource, Findings, RawSample } from "./format.ts";
+import { isOutside } from "./paths.ts";
+import { headOf } from "./rows.ts";
+import { readText } from "./text_list.ts";
+
+/** One dataset that a collection names. */
+interface Member {
+  /** Folder, or file of a table, as it is written. */
+  readonly path: string;
+  /** Times each sample comes in an epoch. */
+  readonly repeats: number;
+  /** Prompt of clips without one. */
+  readonly prompt?: string | undefined;
+  /** Whether `prompt` replaces those that clips have. */
+  readonly onlyPrompt?: boolean;
+  /** Put in front of each prompt. */
+  readonly prefix?: string | undefined;
+}
+
+type Json = Readonly<Record<string, unknown>>;
+
+/** How one program writes collections. */
+interface Dialect {
+  /** What its files look like, whatever they are called. */
+  readonly looks: RegExp;
+  parse(text: string): unknown;
+  /** The entries of a parsed file. */
+  entries(document: unknown): unknown;
+  /** One entry; undefined for what is no dataset of clips, a text for what cannot be read. */
+  member(entry: Json): Partial<Member> | string | undefined;
+}
+
+const isText = (value: unknown): value is string => typeof value === "string" && value !== "";
+const textOf = (value: unknown): string | undefined => isText(value) ? value : undefined;
+
+const DIALECTS: readonly Dialect[] = [
+  {
+    looks: /^\s*-\s+(path|repeats):/m,
+    parse: (text) => parseYaml(text, { maxAliasCount: 0 }),
+    entries: (document) => document,
+    member: ({ path, repeats, prompt, prefix }) => ({
+      path: path as string,
+      repeats: repeats as number,
+      prompt: textOf(prompt),
+      prefix: textOf(prefix),
+    }),
+  },
+  {
+    // musubi-tuner.
+    looks: /^\s*\[\[datasets\]\]/m,
+    parse: parseToml,
+    entries: (document) => (document as Json).datasets,
+    member: ({ video_directory, video_jsonl_file, image_directory, image_jsonl_file, num_repeats }) => ({
+      path: [video_directory, video_jsonl_file, image_directory, image_jsonl_file].find(isText) as string,
+      repeats: num_repeats as number,
+    }),
+  },
+  {
+    // diffusion-pipe.
+    looks: /^\s*\[\[directory\]\]/m,
+    parse: parseToml,
+    entries: (document) => (document as Json).directory,
+    member: ({ path, num_repeats, caption_prefix }) => ({
+      path: path as string,
+      repeats: num_repeats as number,
+      prefix: textOf(caption_prefix),
+    }),
+  },
+  {
+    // SimpleTuner, whose `repeats` counts the times after the first.
+    looks: /"instance_data_dir"\s*:/,
+    parse: JSON.parse,
+    entries: (document) => document,
+    member(entry) {
+      const { type = "local", disabled, disable, instance_data_dir, caption_strategy, instance_prompt, repeats } =
+        entry;
+      if (disabled === true || disable === true || !isText(instance_data_dir)) return undefined;
+      if (type !== "local") return `is of type ${JSON.stringify(type)}: only local folders are read`;
+      if (caption_strategy === "parquet" || caption_strategy === "filename") {
+        return `has caption_strategy "${caption_strategy}": write the captions into .txt files beside the clips`;
+      }
+      return {
+        path: instance_data_dir,
+        repeats: (typeof repeats === "number" ? repeats : 0) + 1,
+        prompt: textOf(instance_prompt),
+        onlyPrompt: caption_strategy === "instanceprompt" || entry.only_instance_prompt === true,
+        prefix: entry.prepend_instance_prompt === true && isText(instance_prompt) ? `${instance_prompt} ` : undefined,
+      };
+    },
+  },
+];
+
+const COLLECTION_NAME = /\.(ya?ml|toml|json)$/i;
+
+function dialectOf(path: string): Dialect | undefined {
+  if (!COLLECTION_NAME.test(path)) return undefined;
+  const head = headOf(path);
+  return DIALECTS.find(({ looks }) => looks.test(head));
+}
+
+/** The file of a source that names datasets. */
+function collectionFile({ root, file }: DatasetSource): string | undefined {
+  if (file !== undefined) return dialectOf(file) && file;
+  if (statSync(root, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined;
+  const files = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => name);
+  return files.sort().map((name) => join(root, name)).find((path) => dialectOf(path) !== undefined);
+}
+
+function isObject(value: unknown): value is Json {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+async function readMembers(path: string, label: string, problems: string[]): Promise<(Member & { where: string })[]> {
+  const text = await readText(path, label, problems);
+  const dialect = text === undefined ? undefined : DIALECTS.find(({ looks }) => looks.test(text));
+  if (text === undefined || dialect === undefined) return [];
+  let entries: unknown;
+  try {
+    entries = dialect.entries(dialect.parse(text));
+  } catch (error) {
+    problems.push(`${label}: cannot be read (${error instanceof Error ? error.message.split("\n")[0] : error})`);
+    return [];
+  }
+  if (!Array.isArray(entries)) {
+    problems.push(`${label}: holds no list of datasets`);
+    return [];
+  }
+  return entries.flatMap((entry: unknown, i) => {
+    const where = `${label} entry ${i + 1}`;
+    const found = isObject(entry) ? dialect.member(entry) : "is not a mapping of keys";
+    if (found === undefined) return [];
+    if (typeof found === "string") {
+      problems.push(`${where}: ${found}`);
+      return [];
+    }
+    const { path, repeats = 1 } = found;
+    if (!isText(path)) problems.push(`${where}: names no folder or table of clips`);
+    if (!Number.isInteger(repeats) || repeats < 1 || repeats > 10_000) {
+      problems.push(`${where}: its repeats are ${repeats}, expected a whole number from 1 to 10000`);
+    }
+    return isText(path) && Number.isInteger(repeats) ? [{ ...found, path, repeats, where }] : [];
+  });
+}
+
+async function readCollection(source: DatasetSource, findings: Findings): Promise<RawSample[]> {
+  const { root, options } = source;
+  const { problems, warnings } = findings;
+  const path = collectionFile(source);
+  if (path === undefined) {
+    problems.push(`${source.file ?? root}: holds no list of datasets`);
+    return [];
+  }
+  const samples: RawSample[] = [];
+  for (
+    const { path: written, where, repeats, prompt, onlyPrompt, prefix } of await readMembers(
+      path,
+      relative(root, path),
+      problems,
+    )
+  ) {
+    const member = resolve(dirname(path), written);
+    if (options.allowOutside !== true && isOutside(root, member)) {
+      problems.push(`${where}: "${written}" leads out of the dataset folder; allow it with --allow_outside true`);
+      continue;
+    }
+    const info = statSync(member, { throwIfNoEntry: false });
+    if (info === undefined) {
+      problems.push(`${where}: "${written}" does not exist`);
+      continue;
+    }
+    const own: { readonly problems: string[]; readonly warnings: string[] } = { problems: [], warnings: [] };
+    const place = info.isDirectory() ? { root: member } : { root: dirname(member), file: member };
+    const { captionColumn: _caption, videoColumn: _video, imageColumn: _image, format: _format, ...shared } = options;
+    const read = await findings.read({ ...place, options: shared }, own);
+    problems.push(...own.problems.map((problem) => `${written}: ${problem}`));
+    warnings.push(...own.warnings.map((warning) => `${written}: ${warning}`));
+    for (const sample of read) {
+      const text = onlyPrompt === true ? prompt : sample.prompt ?? prompt;
+      samples.push({
+        ...sample,
+        prompt: text === undefined ? undefined : `${onlyPrompt === true ? "" : prefix ?? ""}${text}`,
+        repeats: repeats * (sample.repeats ?? 1),
+      });
+    }
+  }
+  return samples;
+}
+
+/** Several datasets. */
+export const collection = {
+  name: "collection",
+  title: "Several datasets: datasets.yaml, or the dataset file of musubi-tuner, diffusion-pipe or SimpleTuner",
+  example: `datasets.yaml        - path: cats
+                       repeats: 3
+                     - path: dogs/metadata.csv
+                       prompt: a dog   (for clips without one)
+cats/...             (each in any format)
+dogs/...`,
+  detect(source) {
+    const path = collectionFile(source);
+    return Promise.resolve(path === undefined ? undefined : relative(source.root, path));
+  },
+  read: readCollection,
+} as const satisfies DatasetFormat;
