@@ -1,6 +1,6 @@
 /** What was measured on a card, kept in the user's cache folder: a file per adapter, driver and engine. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { z } from "zod";
@@ -71,6 +71,14 @@ function readIfValid(path: string): Table | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** What is known of every card that this user has measured. */
+export function allTables(folder: string = usualFolder()): Table[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((name) => name.endsWith(".json")).flatMap((name) => {
+    return readIfValid(join(folder, name)) ?? [];
+  });
 }
 
 /** Keeps a table. */
