@@ -44,11 +44,11 @@ export function problemsOfRun({ target, limits }: Device, { step, parameters, up
 async function* decide(
   { device, config, run, checkpoint }: KernelQuestion,
 ): AsyncGenerator<TrainEvent, RunKernels | undefined> {
-  const card = cardOf(device.adapter);
   const saved = checkpoint === undefined ? undefined : readRunState(checkpoint).kernels;
-  if (saved?.card === card) return saved;
   // A checkpoint without choices was made with the kernels that run unmeasured.
   if (checkpoint !== undefined && saved === undefined) return undefined;
+  const card = saved === undefined ? undefined : cardOf(device.adapter);
+  if (saved !== undefined && saved.card === card) return saved;
   if (config.tune === "never" || (config.tune === "auto" && device.adapter.software)) return undefined;
   if (saved !== undefined) {
     const message = `the checkpoint was made on ${saved.card}: kernels are chosen anew for this card, ${card}`;
@@ -57,7 +57,7 @@ async function* decide(
   const tuning = tune(device, problemsOfRun(device, run));
   for (;;) {
     const { done, value } = await tuning.next();
-    if (done) return { card, choices: Object.fromEntries(choicesOf(value)) };
+    if (done) return { card: cardOf(device.adapter), choices: Object.fromEntries(choicesOf(value)) };
     if (value.type === "tune") yield value;
     else {
       const { problem, variant, reason } = value;
