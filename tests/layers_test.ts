@@ -31,7 +31,7 @@ const ALLOWED: Readonly<Record<string, readonly string[]>> = {
     ...["kernels", "plan", "gpu", "io", "models", "diffusion", "data", "comm", "sample"],
     ...["config", "optim", "step", "forecast", "tune"],
   ],
-  cli: ["plan", "gpu", "io", "models", "data", "comm", "sample", "config", "forecast", "train"],
+  cli: ["plan", "gpu", "io", "models", "data", "comm", "sample", "config", "forecast", "train", "tune"],
 };
 
 /** Longest file in lines; a longer one holds more than one idea. */

@@ -21,10 +21,13 @@ import {
   paddedSequence,
   type Pass,
 } from "./shape.ts";
+import { launchStaged, stagedBytes, type StagedPass, type StagedRows } from "./staged.ts";
+import { STAGED_FORWARD, STAGED_KEY_VALUE, STAGED_QUERY } from "./staged_passes.ts";
 
 /** A pass with its texts. */
 interface Texts extends Pass {
   readonly octet: (octet: Octet) => string;
+  readonly staged: StagedPass;
   readonly plain: (headDim: number, bias: boolean) => string;
   readonly units: UnitsText;
 }
@@ -37,6 +40,7 @@ const FORWARD: Texts = {
   writes: ["o", "lse"],
   products: 2,
   octet: octetForward,
+  staged: STAGED_FORWARD,
   plain: plainForward,
   units: FORWARD_UNITS,
 };
@@ -47,6 +51,7 @@ const QUERY: Texts = {
   writes: ["dq"],
   products: 3,
   octet: octetQuery,
+  staged: STAGED_QUERY,
   plain: plainBackwardQuery,
   units: QUERY_UNITS,
 };
@@ -57,6 +62,7 @@ const KEY_VALUE: Texts = {
   writes: ["dk", "dv"],
   products: 4,
   octet: octetKeyValue,
+  staged: STAGED_KEY_VALUE,
   plain: plainBackwardKeyValue,
   units: KEY_VALUE_UNITS,
 };
@@ -75,6 +81,17 @@ function octets(name: string, octet: Omit<Octet, "headDim">): Way {
     applies: (_, { subgroups }, { headDim, bias = false }) =>
       !bias && (headDim === 32 || headDim === 64) && (octet.wide ? subgroups >= 16 : subgroups > 0 && subgroups < 16),
     launch: (pass, _, spec, shape) => launchOctets(pass, pass.octet, { headDim: spec.headDim, ...octet }, spec, shape),
+  };
+}
+
+/** Any subgroup size that is a multiple of eight keeps together the threads that share rows. */
+function staged(name: string, tile: Omit<StagedRows, "headDim">): Way {
+  return {
+    name,
+    applies: (pass, { subgroups, workgroupBytes }, { headDim, bias = false }) =>
+      !bias && (headDim === 32 || headDim === 64) && subgroups > 0 &&
+      stagedBytes({ headDim, ...tile }, pass.staged) <= workgroupBytes,
+    launch: (pass, _, spec, shape) => launchStaged(pass, pass.staged, { headDim: spec.headDim, ...tile }, spec, shape),
   };
 }
 
@@ -98,6 +115,12 @@ const WAYS: readonly Way[] = [
   octets("octets 32", { rows: 32, octets: 1, wide: false }),
   // A thread of a GPU has at most 255 registers, and 8 rows take up to 192 of them.
   octets("wide octets 8", { rows: 8, octets: 8, wide: true }),
+  // 64 rows take each row of the other operands from L2 once per 64 products; a thread has eight of them (32 multiply-adds to three
+  // loads from workgroup memory in the scores, 64 to four in the sums) or four, which take fewer registers. Rates on GPUs: not
+  // yet measured.
+  staged("staged 64x8", { rows: 64, rowGroups: 2 }),
+  staged("staged 64x4", { rows: 64, rowGroups: 1 }),
+  staged("staged 32x4", { rows: 32, rowGroups: 1 }),
   ...ATTENTION_SIZES.map(({ name, size }) => units(name, size)),
 ];
 
@@ -108,9 +131,13 @@ function prefer(pass: Texts, target: Target, spec: AttentionSpec, { sequence }: 
   const fits = (name: string) => WAYS.find((way) => way.name === name)!.applies(pass, target, spec);
   const onUnits = ATTENTION_SIZES.find(({ name }) => fits(name));
   if (onUnits !== undefined) return onUnits.name;
-  const tall = sequence < LONG_SEQUENCE ? "octets 16" : "octets 32";
-  const wanted = target.subgroups >= 16 ? "wide octets 8" : tall;
-  return fits(wanted) ? wanted : "plain";
+  if (target.subgroups < 16) {
+    const tall = sequence < LONG_SEQUENCE ? "octets 16" : "octets 32";
+    return fits(tall) ? tall : "plain";
+  }
+  // Two operands with 64 rows of 64 columns take more workgroup memory than software drivers have, so nothing has proven them yet.
+  const rows = pass.staged.own.length === 1 ? "staged 64x8" : "staged 32x4";
+  return [rows, "staged 32x4", "wide octets 8"].find(fits) ?? "plain";
 }
 
 function familyOf(pass: Texts): Family<AttentionSpec, AttentionShape> {

@@ -8,8 +8,8 @@ import { processSignals } from "./machine/signals.ts";
 import { thisSystem } from "./machine/system.ts";
 import { processTerminal } from "./machine/terminal.ts";
 
-/** Puts the program behind the command line together from the two parts that record and run plans. */
-export function processEnvironment(program: Pick<Commands, "train" | "plan">): Environment {
+/** Puts the program behind the command line together from the parts that record and run plans. */
+export function processEnvironment(program: Pick<Commands, "train" | "plan" | "tune">): Environment {
   return {
     commands: { ...program, checkData, describeEngines: () => describeEngines() },
     terminal: processTerminal(),

@@ -21,6 +21,7 @@ import { loraRoutes } from "./commands/lora_routes.ts";
 import { sample } from "./commands/sample_route.ts";
 import { planCommand } from "./commands/plan_command.ts";
 import { trainCommand } from "./commands/train_command.ts";
+import { tuneCommand } from "./commands/tune_command.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
 const userErrorCode = 2;
@@ -32,7 +33,7 @@ interface Context extends CommandContext {
 }
 
 /** Commands whose words are settings rather than flags of their own. */
-const configCommands = ["train", "plan", "data check", "data import"];
+const configCommands = ["train", "plan", "tune", "data check", "data import"];
 
 /**
  * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a machine
@@ -110,6 +111,12 @@ const plan = configCommand(
   planCommand,
 );
 
+const tune = configCommand(
+  "Measure the variants of kernels on this GPU at the shapes of a run, and show which are used",
+  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--again]",
+  tuneCommand,
+);
+
 const dataCheck = configCommand(
   "Check every clip and prompt of a dataset",
   "--data_root FOLDER [--html PAGE.html] [FILE.yaml] [--KEY VALUE]...",
@@ -143,6 +150,7 @@ const application: Application<Context> = buildApplication(
     routes: {
       train,
       plan,
+      tune,
       sample,
       doctor,
       data: buildRouteMap({ routes: { check: dataCheck, import: dataImport }, docs: { brief: "Look at a dataset" } }),

@@ -2,6 +2,7 @@
  * Which variants of kernels a run uses: those of the checkpoint that it continues, so that bits stay equal, else those that are the
  * fastest on the first rank's card. All ranks take what the first one decides.
  */
+import type { Problem } from "../../kernels/core/kernel.ts";
 import { type Communicator, longPhase } from "../comm/exchange/communicator.ts";
 import { gatherValues } from "../comm/exchange/gather.ts";
 import type { TrainConfig } from "../config/config.ts";
@@ -34,24 +35,29 @@ export async function* chooseKernels(question: KernelQuestion): AsyncGenerator<T
   return chosen;
 }
 
+/** The problems of a training step for which there are several kernels, as this device records it. */
+export function problemsOfRun({ target, limits }: Device, { step, parameters, updated }: RunDescription): Problem[] {
+  const { micro, update } = recordStep(target, limits, step, parameters, updated);
+  return problemsOf([micro, update]);
+}
+
 async function* decide(
   { device, config, run, checkpoint }: KernelQuestion,
 ): AsyncGenerator<TrainEvent, RunKernels | undefined> {
-  const card = cardOf(device.adapter);
   const saved = checkpoint === undefined ? undefined : readRunState(checkpoint).kernels;
-  if (saved?.card === card) return saved;
   // A checkpoint without choices was made with the kernels that run unmeasured.
   if (checkpoint !== undefined && saved === undefined) return undefined;
+  const card = saved === undefined ? undefined : cardOf(device.adapter);
+  if (saved !== undefined && saved.card === card) return saved;
   if (config.tune === "never" || (config.tune === "auto" && device.adapter.software)) return undefined;
   if (saved !== undefined) {
     const message = `the checkpoint was made on ${saved.card}: kernels are chosen anew for this card, ${card}`;
     yield { type: "status", message };
   }
-  const { micro, update } = recordStep(device.target, device.limits, run.step, run.parameters, run.updated);
-  const tuning = tune(device, problemsOf([micro, update]));
+  const tuning = tune(device, problemsOfRun(device, run));
   for (;;) {
     const { done, value } = await tuning.next();
-    if (done) return { card, choices: Object.fromEntries(choicesOf(value)) };
+    if (done) return { card: cardOf(device.adapter), choices: Object.fromEntries(choicesOf(value)) };
     if (value.type === "tune") yield value;
     else {
       const { problem, variant, reason } = value;

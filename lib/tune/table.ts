@@ -1,7 +1,6 @@
 /** What was measured on a card, kept in the user's cache folder: a file per adapter, driver and engine. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync } from "node:fs";
-import { homedir } from "node:os";
+import { existsSync, mkdirSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { vulkanDevices } from "../comm/native/vulkan.ts";
@@ -28,9 +27,10 @@ export type Measured = z.output<typeof measured>;
 /** Everything measured on one card, by keys of problems. */
 export type Table = z.output<typeof table>;
 
-/** Where tables are kept unless a folder is given. */
+/** Where tables are kept unless a folder is given; from the environment alone, as `plan` has no permission to ask the system. */
 function usualFolder(): string {
-  return join(Deno.env.get("XDG_CACHE_HOME") || join(homedir(), ".cache"), "cogtune", "kernels");
+  const home = Deno.env.get("HOME") ?? Deno.env.get("USERPROFILE") ?? ".";
+  return join(Deno.env.get("XDG_CACHE_HOME") || join(home, ".cache"), "cogtune", "kernels");
 }
 
 /** Name of an adapter with its driver and the engine in front of it: figures and choices hold for this alone. */
@@ -40,13 +40,17 @@ export function cardOf({ engine, description, vendor, architecture }: AdapterRep
 
 /** WebGPU tells no driver. Vulkan does; where there is none, the driver is part of the system. */
 function driverOf(description: string): string {
+  return tried(() => `driver ${vulkanDevices().find(({ name }) => name === description)!.driver}`) ??
+    tried(() => `system ${Deno.osRelease()}`) ?? "";
+}
+
+/** What `ask` returns; undefined where there is nothing to ask, or no permission to. */
+function tried(ask: () => string): string | undefined {
   try {
-    const device = vulkanDevices().find(({ name }) => name === description);
-    if (device !== undefined) return `driver ${device.driver}`;
+    return ask();
   } catch {
-    // No Vulkan here, or no permission to ask it.
+    return undefined;
   }
-  return `system ${Deno.osRelease()}`;
 }
 
 /** SHA-256 of a text. */
@@ -71,6 +75,14 @@ function readIfValid(path: string): Table | undefined {
   } catch {
     return undefined;
   }
+}
+
+/** What is known of every card that this user has measured. */
+export function allTables(folder: string = usualFolder()): Table[] {
+  if (!existsSync(folder)) return [];
+  return readdirSync(folder).filter((name) => name.endsWith(".json")).flatMap((name) => {
+    return readIfValid(join(folder, name)) ?? [];
+  });
 }
 
 /** Keeps a table. */

@@ -12,6 +12,7 @@ import { train } from "../../lib/train/trainer.ts";
 import { FakeSignals } from "../cli/fakes.ts";
 import { fromFileUrl } from "../paths.ts";
 import { examples } from "../train/runs.ts";
+import { tuneRun } from "../../lib/train/tune_run.ts";
 
 /** What a command line printed and returned. */
 export interface Outcome {
@@ -25,7 +26,7 @@ export async function command(args: readonly string[]): Promise<Outcome> {
   let out = "";
   let error = "";
   const environment: Environment = {
-    ...processEnvironment({ train, plan: planLines }),
+    ...processEnvironment({ train, plan: planLines, tune: tuneRun }),
     terminal: createTerminal({
       out: (text) => void (out += text),
       error: (text) => void (error += text),

@@ -7,6 +7,7 @@ import { fitMemory, type FitOptions } from "../../forecast/fit.ts";
 import { folderShapes } from "../../forecast/folder_shapes.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
 import type { PlanOptions } from "../machine/commands.ts";
+import { measuredTime } from "./plan_measured.ts";
 import { scalingLines } from "./plan_scaling.ts";
 import { formatBytes, formatDuration, formatFlops, formatTable } from "../show/text.ts";
 
@@ -35,6 +36,7 @@ export async function planLines(config: TrainConfig, options: PlanOptions = {}):
     ...memoryLines(result),
     "",
     ...timeTable(result.phases, shownGpus),
+    ...measuredLines(result.phases),
     "",
     verdict(config, result),
     ...(ranks > 1 ? await scalingLines(config, result, shownGpus, { ...options, ...shapes }) : []),
@@ -100,11 +102,23 @@ function timeTable(phases: readonly RecordedPhase[], gpus: readonly string[]): s
     unit,
     ...gpus.map((gpu) => {
       const rates = gpuRates(gpu);
-      const seconds = work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0);
-      return seconds < 100 ? `${seconds.toPrecision(3)} s` : formatDuration(seconds);
+      return formatSeconds(work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0));
     }),
   ]);
   return ["time at the peak rates of a GPU; real runs take longer:", ...formatTable(["phase", "per", ...gpus], rows)];
+}
+
+function formatSeconds(seconds: number): string {
+  return seconds < 100 ? `${seconds.toPrecision(3)} s` : formatDuration(seconds);
+}
+
+/** The time of training where its kernels have been measured on a card of this machine. */
+function measuredLines(phases: readonly RecordedPhase[]): string[] {
+  return phases.filter(({ name }) => name === "training").flatMap((training) => {
+    const time = measuredTime(training);
+    if (time === undefined) return [];
+    return [`training with the kernels measured on ${time.card}: ${formatSeconds(time.seconds)} per ${training.unit}`];
+  });
 }
 
 function verdict({ gpu_memory }: TrainConfig, { peakBytes, peakPhase }: RecordedForecast): string {

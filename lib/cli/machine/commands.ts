@@ -3,6 +3,8 @@ import type { EngineReport } from "../../gpu/engine.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../../train/report/events.ts";
 import type { LinkRates } from "../../forecast/scaling.ts";
+import type { TunedRun } from "../../train/tune_run.ts";
+import type { RefusedEvent, TuneEvent } from "../../tune/tune.ts";
 
 /** Findings about a dataset, ready to print. */
 export interface DataReport {
@@ -33,6 +35,11 @@ export interface Commands {
   train(config: TrainConfig, options: { readonly signal: AbortSignal }): AsyncIterable<TrainEvent>;
   /** The forecast of a run as lines of a table. */
   plan(config: TrainConfig, options?: PlanOptions): Promise<readonly string[]>;
+  /** Measures kernels at the shapes of a run. */
+  tune(
+    config: TrainConfig,
+    options: { readonly again: boolean },
+  ): AsyncGenerator<TuneEvent | RefusedEvent, TunedRun>;
   /** With `html`, also writes a page of the clips. */
   checkData(config: TrainConfig, html?: string): Promise<DataReport>;
   describeEngines(): Promise<EngineReport[]>;

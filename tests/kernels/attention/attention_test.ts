@@ -112,6 +112,10 @@ Deno.test("devices run the passes with the variants made for them", () => {
   assert.deepEqual(chosen(plainTarget(8)), all("octets 32"));
   assert.deepEqual(chosen(plainTarget(8), { sequence: 500 }), all("octets 16"));
   assert.deepEqual(chosen(plainTarget(8), { headDim: 8 }), all("plain"));
+  // The backward passes own rows of two operands, which take twice the workgroup memory.
+  const gpu = (workgroupBytes: number) => ({ ...plainTarget(32), workgroupBytes });
+  assert.deepEqual(chosen(gpu(32768)), ["staged 64x8", "staged 32x4", "staged 32x4"]);
+  assert.deepEqual(chosen(gpu(16384)), all("wide octets 8"));
 });
 
 Deno.test("scores far below and above zero neither overflow nor vanish", async () => {

@@ -1,0 +1,48 @@
+/** `cogtune tune`: measures the variants of kernels at the shapes of a run, and shows what it uses from then on. */
+import { loadConfig } from "../../config/config.ts";
+import type { TunedRun } from "../../train/tune_run.ts";
+import type { Environment } from "../machine/environment.ts";
+import { configArguments } from "../settings/arguments.ts";
+import { Progress } from "../show/progress.ts";
+import { formatFlops, formatTable } from "../show/text.ts";
+
+/** Word that is an option of this command rather than a setting of a run. */
+const AGAIN = /^again(=(true)?)?$/;
+
+/** Runs the command; returns the exit code. */
+export async function tuneCommand({ commands, terminal }: Environment, words: readonly string[]): Promise<number> {
+  const again = words.some((word) => AGAIN.test(word));
+  const { config, notes } = await loadConfig(configArguments(words.filter((word) => !AGAIN.test(word))));
+  for (const note of notes) terminal.writeError(`note: ${note}\n`);
+  const progress = new Progress(terminal);
+  const tuning = commands.tune(config, { again });
+  for (;;) {
+    const { done, value } = await tuning.next();
+    if (done) {
+      progress.finish();
+      terminal.write(`${tunedLines(value).join("\n")}\n`);
+      return 0;
+    }
+    if (value.type === "tune") progress.show(value);
+  }
+}
+
+/** The table: each problem with the variant that is used, its rate, and the others. */
+export function tunedLines({ card, problems }: TunedRun): string[] {
+  const rows = problems.map(({ problem, measured: { variant, milliseconds } }) => {
+    const flops = problem.work(variant).launches.reduce((sum, { launch }) => sum + launch.flops, 0);
+    const time = milliseconds[variant];
+    const others = Object.entries(milliseconds).filter(([name]) => name !== variant).sort(([, a], [, b]) => a - b);
+    return [
+      problem.key,
+      variant,
+      time === undefined ? "" : `${time.toPrecision(3)} ms`,
+      time === undefined ? "" : `${formatFlops(flops / time * 1000)}/s`,
+      others.map(([name, other]) => `${name} ${other.toPrecision(3)}`).join(", "),
+    ];
+  });
+  const refused = problems.flatMap(({ problem, measured }) =>
+    Object.entries(measured.refused).map(([name, reason]) => `refused: "${name}" for ${problem.key}: ${reason}`)
+  );
+  return [card, ...formatTable(["problem", "variant", "time", "rate", "others (ms)"], rows), ...refused];
+}

@@ -1,0 +1,62 @@
+/** The table of `tune`, and the time that `plan` makes of it. */
+import assert from "node:assert/strict";
+import type { Launch, Problem } from "../../../kernels/core/kernel.ts";
+import { measuredTime } from "../../../lib/cli/commands/plan_measured.ts";
+import { tunedLines } from "../../../lib/cli/commands/tune_command.ts";
+import { parseConfig } from "../../../lib/config/config.ts";
+import { recordForecast } from "../../../lib/forecast/forecast.ts";
+import { cli } from "../fakes.ts";
+
+const launch = { flops: 2e9 } as Launch;
+const problem = {
+  key: "gemm(m=4)",
+  work: () => ({ launches: [{ launch, writes: ["c"] }] }),
+} as unknown as Problem;
+
+Deno.test("tune shows each problem with the variant in use, its rate, and why others are not used", () => {
+  const measured = {
+    texts: "",
+    variant: "fast",
+    milliseconds: { slow: 8, fast: 2 },
+    refused: { wrong: '"c" is 0.50 off what plain computes' },
+  };
+  const text = tunedLines({ card: "deno, a card", problems: [{ problem, measured }] }).join("\n");
+  assert.match(text, /^deno, a card\n/);
+  // 2 GFLOP in 2 ms.
+  assert.match(text, /gemm\(m=4\) +fast +2\.00 ms +1\.00 TFLOP\/s +slow 8\.00/);
+  assert.match(text, /refused: "wrong" for gemm\(m=4\): "c" is 0\.50 off/);
+});
+
+Deno.test("tune takes settings, and measures anew when asked", async () => {
+  const asked: (readonly [number, boolean])[] = [];
+  const commands = {
+    async *tune(config: { readonly rank: number }, { again }: { readonly again: boolean }) {
+      asked.push([config.rank, again]);
+      yield { type: "tune", done: 1, total: 1, problem: "" } as const;
+      return { card: "deno, a card", problems: [] };
+    },
+  };
+  const { code, out } = await cli(["tune", "--rank", "8", "--again"], { commands });
+  assert.equal(code, 0);
+  assert.match(out, /measured kernels 1\/1\ndeno, a card/);
+  await cli(["tune", "--rank", "8"], { commands });
+  assert.deepEqual(asked, [[8, true], [8, false]]);
+});
+
+Deno.test("a step costs what its kernels were measured to take", () => {
+  const training = recordForecast(parseConfig("preset: 2b-lora")).phases.find(({ name }) => name === "training")!;
+  const launches = training.work.flatMap(({ recording, runs }) =>
+    recording.launches.map((launch) => ({ launch, runs }))
+  );
+  const solved = launches.filter(({ launch }) => launch?.problem !== undefined);
+  // Another variant's figure is not the run's.
+  const measured = { texts: "", variant: "a", milliseconds: { a: 1000, b: 1 }, refused: {} };
+  const problems = Object.fromEntries(solved.map(({ launch }) => [launch!.problem!.key, measured]));
+  assert.equal(measuredTime(training, []), undefined);
+  assert.equal(measuredTime(training, [{ card: "other", problems: {} }]), undefined);
+  const { card, seconds } = measuredTime(training, [{ card: "deno, unknown", problems }])!;
+  assert.equal(card, "deno, unknown");
+  // A second for each, and the rest, less than a tenth of the arithmetic, at the same rate.
+  const total = solved.reduce((sum, { runs }) => sum + runs, 0);
+  assert.ok(seconds >= total && seconds < 1.1 * total, `${seconds} ${total}`);
+});
