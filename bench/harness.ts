@@ -1,6 +1,7 @@
 /** Times launches: GPU time and CPU time of the whole process, which is the steadier figure on a shared machine. */
 import process from "node:process";
 import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH, type Work } from "../kernels/core/kernel.ts";
+import { RandomStream } from "../lib/data/random/random.ts";
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
 import { copyToTexture, type TextureCopy } from "../lib/gpu/textures.ts";
@@ -53,9 +54,18 @@ export function median(samples: readonly number[]): number {
 /** Numbers drawn: as many differ, an odd count so that rows do. Drawing all of a released model's takes minutes. */
 const DRAWN = 2 ** 20 + 7;
 
-/** Random numbers of [-0.5, 0.5) times `scale` as `dtype` stores them, which repeat after {@linkcode DRAWN}. */
-export function randomBytes(length: number, dtype: DType, scale = 1): Uint8Array<ArrayBuffer> {
-  const values = Float32Array.from({ length: Math.min(length, DRAWN) }, () => (Math.random() - 0.5) * scale);
+let draws = 0;
+
+/**
+ * Random numbers of [-0.5, 0.5) times `scale` as `dtype` stores them, which repeat after {@linkcode DRAWN}. Equal samples hold equal
+ * numbers, in every process and storage type; by default every call draws others.
+ */
+export function randomBytes(length: number, dtype: DType, scale = 1, sample = draws++): Uint8Array<ArrayBuffer> {
+  const stream = new RandomStream({ seed: 0, purpose: "weights", step: 0, sample });
+  const values = Float32Array.from(
+    { length: Math.min(length, DRAWN) },
+    () => (stream.uint32() / 2 ** 32 - 0.5) * scale,
+  );
   const drawn = stored(values, dtype);
   const bytes = new Uint8Array(length * bytesOf(dtype));
   bytes.set(drawn);

@@ -1,5 +1,5 @@
 /** Whole optimizer steps of a model with random weights, from upload to the loss read back: no checkpoint, no encoders. */
-import type { Target } from "../kernels/core/kernel.ts";
+import type { DType, Target } from "../kernels/core/kernel.ts";
 import { parseConfig } from "../lib/config/config.ts";
 import { trainPhase } from "../lib/forecast/forecast.ts";
 import { Session } from "../lib/gpu/session.ts";
@@ -8,6 +8,7 @@ import type { TransformerConfig } from "../lib/models/transformer/config.ts";
 import { uploadTables } from "../lib/models/transformer/inputs.ts";
 import { initialiseOptimizer } from "../lib/optim/update.ts";
 import { cost } from "../lib/plan/recording.ts";
+import type { Tensor } from "../lib/plan/tensor.ts";
 import { refreshCopies } from "../lib/step/model_state.ts";
 import { describeRun } from "../lib/step/run_description.ts";
 import { type MicroBatch, recordStep, type StepResult, TrainingStep } from "../lib/step/training_step.ts";
@@ -42,16 +43,12 @@ function scaleFor(width: number): number {
   return Math.sqrt(12 / width);
 }
 
-function uniform(size: number): Float32Array<ArrayBuffer> {
-  return new Float32Array(randomBytes(size, "f32", scaleFor(1)).buffer);
-}
-
 /** Norm weights of one, biases of zero. */
 function constant(name: string, size: number): Float32Array<ArrayBuffer> {
   return new Float32Array(size).fill(name.endsWith(".weight") ? 1 : 0);
 }
 
-/** Uploads random weights and data; `target` replaces the device's own. */
+/** Uploads random weights and data, the same in every process; `target` replaces the device's own. */
 export async function prepareStep(
   { device }: Bench,
   { model, settings }: StepCase,
@@ -59,18 +56,21 @@ export async function prepareStep(
 ): Promise<RandomStep> {
   const run = describeRun(parseConfig("", { overrides: settings }), model);
   const { uploads, updated, trainables: { buckets } } = run;
+  let drawn = 0;
+  const draw = (size: number, dtype: DType, width: number) => randomBytes(size, dtype, scaleFor(width), drawn++);
+  const floats = ({ size }: Tensor) => new Float32Array(draw(size, "f32", 1).buffer);
   const session = new Session(device);
   const recording = recordStep(target, session.limits, run.step, run.parameters, buckets);
   for (const [name, tensor] of uploads) {
     const start = tensor.shape.length > 1
-      ? randomBytes(tensor.size, tensor.dtype, scaleFor(tensor.width))
+      ? draw(tensor.size, tensor.dtype, tensor.width)
       : encodeF32(constant(name, tensor.size), tensor.dtype as StorageType);
     session.write(tensor, start);
     await session.flush();
   }
   if (run.lora !== undefined) {
     for (const { values } of buckets) {
-      session.write(values, randomBytes(values.size, "f32", scaleFor(WIDTH_OF_ADAPTERS)));
+      session.write(values, draw(values.size, "f32", WIDTH_OF_ADAPTERS));
     }
   }
   await refreshCopies(session, run);
@@ -79,10 +79,10 @@ export async function prepareStep(
   const step = new TrainingStep(session, run.step, recording, buckets);
   const { clean, noise, inputs } = recording;
   const batch: MicroBatch = {
-    latents: uniform(clean.size),
-    noise: uniform(noise.size),
-    condition: inputs.condition && uniform(inputs.condition.size),
-    text: uniform(inputs.text.size),
+    latents: floats(clean),
+    noise: floats(noise),
+    condition: inputs.condition && floats(inputs.condition),
+    text: floats(inputs.text),
     timesteps: [500],
     alphas: [0.5],
     weights: [1],

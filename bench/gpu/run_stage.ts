@@ -42,13 +42,20 @@ export async function runStage(stage: Stage, { folder, results, small, deadline 
   }, 1000 * limit);
   const { success, stdout, stderr } = await child.output();
   clearTimeout(timer);
-  const text = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)).join("");
+  const [printed, complaints] = [stdout, stderr].map((bytes) => new TextDecoder().decode(bytes)) as [string, string];
+  const text = printed + complaints;
   Deno.writeTextFileSync(join(folder, "logs", `${name} ${engine}.log`.replaceAll(" ", "_")), text);
   if (counted) append(results, { ...about, name, ...countTests(text) });
   const seconds = Math.round((performance.now() - begin) / 100) / 10;
-  if (late) return { ...about, status: "timed out", seconds, reason: `stopped after ${limit} s` };
+  if (late) {
+    return { ...about, status: "timed out", seconds, reason: `stopped after ${limit} s in: ${lastLine(printed)}` };
+  }
   if (!success) return { ...about, status: "failed", seconds, reason: text.slice(-TAIL) };
   return { ...about, status: "ok", seconds };
+}
+
+function lastLine(text: string): string {
+  return text.trimEnd().split("\n").at(-1)!;
 }
 
 /** What `deno test` printed, also when it was stopped in the middle. */

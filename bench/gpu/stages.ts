@@ -39,20 +39,25 @@ function stepping(engine: Engine, type: string, model: string, blocks: number, l
   return measuring(engine, `${type}-${model}-${blocks}`, limit, "steps.ts", args);
 }
 
-/** The stages of one engine in full. */
-function fullStages(engine: Engine): Stage[] {
+/** What tells most of an engine in the least time. */
+function coreStages(engine: Engine): Stage[] {
   return [
     measuring(engine, "peaks", 20, "ceilings.ts"),
     stepping(engine, "lora", "5b", 2, 60),
-    measuring(engine, "products", 60, "kernels.ts", ["products"]),
-    measuring(engine, "attention", 50, "kernels.ts", ["attention"]),
-    measuring(engine, "rows", 20, "kernels.ts", ["rows"]),
+    measuring(engine, "products", 50, "kernels.ts", ["products"]),
+    measuring(engine, "attention", 40, "kernels.ts", ["attention"]),
+  ];
+}
+
+function furtherStages(engine: Engine): Stage[] {
+  return [
     testing(engine, "kernel-tests", 60, ["kernels"]),
+    measuring(engine, "rows", 20, "kernels.ts", ["rows"]),
     stepping(engine, "lora", "2b", 2, 40),
     stepping(engine, "sft", "2b", 2, 40),
-    measuring(engine, "convolutions", 20, "kernels.ts", ["convolutions"]),
     testing(engine, "op-tests", 40, ["ops"]),
     testing(engine, "step-tests", 60, ["step"]),
+    measuring(engine, "convolutions", 20, "kernels.ts", ["convolutions"]),
   ];
 }
 
@@ -73,26 +78,31 @@ function smallStages(engine: Engine): Stage[] {
 /** The stage that finds out which engines there are. */
 export const featuresStage: Stage = measuring("deno", "features", 40, "features.ts");
 
-/** All stages after it. PyTorch comes before the second engine, and whole models last. */
-export function stagesFor([first, ...others]: readonly Engine[], small: boolean): Stage[] {
+/** Steps that take a card with enough memory and the time that the others leave, the cheapest first. */
+const WHOLE = [
+  ["lora", "5b", 6],
+  ["lora", "1.5-5b", 2],
+  ["lora", "2b", 30],
+  ["sft", "2b", 30],
+  ["lora", "5b", 42],
+] as const;
+
+/** All stages after it, for the engines that were found; steps of whole models come last, on the first of them. */
+export function stagesFor(engines: readonly Engine[], small: boolean): Stage[] {
+  const first = engines[0]!;
   const reference = pathOf("torch_reference.py");
   const torch = {
     name: "torch",
-    engine: first!,
-    limit: 90,
+    engine: first,
+    limit: 60,
     program: "python3",
-    args: [reference, "RESULTS", "SIZE", first!],
+    args: [reference, "RESULTS", "SIZE", first],
   };
-  if (small) return [...smallStages(first!), torch, ...others.flatMap(smallStages)];
-  const whole = [["lora", "5b", 6], ["lora", "2b", 30], ["sft", "2b", 30], ["lora", "5b", 42], [
-    "lora",
-    "1.5-5b",
-    2,
-  ]] as const;
+  if (small) return [...engines.flatMap(smallStages), torch];
   return [
-    ...fullStages(first!),
+    ...engines.flatMap(coreStages),
     torch,
-    ...others.flatMap(fullStages),
-    ...whole.map(([type, model, blocks]) => stepping(first!, type, model, blocks, 150)),
+    ...engines.flatMap(furtherStages),
+    ...WHOLE.map(([type, model, blocks]) => stepping(first, type, model, blocks, 150)),
   ];
 }

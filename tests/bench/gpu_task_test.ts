@@ -52,9 +52,15 @@ Deno.test("a stage that fails, hangs or can't start is an outcome with its reaso
   const failed = await runStage(stage("fails", 'console.error("no such card"); Deno.exit(3)'), run);
   assert.equal(failed.status, "failed");
   assert.match(failed.reason!, /no such card/);
-  const hung = await runStage(stage("hangs", "setInterval(() => {}, 1000)", { limit: 1 }), run);
+  const hung = await runStage(
+    stage("hangs", 'console.log("one"); console.log("two"); setInterval(() => {}, 1000)', {
+      limit: 3,
+    }),
+    run,
+  );
   assert.equal(hung.status, "timed out");
-  assert.ok(hung.seconds >= 1 && hung.seconds < 15);
+  assert.equal(hung.reason, "stopped after 3 s in: two");
+  assert.ok(hung.seconds >= 3 && hung.seconds < 15);
   const absent = await runStage(stage("absent", "", { program: join(folder, "python3") }), run);
   assert.equal(absent.status, "skipped");
   const late = await runStage(stage("late", ""), { ...run, deadline: performance.now() });
