@@ -1,10 +1,9 @@
 /** `deno bench -A bench/conv_bench.ts`: convolutions of the video autoencoder at its channel counts, on small pictures. */
-import { convolution } from "../kernels/matrix/conv.ts";
 import type { ConvShape } from "../kernels/matrix/conv_shape.ts";
 import type { DType } from "../kernels/core/kernel.ts";
-import { randomBytes } from "./harness.ts";
+import { convEntry } from "./entries/conv.ts";
 import { causalShape } from "../tests/kernels/shapes.ts";
-import { benchLaunches, type Entry } from "./suite.ts";
+import { benchLaunches } from "./suite.ts";
 
 const STORAGE = ["f32", "f16"] as const satisfies readonly DType[];
 
@@ -25,26 +24,6 @@ const SHAPES: Readonly<Record<string, ConvShape>> = {
   },
 };
 
-function entry(name: string, shape: ConvShape, dtype: DType): Entry {
-  const { channels, outputs, frames, height, width, inputHeight, inputWidth, window: [kt, kh, kw] } = shape;
-  return {
-    group: name,
-    name: dtype,
-    launch: (target) =>
-      convolution(
-        target,
-        { x: dtype, weight: dtype, y: dtype, bias: true, residual: false, accumulate: false },
-        shape,
-      ),
-    contents: () => ({
-      x: randomBytes((frames + kt - 1) * inputHeight * inputWidth * channels, dtype),
-      weight: randomBytes(kt * kh * kw * channels * outputs, dtype),
-      bias: randomBytes(outputs, "f32"),
-      y: frames * height * width * outputs,
-    }),
-  };
-}
-
 await benchLaunches(
-  Object.entries(SHAPES).flatMap(([name, shape]) => STORAGE.map((dtype) => entry(name, shape, dtype))),
+  Object.entries(SHAPES).flatMap(([name, shape]) => STORAGE.map((dtype) => convEntry(name, shape, dtype))),
 );

@@ -1,8 +1,7 @@
 /** `deno bench bench/gemm_bench.ts`: matrix products in every layout and storage. */
-import { gemm } from "../kernels/matrix/gemm.ts";
 import type { DType } from "../kernels/core/kernel.ts";
-import { randomBytes } from "./harness.ts";
-import { benchLaunches, type Entry } from "./suite.ts";
+import { gemmEntry } from "./entries/gemm.ts";
+import { benchLaunches } from "./suite.ts";
 
 const LAYOUTS = ["NN", "NT", "TN"] as const;
 const STORAGE = ["f32", "f16", "bf16"] as const satisfies readonly DType[];
@@ -18,20 +17,12 @@ const THIN = [
 
 const square = SIZES.flatMap((n) =>
   LAYOUTS.flatMap((layout) =>
-    STORAGE.map((dtype): Entry => ({
-      group: `gemm ${layout} ${n}`,
-      name: dtype,
-      launch: (target) => gemm(target, { layout, a: dtype, b: dtype, c: dtype }, { m: n, n, k: n }),
-      contents: () => ({ a: randomBytes(n * n, dtype), b: randomBytes(n * n, dtype), c: n * n }),
-    }))
+    STORAGE.map((dtype) => gemmEntry({ group: `gemm ${layout} ${n}`, name: dtype, layout, dtype, m: n, n, k: n }))
   )
 );
 
-const thin = THIN.map(({ name, layout, m, n, k }): Entry => ({
-  group: name,
-  name: `${layout} bf16 ${m}x${n}x${k}`,
-  launch: (target) => gemm(target, { layout, a: "bf16", b: "bf16", c: "bf16" }, { m, n, k }),
-  contents: () => ({ a: randomBytes(m * k, "bf16"), b: randomBytes(n * k, "bf16"), c: m * n }),
-}));
+const thin = THIN.map(({ name, layout, m, n, k }) =>
+  gemmEntry({ group: name, name: `${layout} bf16 ${m}x${n}x${k}`, layout, dtype: "bf16", m, n, k })
+);
 
 await benchLaunches([...square, ...thin]);

@@ -1,6 +1,7 @@
 /** Times launches: GPU time and CPU time of the whole process, which is the steadier figure on a shared machine. */
 import process from "node:process";
 import { bytesOf, type DType, type Launch, texelFormat, TEXTURE_WIDTH, type Work } from "../kernels/core/kernel.ts";
+import { RandomStream } from "../lib/data/random/random.ts";
 import { type Device, openDevice } from "../lib/gpu/device.ts";
 import { packParams, PipelineCache } from "../lib/gpu/pipeline.ts";
 import { copyToTexture, type TextureCopy } from "../lib/gpu/textures.ts";
@@ -27,7 +28,7 @@ export interface Job {
   readonly uniforms: readonly GPUBuffer[];
 }
 
-/** Milliseconds of one dispatch: on the GPU's clock, and of all threads of this process. */
+/** Milliseconds of one dispatch: on the GPU's clock, or the host's where passes can't be timed, and of all threads of this process. */
 export interface Sample {
   readonly wall: number;
   readonly cpu: number;
@@ -50,9 +51,29 @@ export function median(samples: readonly number[]): number {
   return quantile(samples, 0.5);
 }
 
-/** Random numbers in [-0.5, 0.5) as `dtype` stores them. */
-export function randomBytes(length: number, dtype: DType): Uint8Array<ArrayBuffer> {
-  const values = Float32Array.from({ length }, () => Math.random() - 0.5);
+/** Numbers drawn: as many differ, an odd count so that rows do. Drawing all of a released model's takes minutes. */
+const DRAWN = 2 ** 20 + 7;
+
+let draws = 0;
+
+/**
+ * Random numbers of [-0.5, 0.5) times `scale` as `dtype` stores them, which repeat after {@linkcode DRAWN}. Equal samples hold equal
+ * numbers, in every process and storage type; by default every call draws others.
+ */
+export function randomBytes(length: number, dtype: DType, scale = 1, sample = draws++): Uint8Array<ArrayBuffer> {
+  const stream = new RandomStream({ seed: 0, purpose: "weights", step: 0, sample });
+  const values = Float32Array.from(
+    { length: Math.min(length, DRAWN) },
+    () => (stream.uint32() / 2 ** 32 - 0.5) * scale,
+  );
+  const drawn = stored(values, dtype);
+  const bytes = new Uint8Array(length * bytesOf(dtype));
+  bytes.set(drawn);
+  for (let filled = drawn.length; filled < bytes.length; filled *= 2) bytes.copyWithin(filled, 0, filled);
+  return bytes;
+}
+
+function stored(values: Float32Array<ArrayBuffer>, dtype: DType): Uint8Array<ArrayBuffer> {
   if (bytesOf(dtype) === 4) return new Uint8Array(values.buffer);
   if (dtype === "f16") return new Uint8Array(new Float16Array(values).buffer as ArrayBuffer);
   const words = new Uint32Array(values.buffer);
@@ -62,12 +83,13 @@ export function randomBytes(length: number, dtype: DType): Uint8Array<ArrayBuffe
 /** Runs launches on one device and times them. */
 export class Bench implements Disposable {
   readonly #pipelines: PipelineCache;
-  readonly #query: GPUQuerySet;
+  /** Unset where passes can't be timed. */
+  readonly #query: GPUQuerySet | undefined;
   readonly #resolved: GPUBuffer;
 
   private constructor(readonly device: Device) {
     this.#pipelines = new PipelineCache(device);
-    this.#query = device.gpu.createQuerySet({ type: "timestamp", count: 2 });
+    if (device.timestamps) this.#query = device.gpu.createQuerySet({ type: "timestamp", count: 2 });
     this.#resolved = device.gpu.createBuffer({
       size: 16,
       usage: GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
@@ -159,14 +181,15 @@ export class Bench implements Disposable {
 
   /** Encodes one run with the copies it needs, timed from its first dispatch to its last. */
   encode(encoder: GPUCommandEncoder, { bound }: Job, times: Partial<Record<"begin" | "end", number>> = {}): void {
+    const querySet = this.#query;
     bound.forEach(({ launch, pipeline, group, copies }, i) => {
       for (const copy of copies) copyToTexture(encoder, copy);
       const writes = {
         ...(i === 0 && times.begin !== undefined ? { beginningOfPassWriteIndex: times.begin } : {}),
         ...(i === bound.length - 1 && times.end !== undefined ? { endOfPassWriteIndex: times.end } : {}),
       };
-      const timestampWrites = { querySet: this.#query, ...writes };
-      const pass = encoder.beginComputePass(Object.keys(writes).length > 0 ? { timestampWrites } : {});
+      const timed = querySet !== undefined && Object.keys(writes).length > 0;
+      const pass = encoder.beginComputePass(timed ? { timestampWrites: { querySet, ...writes } } : {});
       pass.setPipeline(pipeline);
       pass.setBindGroup(0, group);
       pass.dispatchWorkgroups(...launch.grid);
@@ -185,17 +208,17 @@ export class Bench implements Disposable {
     for (let i = 0; i < repeats; i++) {
       this.encode(encoder, job, { ...(i === 0 ? { begin: 0 } : {}), ...(i === repeats - 1 ? { end: 1 } : {}) });
     }
-    encoder.resolveQuerySet(this.#query, 0, 2, this.#resolved, 0);
+    if (this.#query !== undefined) encoder.resolveQuerySet(this.#query, 0, 2, this.#resolved, 0);
     encoder.copyBufferToBuffer(this.#resolved, 0, staging, 0, 16);
     const commands = encoder.finish();
-    const before = cpuMilliseconds();
+    const [clock, before] = [performance.now(), cpuMilliseconds()];
     gpu.queue.submit([commands]);
     await staging.mapAsync(GPUMapMode.READ);
-    const cpu = (cpuMilliseconds() - before) / repeats;
+    const [elapsed, cpu] = [performance.now() - clock, (cpuMilliseconds() - before) / repeats];
     this.device.check();
     const [begin, end] = new BigUint64Array(staging.getMappedRange().slice(0));
     staging.destroy();
-    return { wall: Number(end! - begin!) / 1e6 / repeats, cpu };
+    return { wall: (this.#query === undefined ? elapsed : Number(end! - begin!) / 1e6) / repeats, cpu };
   }
 
   /** Frees the buffers of a job. */

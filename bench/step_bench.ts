@@ -2,16 +2,10 @@
  * `deno bench -A bench/step_bench.ts`: whole optimizer steps of a LoRA with random weights, from upload to the loss read back.
  * The share of peak counts all time of the process and the arithmetic of the recorded plans, recomputed blocks included.
  */
-import { Session } from "../lib/gpu/session.ts";
-import { encodeF32, type StorageType } from "../lib/io/safetensors/half.ts";
 import { RELEASED, type TransformerConfig } from "../lib/models/transformer/config.ts";
-import { uploadTables } from "../lib/models/transformer/inputs.ts";
-import { cost } from "../lib/plan/recording.ts";
-import { parseConfig } from "../lib/config/config.ts";
-import { describeRun } from "../lib/step/run_description.ts";
-import { type MicroBatch, recordStep, TrainingStep } from "../lib/step/training_step.ts";
 import { Bench, cpuMilliseconds, median, quantile, type Sample } from "./harness.ts";
 import { arithmeticPeak } from "./peaks.ts";
+import { prepareStep, type RandomStep } from "./random_step.ts";
 import { print } from "./suite.ts";
 
 interface Case {
@@ -37,82 +31,12 @@ const CASES: readonly Case[] = [
 
 const ROUNDS = 7;
 
-/** A step ready to be repeated. */
-interface Prepared extends Disposable {
-  readonly flops: number;
-  readonly dispatches: number;
-  readonly tokens: number;
-  readonly gpuBytes: number;
-  run(): Promise<void>;
-}
-
-/** Columns that adapters are scaled for. */
-const WIDTH_OF_ADAPTERS = 384;
-
-/**
- * Uniform numbers of deviation 1 / sqrt(width), which keeps activations near one. Wider ones saturate every softmax, and the
- * subnormal numbers that come of it make a step three times as slow on llvmpipe.
- */
-function uniform(size: number, width: number): Float32Array<ArrayBuffer> {
-  return Float32Array.from({ length: size }, () => (Math.random() - 0.5) * Math.sqrt(12 / width));
-}
-
-/** Norm weights of one, biases of zero. */
-function constant(name: string, size: number): Float32Array<ArrayBuffer> {
-  return new Float32Array(size).fill(name.endsWith(".weight") ? 1 : 0);
-}
-
-function prepare(bench: Bench, { model, resolution, precision }: Case): Prepared {
-  const overrides = { train_resolution: resolution, mixed_precision: precision, rank: 64, model: "tiny-5b" };
-  const run = describeRun(parseConfig("", { overrides }), model);
-  const session = new Session(bench.device);
-  const recording = recordStep(bench.device.target, session.limits, run.step, run.parameters, run.trainables.buckets);
-  for (const [name, tensor] of run.uploads) {
-    const start = tensor.shape.length > 1 ? uniform(tensor.size, tensor.width) : constant(name, tensor.size);
-    session.write(tensor, encodeF32(start, tensor.dtype as StorageType));
-  }
-  for (const { values, copy } of run.trainables.buckets) {
-    const start = uniform(values.size, WIDTH_OF_ADAPTERS);
-    session.write(values, start);
-    if (copy !== undefined) session.write(copy, encodeF32(start, copy.dtype as StorageType));
-  }
-  uploadTables(session, model, run.step.shape, recording.inputs);
-  const step = new TrainingStep(session, run.step, recording, run.trainables.buckets);
-  const floats = (size: number) => uniform(size, 1);
-  const batch: MicroBatch = {
-    latents: floats(recording.clean.size),
-    noise: floats(recording.noise.size),
-    text: floats(recording.inputs.text.size),
-    timesteps: [500],
-    alphas: [0.5],
-    weights: [1],
-  };
-  const [micro, update] = [cost(recording.micro), cost(recording.update)];
-  const { frames, height, width, textRows } = run.step.shape;
-  let count = 0;
-  return {
-    flops: micro.flops + update.flops,
-    dispatches: micro.launches + update.launches,
-    tokens: textRows + frames * height * width / model.patch_size ** 2,
-    gpuBytes: session.allocatedBytes,
-    async run() {
-      step.begin();
-      await step.micro(batch);
-      await step.update(1e-5, ++count);
-    },
-    [Symbol.dispose]() {
-      step[Symbol.dispose]();
-      session[Symbol.dispose]();
-    },
-  };
-}
-
 const bench = await Bench.open();
 const peak = arithmeticPeak(bench);
 const rows: string[] = [];
 
 for (const item of CASES) {
-  let prepared: Prepared | undefined;
+  let prepared: RandomStep | undefined;
   const samples: Sample[] = [];
   const shares: number[] = [];
   Deno.bench({
@@ -122,7 +46,9 @@ for (const item of CASES) {
     warmup: 0,
     async fn(b) {
       if (prepared === undefined) {
-        prepared = prepare(bench, item);
+        const { model, resolution, precision } = item;
+        const settings = { train_resolution: resolution, mixed_precision: precision, rank: 64, model: "tiny-5b" };
+        prepared = await prepareStep(bench, { model, settings });
         await prepared.run();
       }
       const [clock, used] = [performance.now(), cpuMilliseconds()];
@@ -138,7 +64,7 @@ for (const item of CASES) {
   });
 }
 
-function describe({ name }: Case, prepared: Prepared, samples: readonly Sample[], shares: readonly number[]): string {
+function describe({ name }: Case, prepared: RandomStep, samples: readonly Sample[], shares: readonly number[]): string {
   const { flops, dispatches, tokens, gpuBytes } = prepared;
   const wall = samples.map((sample) => sample.wall / 1000);
   const rate = flops / 1e6 / median(samples.map((sample) => sample.cpu));
