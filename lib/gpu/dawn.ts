@@ -2,7 +2,7 @@
 import { UserError } from "../errors.ts";
 import { spacedPolls } from "./spaced_polls.ts";
 
-/** A name of the import map. Kept from static analysis, or every user would download the package. */
+/** The name that {@linkcode installDawn} puts into the import map. Kept from static analysis, which would miss it where it is not. */
 const PACKAGE: string = "webgpu";
 
 /**
@@ -17,10 +17,10 @@ const FLAGS = [
 /** What installs Dawn. */
 export const installDawn = "deno add npm:webgpu@0.6.2";
 
-/** True when loading Dawn needs no download: Deno resolves a package to a file once it is in the lock file. */
+/** True when Dawn was added: a name that the import map lacks resolves to nothing. */
 export function isDawnInstalled(): boolean {
   try {
-    return import.meta.resolve(PACKAGE).startsWith("file:");
+    return import.meta.resolve(PACKAGE) !== undefined;
   } catch {
     return false;
   }
@@ -30,7 +30,7 @@ export function isDawnInstalled(): boolean {
 let instance: GPU | undefined;
 
 /**
- * Loads Dawn, from the npm registry where it is not installed.
+ * Loads Dawn.
  *
  * @throws {UserError} when that fails.
  */

@@ -42,7 +42,7 @@ exec unshare --mount bash -euc '
   mount -t tmpfs tmpfs "$root/mnt"
   mkdir "$root/mnt/upper" "$root/mnt/work"
   mount -t overlay overlay -o "lowerdir=$repository,upperdir=$root/mnt/upper,workdir=$root/mnt/work" "$root/src"
-  (cd "$root/src" && DENO_DIR=$cache deno install --quiet)
+  (cd "$root/src" && DENO_DIR=$cache deno add --quiet npm:webgpu@0.6.2)
   # Files that are not in there; Deno would warn on the stderr of every process.
   unset DENO_DIR DENO_CERT NODE_EXTRA_CA_CERTS
   exec chroot "$root" /usr/bin/env -C /src HOME=/root PATH=/usr/local/bin:/usr/bin:/bin "$@"' mesa26 "$@"

@@ -1,12 +1,12 @@
-/// <reference lib="deno.worker" />
 /** The worker of `decoder.ts`: decodes one recipe after another and hands the frames over. */
 import { UserError } from "../../errors.ts";
+import { workerScope } from "../../worker_scope.ts";
 import type { DecodeAnswer, DecodeOrder } from "./decoding_messages.ts";
 import { decodePixels } from "./sample_pixels.ts";
 
 const stop = new AbortController();
 let running: Promise<void> = Promise.resolve();
-const tell = (answer: DecodeAnswer, ...transfer: Transferable[]) => self.postMessage(answer, transfer);
+const tell = (answer: DecodeAnswer, ...transfer: Transferable[]) => workerScope.postMessage(answer, transfer);
 
 async function decode({ id, recipe }: Extract<DecodeOrder, { readonly id: number }>): Promise<void> {
   try {
@@ -18,7 +18,7 @@ async function decode({ id, recipe }: Extract<DecodeOrder, { readonly id: number
   }
 }
 
-self.onmessage = ({ data }: MessageEvent<DecodeOrder>) => {
+workerScope.onmessage = ({ data }: MessageEvent<DecodeOrder>) => {
   if ("id" in data) {
     running = running.then(() => decode(data));
     return;

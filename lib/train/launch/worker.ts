@@ -2,10 +2,10 @@
  * Training in a worker. Waiting for the GPU blocks the thread that waits until the queue is empty, so the thread that draws
  * progress and hears signals must be another one.
  */
-/// <reference lib="deno.worker" />
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../report/events.ts";
 import type { train, TrainOptions } from "../trainer.ts";
+import { workerScope } from "../../worker_scope.ts";
 import { type Message, packError, receive } from "./bridge.ts";
 
 /** What a worker is told: first to start, later perhaps to save and stop, or to stop because nobody listens. */
@@ -55,8 +55,8 @@ export function workerEvents(
 export function serveWorker(work: typeof train): void {
   const stop = new AbortController();
   const abandon = new AbortController();
-  const tell = (message: Message) => self.postMessage(message);
-  self.onmessage = async ({ data }: MessageEvent<Order>) => {
+  const tell = (message: Message) => workerScope.postMessage(message);
+  workerScope.onmessage = async ({ data }: MessageEvent<Order>) => {
     if (data.kind === "leave") abandon.abort();
     if (data.kind !== "start") return stop.abort();
     try {

@@ -15,7 +15,16 @@ Deno.test("data import writes lists that give the same samples, without copying 
     const rows = [["ball.mp4", "a ball,\nred"], ["cells.mp4", '"quoted" cells']];
     writeFileSync(join(foreign, "metadata.json"), JSON.stringify(rows.map(([video, text]) => ({ video, text }))));
     const to = join(folder, "lists");
-    const { code, out: output } = await cli(["data", "import", "--data_root", foreign, "--to", to, "--id_token", "ohwx "]);
+    const { code, out: output } = await cli([
+      "data",
+      "import",
+      "--data_root",
+      foreign,
+      "--to",
+      to,
+      "--id_token",
+      "ohwx ",
+    ]);
     assert.equal(code, 0);
     assert.match(output, /^Read 2 samples as table; wrote .*prompts\.txt, .*videos\.txt$/m);
     assert.match(output, /--data_root .*lists --allow_outside true$/m);
