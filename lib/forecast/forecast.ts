@@ -15,7 +15,7 @@ import { align, type Tensor } from "../plan/tensor.ts";
 import { recordDenoise } from "../sample/denoise.ts";
 import type { TrainConfig } from "../config/config.ts";
 import type { Forecast, MemoryPart, PhaseForecast } from "./needs.ts";
-import { describeRun, namedTransformer, type RunDescription } from "../step/run_description.ts";
+import { describeRun, namedTransformer, roundsProducts, type RunDescription } from "../step/run_description.ts";
 import { recordStep, type StepRecording } from "../step/training_step.ts";
 
 /** Recordings that make up the work of a phase, with how often each runs. */
@@ -255,7 +255,9 @@ export function forecast(config: TrainConfig): Forecast {
  * @throws {UserError} when the config names no known model and `model` is not given.
  */
 export function recordForecast(config: TrainConfig, options: ForecastOptions = {}): RecordedForecast {
-  const { model = namedTransformer(config), target = plainTarget(32), limits = DISCRETE_LIMITS } = options;
+  const { model = namedTransformer(config), limits = DISCRETE_LIMITS } = options;
+  // As runs are recorded, so that their problems have the same keys.
+  const { target = { ...plainTarget(32), mixed: roundsProducts(config) } } = options;
   const device = { target, limits };
   const run = describeRun(config, model, { stored: options.stored ?? "f32" });
   const recording = recordStep(target, limits, run.step, run.parameters, run.updated);

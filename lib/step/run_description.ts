@@ -50,6 +50,11 @@ export function workingType({ mixed_precision }: TrainConfig): DType {
   return mixed_precision === "no" ? "f32" : mixed_precision === "fp16" ? "f16" : "bf16";
 }
 
+/** Whether the products of a run may round their operands to f16. */
+export function roundsProducts({ matmul_precision, mixed_precision }: TrainConfig): boolean {
+  return matmul_precision === "mixed" && mixed_precision !== "no";
+}
+
 /** Shape of one micro-batch. */
 export function batchShape(config: TrainConfig, model: TransformerConfig): BatchShape {
   const { frames, padding, height, width } = latentSize(model, config.train_resolution);

@@ -9,7 +9,7 @@ import { openDevice } from "../gpu/device.ts";
 import { localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { openModelFolder } from "../models/folder/model_folder.ts";
 import { checkTransformer, startingValues, storedType } from "../step/model_state.ts";
-import { describeRun } from "../step/run_description.ts";
+import { describeRun, roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
 import { checkParts, requireMatchingModel } from "./checks/check_model.ts";
 import { HeldOut } from "./checks/held_out.ts";
@@ -73,8 +73,7 @@ export async function* trainAsRank(
   using heldOut = await HeldOut.prepare(config, model);
   if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
-  const mixed = config.matmul_precision === "mixed" && config.mixed_precision !== "no";
-  using device = await openDevice({ engine: config.engine, mixed });
+  using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   await checkPlacement(communicator, { deadline: longPhase });
   requireMemory(device, { ...config, model_path: model.path }, storedType(model));
   using output = isFirst ? await openOutputFolder(config) : undefined;

@@ -5,7 +5,7 @@ import type { TrainConfig } from "../config/config.ts";
 import { openDevice } from "../gpu/device.ts";
 import { openModelFolder } from "../models/folder/model_folder.ts";
 import { storedType } from "../step/model_state.ts";
-import { describeRun, namedTransformer } from "../step/run_description.ts";
+import { describeRun, namedTransformer, roundsProducts } from "../step/run_description.ts";
 import { cardOf, type Measured } from "../tune/table.ts";
 import { type RefusedEvent, tune, type TuneEvent } from "../tune/tune.ts";
 import { problemsOfRun } from "./kernels.ts";
@@ -30,7 +30,7 @@ export async function* tuneRun(
   const folder = model_path !== undefined && existsSync(model_path) ? openModelFolder(model_path) : undefined;
   const model = folder?.transformer ?? namedTransformer(config);
   const run = describeRun(config, model, folder === undefined ? {} : { stored: storedType(folder) });
-  using device = await openDevice({ engine: config.engine });
+  using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   const problems = problemsOfRun(device, run);
   const known = yield* tune(device, problems, { again });
   return {

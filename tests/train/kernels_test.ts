@@ -2,15 +2,16 @@
 import assert from "node:assert/strict";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import type { Problem } from "../../kernels/core/kernel.ts";
 import { createSingle } from "../../lib/comm/exchange/single.ts";
 import type { TrainConfig } from "../../lib/config/config.ts";
 import { type Device, openDevice } from "../../lib/gpu/device.ts";
 import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
-import { describeRun } from "../../lib/step/run_description.ts";
+import { describeRun, roundsProducts } from "../../lib/step/run_description.ts";
 import { storedType } from "../../lib/step/model_state.ts";
-import { recordStep } from "../../lib/step/training_step.ts";
 import { readRunState } from "../../lib/train/checkpoint/checkpoint.ts";
-import { chooseKernels } from "../../lib/train/kernels.ts";
+import { recordForecast } from "../../lib/forecast/forecast.ts";
+import { chooseKernels, problemsOfRun } from "../../lib/train/kernels.ts";
 import type { TrainEvent } from "../../lib/train/report/events.ts";
 import { problemsOf } from "../../lib/tune/problems.ts";
 import { cardOf, digest, writeTable } from "../../lib/tune/table.ts";
@@ -41,10 +42,8 @@ function described(config: TrainConfig) {
   return describeRun(config, model.transformer, { stored: storedType(model) });
 }
 
-function problems(config: TrainConfig, { target, limits }: Device) {
-  const { step, parameters, updated } = described(config);
-  const { micro, update } = recordStep(target, limits, step, parameters, updated);
-  return problemsOf([micro, update]);
+function problems(config: TrainConfig, device: Device): Problem[] {
+  return problemsOfRun(device, described(config));
 }
 
 /** Puts measurements of a run's problems on disk, as a run before would, but of the last `open` ones; measuring all takes minutes. */
@@ -129,3 +128,13 @@ Deno.test("a checkpoint of another card is continued with kernels chosen for thi
       assert.deepEqual(device.target.choices, choices);
     })
   ));
+
+Deno.test("a forecast without a GPU has the problems of the run, so that it finds what was measured", async () => {
+  const config = configOf("unused", { mixed_precision: "bf16" });
+  using device = await openDevice({ mixed: roundsProducts(config) });
+  const { transformer } = openModelFolder(config.model_path!);
+  const { phases } = recordForecast(config, { model: transformer });
+  const { work } = phases.find(({ name }) => name === "training")!;
+  const keys = (found: readonly Problem[]) => found.map(({ key }) => key).sort();
+  assert.deepEqual(keys(problemsOf(work.map(({ recording }) => recording))), keys(problems(config, device)));
+});
