@@ -29,6 +29,7 @@ export {
 export type {
   CacheEvent,
   DownloadEvent,
+  ExampleRequest,
   FinishedEvent,
   HeldOutEvent,
   RangeTestEvent,

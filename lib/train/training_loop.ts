@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import type { Communicator } from "../comm/exchange/communicator.ts";
 import { gpuMemoryLimit, type TrainConfig } from "../config/config.ts";
+import type { DatasetItem } from "../data/dataset/dataset.ts";
 import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import type { Device } from "../gpu/device.ts";
@@ -24,7 +25,7 @@ import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
 import type { PreparedData } from "./data/prepare_data.ts";
-import type { HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
+import type { ExampleRequest, HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
@@ -48,6 +49,11 @@ export interface PreparedRun {
   readonly communicator: Communicator;
   /** Measured kernels that the device has been given. */
   readonly kernels: RunKernels | undefined;
+}
+
+/** The request that a clip answers. */
+function exampleOf({ model_type }: TrainConfig, { prompt, imagePath, videoPath }: DatasetItem): ExampleRequest {
+  return model_type === "i2v" ? { prompt, image: imagePath ?? videoPath } : { prompt };
 }
 
 /** The steps of one rank. */
@@ -122,6 +128,7 @@ export class TrainingLoop implements Disposable {
       parameters: trainedParameters(run),
       device: device.title,
       outputDir: config.output_dir,
+      example: exampleOf(config, this.#source.samples[0]!.item),
     };
     for (const message of warnings) yield { type: "warning", message };
   }

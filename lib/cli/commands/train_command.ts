@@ -6,6 +6,7 @@ import { configArguments } from "../settings/arguments.ts";
 import type { Environment } from "../machine/environment.ts";
 import { nextSteps } from "../show/next_steps.ts";
 import { Progress } from "../show/progress.ts";
+import type { ExampleRequest } from "../../train/report/events.ts";
 import { withSignals } from "../machine/signals.ts";
 
 /** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
@@ -26,9 +27,11 @@ export async function trainCommand(environment: Environment, words: readonly str
     environment.signals,
     async (signal) => {
       try {
+        let example: ExampleRequest | undefined;
         for await (const event of commands.train(config, { signal })) {
           progress.show(event);
-          if (event.type === "finished") { for (const line of nextSteps(config, event)) progress.line(line); }
+          if (event.type === "started") ({ example } = event);
+          if (event.type === "finished") { for (const line of nextSteps(config, event, example)) progress.line(line); }
         }
       } finally {
         progress.finish();

@@ -1,23 +1,41 @@
 /** What a finished run has made, and the commands that go on from there. */
 import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
-import type { FinishedEvent } from "../../train/report/events.ts";
+import { properties } from "../../config/schema.ts";
+import { PAGE_NAME } from "../../sample/page.ts";
+import { VALIDATION_FOLDER } from "../../train/checks/validation.ts";
+import type { ExampleRequest, FinishedEvent } from "../../train/report/events.ts";
+
+/** How `sample` makes the videos that the run has validated with. */
+const SAMPLING = ["sampler", "num_inference_steps", "guidance_scale"] as const;
 
 /** A word as a shell reads it back. */
 function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Lines that name the result and say how to look at it and how to continue an interrupted run. */
-export function nextSteps(config: TrainConfig, { path, interrupted }: FinishedEvent): string[] {
+/** Lines that name the result and say how to look at it and how to continue an interrupted run; `example` is a prompt to try. */
+export function nextSteps(
+  config: TrainConfig,
+  { path, interrupted }: FinishedEvent,
+  { prompt, image }: ExampleRequest = { prompt: "..." },
+): string[] {
   const command = (...words: string[]) => `  ${["deno", "run", "-A", "mod.ts", ...words].map(quoted).join(" ")}`;
-  const resolution = ["--resolution", config.train_resolution.join("x")];
   const model = config.model_path!;
   const isLora = config.training_type === "lora";
   const result = join(path, isLora ? "pytorch_lora_weights.safetensors" : "transformer");
-  const prompt = config.model_type === "i2v" ? ["--image", "first.png", "--prompt", "..."] : ["--prompt", "..."];
+  const settings = SAMPLING.filter((key) => config[key] !== properties[key]!.default);
+  const request = [
+    ...["--resolution", config.train_resolution.join("x")],
+    ...settings.flatMap((key) => [`--${key}`, `${config[key]}`]),
+    ...(image === undefined ? [] : ["--image", image]),
+    ...["--prompt", prompt],
+  ];
   return [
     `Result: ${result}`,
+    ...(config.do_validation
+      ? [`Videos of every validation: ${join(config.output_dir, VALIDATION_FOLDER, PAGE_NAME)}`]
+      : []),
     ...(interrupted ? ["Continue with the same command and:", `  --resume_from_checkpoint ${quoted(path)}`] : []),
     ...(config.use_dora && isLora
       ? [
@@ -27,7 +45,7 @@ export function nextSteps(config: TrainConfig, { path, interrupted }: FinishedEv
       : isLora
       ? [
         "Make a video:",
-        command("sample", "--model_path", model, "--lora", result, ...resolution, ...prompt),
+        command("sample", "--model_path", model, "--lora", result, ...request),
         "Look at the LoRA:",
         command("lora", "verify", result, "--model_path", model),
       ]

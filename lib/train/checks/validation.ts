@@ -20,7 +20,7 @@ import type { SampleEvent, WarningEvent } from "../report/events.ts";
 import type { RunDescription } from "../../step/run_description.ts";
 
 /** Folder of validation videos below the output folder, as the original trainer names it. */
-const FOLDER = "validation_res";
+export const VALIDATION_FOLDER = "validation_res";
 
 /** The requests of a config, read and checked. */
 async function readRequests(config: TrainConfig): Promise<SampleRequest[]> {
@@ -162,7 +162,7 @@ export class Validation {
         session,
         model,
         this.own.requests[first / size]!,
-        join(config.output_dir, FOLDER, name),
+        join(config.output_dir, VALIDATION_FOLDER, name),
         { parameters, activation: activation as StorageType, learned, settings, fps: config.gen_fps, signal },
       );
       return { sample: { ...sample, seconds: (performance.now() - started) / 1000 } };
@@ -177,7 +177,7 @@ export class Validation {
     const { prompt, seed } = this.requests[place]!;
     const details = describeSettings(this.settings);
     try {
-      const page = new SamplePage(join(this.config.output_dir, FOLDER), "Validation samples");
+      const page = new SamplePage(join(this.config.output_dir, VALIDATION_FOLDER), "Validation samples");
       await page.add({ prompt, seed, step, file: path, image, details });
       return undefined;
     } catch (error) {

@@ -21,6 +21,16 @@ export interface StartedEvent {
   readonly device: string;
   /** Absolute path of the folder that the run writes. */
   readonly outputDir: string;
+  /** What the first clip is trained to follow from: something to try the result with. */
+  readonly example: ExampleRequest;
+}
+
+/** A prompt of the dataset. */
+export interface ExampleRequest {
+  /** Caption with its `id_token`. */
+  readonly prompt: string;
+  /** For image to video: path of the condition image, or of the clip whose first frame it is. */
+  readonly image?: string;
 }
 
 /** One more clip, condition image or prompt is encoded, or was found encoded. */

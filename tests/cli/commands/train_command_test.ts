@@ -158,6 +158,7 @@ Deno.test("plain output has one line per event", async () => {
       parameters: 58_982_400,
       device: "llvmpipe",
       outputDir: "/r",
+      example: { prompt: "the director's cat" },
     };
     yield { type: "cache", kind: "video", done: 1, total: 3, reused: 0 };
     yield { type: "cache", kind: "video", done: 3, total: 3, reused: 1 };
@@ -192,9 +193,10 @@ Deno.test("plain output has one line per event", async () => {
     "saved /r/checkpoint-2 (1.50 KiB, 1 min 1 s)",
     "Finished after step 2, 2 h 1 min; last checkpoint: /r/checkpoint-2",
     "Result: /r/checkpoint-2/pytorch_lora_weights.safetensors",
+    "Videos of every validation: /runs/a/validation_res/index.html",
     "Make a video:",
     "  deno run -A mod.ts sample --model_path THUDM/CogVideoX-2b --lora /r/checkpoint-2/pytorch_lora_weights.safetensors " +
-    "--resolution 49x480x720 --prompt ...",
+    "--resolution 49x480x720 --prompt 'the director'\\''s cat'",
     "Look at the LoRA:",
     "  deno run -A mod.ts lora verify /r/checkpoint-2/pytorch_lora_weights.safetensors --model_path THUDM/CogVideoX-2b",
     "",

@@ -20,6 +20,7 @@ export const EVENTS: { readonly [T in TrainEvent["type"]]: readonly Extract<Trai
       parameters: 1e12,
       device: "a \u001b[31mGPU\n, \ud83c\udf9e",
       outputDir: "out",
+      example: { prompt: "a \ud83c\udf9e", image: "a.png" },
     },
   ],
   tune: [{ type: "tune", done: 1, total: 2, problem: "gemm(m=4,n=4,k=4)" }],
