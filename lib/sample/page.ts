@@ -3,6 +3,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
 import { escapeHtml } from "../html.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
+import { addressOf, readPageData, renderHtml } from "../io/html_page.ts";
 
 /** Name of the page in its folder. */
 export const PAGE_NAME = "index.html";
@@ -33,8 +34,12 @@ th img { max-width: 8rem; display: block; margin-top: .4rem }
 small { opacity: .7 }
 button { font: inherit; margin-right: .4rem }`;
 
-/** Plays, pauses and rewinds all videos together, so that columns can be compared. */
-const SCRIPT = `for (const button of document.querySelectorAll("button")) {
+/** Buttons that play, pause and rewind all videos together, so that they can be compared. */
+export const PLAYER =
+  '<p id="player"><button name="play">Play all</button><button name="restart">Restart all</button><button name="pause">Pause all</button></p>';
+
+/** What makes the buttons of {@linkcode PLAYER} work. */
+export const PLAYER_SCRIPT = `for (const button of document.querySelectorAll("#player button")) {
   button.onclick = () => {
     for (const video of document.querySelectorAll("video")) {
       if (button.name === "pause") video.pause();
@@ -43,13 +48,9 @@ const SCRIPT = `for (const button of document.querySelectorAll("button")) {
   };
 }`;
 
-function address(file: string): string {
-  return escapeHtml(file.split("/").map(encodeURIComponent).join("/"));
-}
-
 function cell(entry: PageEntry | undefined): string {
   if (entry === undefined) return "<td></td>";
-  const source = address(entry.file);
+  const source = escapeHtml(addressOf(entry.file));
   const shown = entry.file.endsWith(".gif")
     ? `<img src="${source}" alt="">`
     : `<video src="${source}" controls loop muted playsinline preload="metadata"></video>`;
@@ -67,50 +68,31 @@ export function renderPage(title: string, entries: readonly PageEntry[]): string
   const head = steps.map((step) => `<th>${step === undefined ? "Sample" : `Step ${step}`}</th>`).join("");
   const body = [...rows.values()].map((row) => {
     const { prompt, seed, image } = row[0]!;
-    const picture = image === undefined ? "" : `<img src="${address(image)}" alt="first frame">`;
+    const picture = image === undefined ? "" : `<img src="${escapeHtml(addressOf(image))}" alt="first frame">`;
     const cells = steps.map((step) => cell(row.findLast((entry) => entry.step === step))).join("\n");
     return `<tr><th>${escapeHtml(prompt)}<br><small>seed ${seed}</small>${picture}</th>\n${cells}</tr>`;
   });
-  // "<" could end the script element early, and its escape means the same in JSON.
-  const data = JSON.stringify(entries).replaceAll("<", "\\u003c");
-  return `<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width">
-<title>${escapeHtml(title)}</title>
-<style>
-${STYLE}
-</style>
-</head>
-<body>
-<h1>${escapeHtml(title)}</h1>
-<p><button name="play">Play all</button><button name="restart">Restart all</button><button name="pause">Pause all</button></p>
+  return renderHtml({
+    title,
+    style: STYLE,
+    body: `<h1>${escapeHtml(title)}</h1>
+${PLAYER}
 <table>
 <thead><tr><th>Prompt</th>${head}</tr></thead>
 <tbody>
 ${body.join("\n")}
 </tbody>
-</table>
-<script type="application/json" id="samples">${data}</script>
-<script>
-${SCRIPT}
-</script>
-</body>
-</html>
-`;
+</table>`,
+    data: entries,
+    script: PLAYER_SCRIPT,
+  });
 }
 
 /** Entries of an earlier page; none when it is missing or was written by something else. */
 function readEntries(path: string): PageEntry[] {
   if (!existsSync(path)) return [];
-  const data = /<script type="application\/json" id="samples">(.*?)<\/script>/s.exec(readFileSync(path, "utf8"))?.[1];
-  try {
-    const entries: unknown = JSON.parse(data ?? "[]");
-    return Array.isArray(entries) ? entries as PageEntry[] : [];
-  } catch {
-    return [];
-  }
+  const entries = readPageData(readFileSync(path, "utf8"));
+  return Array.isArray(entries) ? entries as PageEntry[] : [];
 }
 
 /** The page of a folder, rewritten atomically with every sample; samples of earlier runs stay while their files exist. */

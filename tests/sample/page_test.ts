@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { type PageEntry, renderPage, SamplePage } from "../../lib/sample/page.ts";
 
 const entry: PageEntry = { prompt: "a kite", seed: 1, step: 10, file: "kite 10%.mp4", details: "DDIM" };
@@ -57,5 +58,16 @@ Deno.test("SamplePage keeps what earlier runs added while its files exist", asyn
     assert.equal([...(await Deno.readTextFile(second.path)).matchAll(/<video/g)].length, 1);
   } finally {
     await Deno.remove(folder, { recursive: true });
+  }
+});
+
+Deno.test("renderPage() lets a browser run only the script and style it wrote", () => {
+  const html = renderPage("Samples", [entry]);
+  const policy = /Content-Security-Policy" content="([^"]+)"/.exec(html)![1]!;
+  assert.match(policy, /^default-src 'none';/);
+  for (const [directive, tag] of [["script-src", "<script>"], ["style-src", "<style>"]] as const) {
+    const text = html.slice(html.indexOf(tag) + tag.length, html.indexOf(tag.replace("<", "</"), html.indexOf(tag)));
+    const hash = createHash("sha256").update(text).digest("base64");
+    assert.ok(policy.includes(`${directive} 'sha256-${hash}'`), directive);
   }
 });
