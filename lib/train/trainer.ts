@@ -78,20 +78,27 @@ export async function* trainAsRank(
   await checkPlacement(communicator, { deadline: longPhase });
   requireMemory(device, { ...config, model_path: model.path }, storedType(model));
   using output = isFirst ? await openOutputFolder(config) : undefined;
-  for (const message of [...output?.warnings ?? [], ...data.warnings]) yield { type: "warning", message };
+  const told: TrainEvent[] = [];
+  const tell = function* (event: TrainEvent) {
+    told.push(event);
+    yield event;
+  };
+  for (const message of [...output?.warnings ?? [], ...data.warnings]) yield* tell({ type: "warning", message });
   const fill = { signal, share: communicator };
   yield* fillDataCache(device, config, model, data, fill);
   if (heldOut !== undefined) yield* fillDataCache(device, heldOut.config, model, heldOut.data, fill);
   const validation = await Validation.prepare(device, config, model, communicator);
   const notes = await gatherValues(communicator, validation?.own.notes ?? [], { deadline: longPhase });
-  for (const message of notes.flat()) yield { type: "warning", message: `validation: ${message}` };
+  for (const message of notes.flat()) yield* tell({ type: "warning", message: `validation: ${message}` });
   const kernels = yield* chooseKernels({ device, config, run, communicator, checkpoint: output?.checkpoint });
   using loop = new TrainingLoop({ device, config, model, run, data, validation, heldOut, communicator, kernels });
   // The other ranks look after that exchange, when the first has put the folder in order.
-  yield* loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
-  using records = isFirst ? new RunRecords(config, loop.step) : undefined;
+  const start = loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
+  for await (const event of start) yield* tell(event);
+  using records = isFirst ? new RunRecords(config, loop.step, told) : undefined;
   for await (const event of config.lr_range_test ? loop.rangeTest(signal) : loop.run(options, records)) {
-    records?.write(event);
+    const problem = await records?.write(event);
     yield event;
+    if (problem !== undefined) yield problem;
   }
 }

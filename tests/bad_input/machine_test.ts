@@ -71,8 +71,8 @@ Deno.test({
         const checkpoints = names.filter((name) => /^checkpoint-\d+$/.test(name));
         assert.ok(checkpoints.length > 1, "some were saved before the disk was full");
         assert.deepEqual(
-          names.filter((name) => !checkpoints.includes(name)),
-          ["metrics.jsonl"],
+          names.filter((name) => !checkpoints.includes(name)).sort(),
+          ["index.html", "metrics.jsonl"],
           "nothing half-written",
         );
         for (const name of checkpoints) {

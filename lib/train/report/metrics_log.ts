@@ -18,9 +18,12 @@ export class MetricsLog implements Disposable {
 
   /**
    * Opens `path` for appending, making it and its folder when absent. With `resumeStep`, everything from the first record
-   * of a later step on is cut off, as is a torn last line: those steps are made again.
+   * of a later step on is cut off, as is a torn last line: those steps are made again. `onKept` sees the records before it.
    */
-  constructor(path: string, options: { readonly resumeStep?: number } = {}) {
+  constructor(
+    path: string,
+    options: { readonly resumeStep?: number; readonly onKept?: (event: TrainEvent) => void } = {},
+  ) {
     mkdirSync(dirname(path), { recursive: true });
     const resumes = options.resumeStep !== undefined && existsSync(path);
     this.#file = openSync(path, resumes ? "r+" : "a");
@@ -29,7 +32,9 @@ export class MetricsLog implements Disposable {
     const measured: Measured[] = [];
     this.measured = measured;
     if (!resumes) return;
-    const kept = keptBytes(this.#file, options.resumeStep, ({ type, step, loss }) => {
+    const kept = keptBytes(this.#file, options.resumeStep, (record) => {
+      const { type, step, loss } = record;
+      options.onKept?.(record as TrainEvent);
       if (type === "heldout") measured.push({ step: Number(step), loss: Number(loss) });
       counts.set(`${type} ${step}`, 1 + (counts.get(`${type} ${step}`) ?? 0));
     });

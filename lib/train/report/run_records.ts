@@ -1,22 +1,28 @@
-/** What a run leaves to look at besides checkpoints: metrics.jsonl always, TensorBoard files when asked for. */
+/** What a run leaves to look at besides checkpoints: metrics.jsonl and a page always, TensorBoard files when asked for. */
 import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
 import type { Measured } from "../checks/best_loss.ts";
-import type { TrainEvent } from "./events.ts";
+import type { TrainEvent, WarningEvent } from "./events.ts";
 import { MetricsLog } from "./metrics_log.ts";
+import { RunPage } from "./page/run_page.ts";
 import { TensorBoardWriter } from "./tensorboard.ts";
 
-/** Both records of one run, cut back to the step it continues from. */
+/** All records of one run, cut back to the step it continues from. */
 export class RunRecords implements Disposable {
   readonly #metrics: MetricsLog;
+  readonly #page: RunPage;
   readonly #board: TensorBoardWriter | undefined;
+  #pageFailed = false;
 
-  constructor(config: TrainConfig, step: number) {
+  /** @param told What the run has told before its records begin; the page alone shows it. */
+  constructor(config: TrainConfig, step: number, told: readonly TrainEvent[] = []) {
     const resume = step === 0 ? {} : { resumeStep: step };
     const path = join(config.output_dir, "metrics.jsonl");
     if (step === 0) moveAside(path);
-    this.#metrics = new MetricsLog(path, resume);
+    this.#page = new RunPage(config);
+    this.#metrics = new MetricsLog(path, { ...resume, onKept: (event) => this.#page.addKept(event) });
+    for (const event of told) this.#page.add(event);
     if (config.report_to !== "none") {
       this.#board = new TensorBoardWriter(join(config.output_dir, "tensorboard"), resume);
     }
@@ -32,9 +38,22 @@ export class RunRecords implements Disposable {
     return this.#metrics.measured;
   }
 
-  /** Records one event. */
-  write(event: TrainEvent): void {
+  /** Records one event. A page that cannot be written ends no run: the first time, it is told as a warning. */
+  async write(event: TrainEvent): Promise<WarningEvent | undefined> {
     this.#metrics.write(event);
+    this.#writeScalars(event);
+    this.#page.add(event);
+    try {
+      await this.#page.write(event);
+      return undefined;
+    } catch (error) {
+      if (this.#pageFailed) return undefined;
+      this.#pageFailed = true;
+      return { type: "warning", message: `the page of the run is not written: ${(error as Error).message}` };
+    }
+  }
+
+  #writeScalars(event: TrainEvent): void {
     if (event.type === "heldout") {
       const bands = event.bands.map(({ from, to, loss }) => [`heldout/timesteps ${from}-${to}`, loss]);
       this.#board?.scalars(event.step, { "heldout/loss": event.loss, ...Object.fromEntries(bands) });
@@ -65,6 +84,8 @@ export class RunRecords implements Disposable {
   [Symbol.dispose](): void {
     this.#metrics[Symbol.dispose]();
     this.#board?.[Symbol.dispose]();
+    // Text is written before the call returns; a failure was told before.
+    this.#page.end().catch(() => {});
   }
 }
 

@@ -199,7 +199,9 @@ async function assertWhole(output: string, reference: Reference, least: number):
   const resume_from_checkpoint = checkpoints.length > 0 ? "latest" : undefined;
   using folder = await openOutputFolder({ output_dir: output, resume_from_checkpoint, checkpointing_limit: 2 });
   for (const warning of folder.warnings) assert.match(warning, /^cleared /);
-  const unknown = readdirSync(output).filter((name) => !/^(\.lock|metrics(\.\d+)?\.jsonl|checkpoint-\d)$/.test(name));
+  const unknown = readdirSync(output).filter((name) =>
+    !/^(\.lock|index\.html|metrics(\.\d+)?\.jsonl|checkpoint-\d)$/.test(name)
+  );
   assert.deepEqual(unknown, []);
   const step = checkpoints.at(-1)?.step ?? 0;
   assert.equal(folder.checkpoint && basename(folder.checkpoint), step > 0 ? `checkpoint-${step}` : undefined);

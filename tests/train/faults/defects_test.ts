@@ -241,7 +241,7 @@ Deno.test("n: a run reports to what was asked for alone, and its videos are on a
     for (const [report_to, expected] of [["none", []], ["tensorboard", ["tensorboard"]]] as const) {
       const config = configOf(folder, { report_to, output_dir: join(folder, report_to) });
       new RunRecords(config, 0)[Symbol.dispose]();
-      assert.deepEqual(readdirSync(config.output_dir).sort(), ["metrics.jsonl", ...expected]);
+      assert.deepEqual(readdirSync(config.output_dir).sort(), ["index.html", "metrics.jsonl", ...expected]);
     }
     const page = new SamplePage(folder, "Validation samples");
     await page.add({

@@ -8,10 +8,10 @@ import { RunRecords } from "../../../lib/train/report/run_records.ts";
 import { parseConfig } from "../../../lib/config/config.ts";
 import { crc32c, TensorBoardWriter } from "../../../lib/train/report/tensorboard.ts";
 
-function inFolder(body: (folder: string) => void): void {
+async function inFolder(body: (folder: string) => void | Promise<void>): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), "cogtune-metrics-"));
   try {
-    body(folder);
+    await body(folder);
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -158,14 +158,14 @@ Deno.test("TensorBoardWriter writes framed events: version, session start, scala
   }));
 
 Deno.test("RunRecords: time and memory of every rank reach metrics.jsonl and TensorBoard", () =>
-  inFolder((folder) => {
+  inFolder(async (folder) => {
     const ranks = [{ seconds: 1.5, gpuBytes: 4096 }, { seconds: 2.25, gpuBytes: 8192 }];
     {
       using records = new RunRecords(
         parseConfig("", { overrides: { preset: "2b-lora", output_dir: folder, report_to: "tensorboard" } }),
         0,
       );
-      records.write({ ...stepEvent(1), peakShare: 0.25, ranks });
+      await records.write({ ...stepEvent(1), peakShare: 0.25, ranks });
     }
     assert.deepEqual(JSON.parse(readFileSync(join(folder, "metrics.jsonl"), "utf8")).ranks, ranks);
     const board = join(folder, "tensorboard");
