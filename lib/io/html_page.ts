@@ -3,6 +3,7 @@
  * to run nothing but the script that was written with it.
  */
 import { createHash } from "node:crypto";
+import { escapeHtml } from "../html.ts";
 
 /** The parts of a page. */
 export interface HtmlPage {
@@ -14,19 +15,6 @@ export interface HtmlPage {
   /** What the script shows: JSON, read back by {@linkcode readPageData}. */
   readonly data: unknown;
   readonly script: string;
-}
-
-const ENTITIES: Readonly<Record<string, string>> = {
-  "&": "&amp;",
-  "<": "&lt;",
-  ">": "&gt;",
-  '"': "&quot;",
-  "'": "&#39;",
-};
-
-/** Plain text as HTML, between tags or as the value of an attribute in double quotes. */
-export function escapeHtml(text: string): string {
-  return text.replace(/[&<>"']/g, (character) => ENTITIES[character]!);
 }
 
 /** Address of a file beside the page or below it, from its path with forward slashes. */

@@ -1,8 +1,9 @@
 /** A page of samples: one row per prompt, one column per training step. One file without external resources. */
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, relative, sep } from "node:path";
+import { escapeHtml } from "../html.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
-import { addressOf, escapeHtml, readPageData, renderHtml } from "../io/html_page.ts";
+import { addressOf, readPageData, renderHtml } from "../io/html_page.ts";
 
 /** Name of the page in its folder. */
 export const PAGE_NAME = "index.html";

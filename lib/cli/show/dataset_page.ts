@@ -1,7 +1,7 @@
 /** A page of the clips of a dataset as training sees them, with their captions. One file without external resources. */
 import { Buffer } from "node:buffer";
 import type { ClipReport, DatasetReport } from "../../data/samples/dataset_check.ts";
-import { escapeHtml } from "../../io/html_page.ts";
+import { escapeHtml } from "../../html.ts";
 
 const STYLE = `:root { color-scheme: light dark; font: 15px/1.4 system-ui, sans-serif }
 body { margin: 1rem auto; max-width: 70rem; padding: 0 1rem }
