@@ -174,7 +174,9 @@ function outcome(folder: string): Record<string, unknown> {
   const output = join(folder, "run"), last = join(output, "checkpoint-8"), videos = join(output, "validation_res");
   const files = readManifest(last).filter(({ name }) => name !== "config.yaml");
   const steps = readFileSync(join(output, "metrics.jsonl"), "utf8").trim().split("\n").map((line) => JSON.parse(line))
-    .filter(({ type }) => type === "step").map(({ time: _time, secondsPerStep: _seconds, ...record }) => record);
+    .filter(({ type }) => type === "step").map((
+      { time: _time, secondsPerStep: _seconds, flopsPerSecond: _rate, peakShare: _share, ...record },
+    ) => record);
   return {
     files,
     steps,
