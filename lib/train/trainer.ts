@@ -6,17 +6,14 @@ import { checkPlacement } from "../comm/gpus/placement.ts";
 import { requireTrainable, type TrainConfig } from "../config/config.ts";
 import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
-import { localModelPath, resolveModelPath } from "../models/folder/hub.ts";
-import { openModelFolder } from "../models/folder/model_folder.ts";
-import { checkTransformer, startingValues, storedType } from "../step/model_state.ts";
-import { describeRun, roundsProducts } from "../step/run_description.ts";
+import { findModelPath, localModelPath, resolveModelPath } from "../models/folder/hub.ts";
+import { storedType } from "../step/model_state.ts";
+import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
-import { checkParts, requireMatchingModel } from "./checks/check_model.ts";
-import { HeldOut } from "./checks/held_out.ts";
+import { checkInputs, preflight } from "./checks/preflight.ts";
 import { requireSameRun } from "./checks/same_run.ts";
 import { Validation } from "./checks/validation.ts";
 import { fillDataCache } from "./data/fill_cache.ts";
-import { prepareData } from "./data/prepare_data.ts";
 import type { TrainEvent } from "./report/events.ts";
 import { RunRecords } from "./report/run_records.ts";
 import { chooseKernels } from "./kernels.ts";
@@ -60,17 +57,15 @@ export async function* trainAsRank(
   const { signal } = options;
   const isFirst = communicator.rank === 0;
   requireTrainable(config);
-  const model = openModelFolder(
-    config.dry_run ? localModelPath(config.model_path!) : yield* resolveModelPath(config.model_path!, { signal }),
-  );
-  requireMatchingModel(config, model);
-  const run = describeRun(config, model.transformer, { stored: storedType(model), rank: communicator.rank });
-  if (!config.random_weights) checkTransformer(model, run);
-  checkParts(model);
-  if (run.lora !== undefined) startingValues(config, run.lora, model);
-  using data = await prepareData(config, model);
+  // A mistake in the lists is not told after a download of hours.
+  if (findModelPath(config.model_path!) === undefined) await checkInputs(config);
+  const path = config.dry_run
+    ? localModelPath(config.model_path!)
+    : yield* resolveModelPath(config.model_path!, { signal });
+  const { model, run, ...ready } = await preflight(config, path, communicator.rank);
+  using data = ready.data;
+  using heldOut = ready.heldOut;
   await requireSameRun(communicator, config, data.samples);
-  using heldOut = await HeldOut.prepare(config, model);
   if (config.dry_run) return void await checkpointOf(config);
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });

@@ -6,6 +6,7 @@ import type { MemoryPart } from "../../forecast/needs.ts";
 import { fitMemory, type FitOptions } from "../../forecast/fit.ts";
 import { folderShapes } from "../../forecast/folder_shapes.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
+import { checkInputs } from "../../train/checks/preflight.ts";
 import type { PlanOptions } from "../machine/commands.ts";
 import { measuredTime } from "./plan_measured.ts";
 import { scalingLines } from "./plan_scaling.ts";
@@ -25,6 +26,7 @@ const SMALL_SHARE = 0.01;
  */
 export async function planLines(config: TrainConfig, options: PlanOptions = {}): Promise<readonly string[]> {
   const { gpu, fitBytes, hosts = 1 } = options;
+  await checkInputs(config);
   const shapes = folderShapes(config);
   const ranks = config.gpus * hosts;
   const result = recordForecast({ ...config, gpus: ranks }, shapes);

@@ -1,6 +1,7 @@
 /** `cogtune train`: checks the config, prepares the machine, runs the trainer and shows its events. */
 import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../../config/config.ts";
 import { countGpus } from "../../comm/gpus/gpus.ts";
+import { findModelPath } from "../../models/folder/hub.ts";
 import { properties } from "../../config/schema.ts";
 import { configArguments } from "../settings/arguments.ts";
 import type { Environment } from "../machine/environment.ts";
@@ -16,6 +17,10 @@ export async function trainCommand(environment: Environment, words: readonly str
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   requireTrainable(config);
   if (config.dry_run) {
+    // A dry run of the trainer ends with all mistakes, or where the first computation would begin; it downloads nothing.
+    if (findModelPath(config.model_path!) !== undefined) {
+      await Array.fromAsync(commands.train({ ...config, gpus: 1 }, { signal: new AbortController().signal }));
+    }
     const table = await commands.plan(config);
     terminal.write(`${printConfig(config)}\n${table.join("\n")}\n`);
     return 0;

@@ -1,7 +1,8 @@
 /** Videos sampled during training: what the config asks for, prepared once, sampled with the weights on the devices of all ranks. */
-import { dirname, isAbsolute, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { gatherValues } from "../../comm/exchange/gather.ts";
+import { resolveInside } from "../../data/dataset/paths.ts";
 import { readTextList } from "../../data/dataset/text_list.ts";
 import { UserErrors } from "../../errors.ts";
 import type { Device } from "../../gpu/device.ts";
@@ -9,7 +10,7 @@ import { Session } from "../../gpu/session.ts";
 import type { StorageType } from "../../io/safetensors/half.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { openTransformer } from "../../models/transformer/file.ts";
-import { positionTableShape } from "../../models/transformer/config.ts";
+import { positionTableShape, type TransformerConfig } from "../../models/transformer/config.ts";
 import { readPicture } from "../../sample/pictures.ts";
 import { SamplePage } from "../../sample/page.ts";
 import { type Preparation, prepareRequests } from "../../sample/prepare.ts";
@@ -22,26 +23,41 @@ import type { RunDescription } from "../../step/run_description.ts";
 /** Folder of validation videos below the output folder, as the original trainer names it. */
 export const VALIDATION_FOLDER = "validation_res";
 
-/** The requests of a config, read and checked. */
-async function readRequests(config: TrainConfig): Promise<SampleRequest[]> {
+/**
+ * The requests of a config, read and, as far as the model is known, checked; none without `do_validation`. Paths in the lists
+ * follow the rule of datasets: relative to the list, and out of its folder only with `allow_outside`.
+ *
+ * @throws {UserErrors} naming every problem.
+ */
+export async function readValidation(
+  config: TrainConfig,
+  transformer: TransformerConfig | undefined,
+): Promise<SampleRequest[]> {
+  if (!config.do_validation) return [];
   const problems: string[] = [];
   const list = async (file: string | undefined) => {
     if (file === undefined) return undefined;
-    const path = isAbsolute(file) ? file : join(config.validation_dir!, file);
+    const path = resolve(config.validation_dir!, file);
     const entries = await readTextList(path, path, problems);
-    return entries?.map(({ text }) => ({ text, folder: dirname(path) }));
+    return entries?.map(({ text, line }) => ({ entry: text, base: dirname(path), where: `${path} line ${line}` }));
   };
   const prompts = await list(config.validation_prompts) ?? [];
   const images = config.model_type === "i2v" ? await list(config.validation_images) : undefined;
   if (images !== undefined && images.length !== prompts.length) {
     problems.push(`${prompts.length} validation prompts but ${images.length} validation images`);
   }
+  const pictures: (string | undefined)[] = [];
+  for (const image of images ?? []) {
+    pictures.push(await resolveInside(config.validation_dir!, image, problems, config.allow_outside));
+  }
   if (problems.length > 0) throw new UserErrors("Cannot validate", problems);
-  return await Promise.all(prompts.map(async ({ text }, i) => ({
-    prompt: text,
+  const requests = await Promise.all(prompts.map(async ({ entry }, i) => ({
+    prompt: entry,
     seed: config.seed,
-    ...(images === undefined ? {} : { image: await readPicture(join(images[i]!.folder, images[i]!.text)) }),
+    ...(images === undefined ? {} : { image: await readPicture(pictures[i]!) }),
   })));
+  if (transformer !== undefined) checkRequests(transformer, settingsOf(config), requests);
+  return requests;
 }
 
 function settingsOf(config: TrainConfig): SampleSettings {
@@ -95,8 +111,7 @@ export class Validation {
   ): Promise<Validation | undefined> {
     if (!config.do_validation) return undefined;
     const settings = settingsOf(config);
-    const requests = await readRequests(config);
-    checkRequests(model.transformer, settings, requests);
+    const requests = await readValidation(config, model.transformer);
     const mine = requests.filter((_, i) => i % communicator.size === communicator.rank);
     using session = new Session(device, gpuMemoryLimit(config));
     const own = mine.length === 0 ? { requests: [], notes: [] } : await prepareRequests(session, model, mine, settings);

@@ -122,7 +122,11 @@ Deno.test("a fault of the program shows its stack and ends with 1", async () => 
 Deno.test("--dry-run prints config and forecast and trains nothing", async () => {
   const { code, out, calls } = await cli([...originalCommandLine, "--dry-run"]);
   assert.equal(code, 0);
+  // Of a model that is not on this machine only the forecast is known.
   assert.deepEqual(calls, ["plan"]);
+  const local = await cli([...originalCommandLine, "--dry-run", "--model_path", "."]);
+  assert.deepEqual(local.calls, ["train", "plan"]);
+  assert.deepEqual(local.trained.map(({ dry_run }) => dry_run), [true]);
   assert.match(out, /^rank: 128$/m);
   assert.match(out, /^train_resolution: 49x480x720$/m);
   assert.match(out, /forecast of 2b/);
