@@ -2,7 +2,9 @@
 import type { Target, Work } from "../core/kernel.ts";
 import { type Family, solve, type Variant } from "../core/variants.ts";
 import { convRegister, type ConvTile } from "./conv_register.ts";
+import { convStaged } from "./conv_staged.ts";
 import { convUnits } from "./conv_units.ts";
+import { STAGED_TILES, stagedBytes, stagedName, type StagedTile } from "./gemm_staged.ts";
 import { checkConv, type ConvShape, type ConvSpec, positionsOf } from "./conv_shape.ts";
 import { UNIT_SIZES, unitName, type UnitSize, unitTile } from "./unit_tile.ts";
 
@@ -26,6 +28,14 @@ function units(name: string, size: UnitSize): ConvVariant {
   };
 }
 
+function staged(name: string, tile: StagedTile): ConvVariant {
+  return {
+    name,
+    applies: ({ workgroupBytes }) => stagedBytes(tile) <= workgroupBytes,
+    work: (_, spec, shape) => ({ launches: [{ launch: convStaged(spec, shape, tile), writes: ["y"] }] }),
+  };
+}
+
 /** Without sharing, 8 rows balance loads against registers. */
 const PLAIN: ConvTile = { rows: 8, vectors: 1, lanes: 1, share: "none", threads: 64 };
 
@@ -42,10 +52,11 @@ const variants: readonly ConvVariant[] = [
   register("plain", () => true, PLAIN),
   register("broadcast 32", (subgroups) => subgroups > 0 && subgroups < 16, BROADCAST),
   register("shuffle 16", (subgroups) => subgroups >= 16, SHUFFLE),
+  ...STAGED_TILES.map(({ name, tile }) => staged(name, tile)),
   ...UNIT_SIZES.map(({ name, size }) => units(name, size)),
 ];
 
-/** Outputs below which most columns of a unit tile are padding: only the last convolution of the decoder has fewer, 3. */
+/** Outputs below which most columns of a tile are padding: only the last convolution of the decoder has fewer, 3. */
 const FEW_OUTPUTS = 16;
 
 /** Below a quarter of a tile's width, sharing rows wastes more lanes than it saves loads. */
@@ -55,10 +66,11 @@ function prefer(target: Target, _: ConvSpec, shape: ConvShape): string {
   const onUnits = unitName(target, { m: positionsOf(shape), n: outputs });
   if (onUnits !== undefined && outputs >= FEW_OUTPUTS) return onUnits;
   if (subgroups === 0) return "plain";
-  const [name, { lanes, vectors }] = subgroups < 16
-    ? ["broadcast 32", BROADCAST] as const
-    : ["shuffle 16", SHUFFLE] as const;
-  return outputs < lanes * vectors ? "plain" : name;
+  if (subgroups >= 16) {
+    const name = stagedName(target, { m: positionsOf(shape), n: outputs });
+    return outputs < FEW_OUTPUTS ? "plain" : name ?? "shuffle 16";
+  }
+  return outputs < BROADCAST.lanes * BROADCAST.vectors ? "plain" : "broadcast 32";
 }
 
 /** Every way to convolve. */

@@ -6,8 +6,8 @@ import type { Target, Work } from "../core/kernel.ts";
 import { type Family, solve, type Variant } from "../core/variants.ts";
 import { type GemmText, gemmTiles, gemmWork } from "./gemm_launch.ts";
 import { registerText, type RegisterTile } from "./gemm_register.ts";
-import { checkGemm, type Extent, type GemmShape, type GemmSpec, preferTile } from "./gemm_shape.ts";
-import { stagedBytes, stagedText, type StagedTile } from "./gemm_staged.ts";
+import { checkGemm, type Extent, type GemmShape, type GemmSpec } from "./gemm_shape.ts";
+import { STAGED_TILES, stagedBytes, stagedName, stagedText } from "./gemm_staged.ts";
 import { unitsText } from "./gemm_units.ts";
 import { UNIT_SIZES, unitName, unitTile } from "./unit_tile.ts";
 
@@ -68,19 +68,6 @@ function register(
 const isNarrow = (subgroups: number): boolean => subgroups > 0 && subgroups < 16;
 const isWide = (subgroups: number): boolean => subgroups >= 16;
 
-const eight = { rowGroups: 2, columnGroups: 2, depth: 16, buffers: 2 } as const;
-
-/**
- * Tiles staged in workgroup memory, the largest first. 128 x 128 reads each element from L2 once per 128 products, 32 FLOP a byte
- * of f32; smaller ones fill a card with less work. Rates on GPUs: not yet measured.
- */
-const STAGED: readonly { readonly name: string; readonly tile: StagedTile }[] = [
-  { name: "staged 128x128", tile: { rows: 128, columns: 128, ...eight } },
-  { name: "staged 128x64", tile: { rows: 128, columns: 64, ...eight } },
-  { name: "staged 64x64", tile: { rows: 64, columns: 64, ...eight } },
-  { name: "staged 32x64", tile: { ...eight, rows: 32, columns: 64, rowGroups: 1 } },
-];
-
 const variants: readonly GemmVariant[] = [
   register("plain", () => true, () => ({ rows: 8, vectors: 2, lanes: 16, groups: 4, broadcast: false })),
   register("plain flat", () => true, () => ({ rows: 8, vectors: 2, lanes: 16, groups: 1, broadcast: false })),
@@ -101,7 +88,7 @@ const variants: readonly GemmVariant[] = [
     groups: 2,
     broadcast: true,
   })),
-  ...STAGED.map(({ name, tile }) =>
+  ...STAGED_TILES.map(({ name, tile }) =>
     variant(name, ({ workgroupBytes }) => stagedBytes(tile) <= workgroupBytes, (_, spec) => stagedText(spec, tile))
   ),
   ...UNIT_SIZES.map(({ name, size }) =>
@@ -121,16 +108,14 @@ const LARGE_PRODUCT = 2 ** 30;
 
 /** Few rows (modulation vectors) take the shallow tile, which loads hardly more than one row would. */
 function prefer(target: Target, _: GemmSpec, { m, n, k }: GemmShape): string {
-  const { subgroups, workgroupBytes } = target;
+  const { subgroups } = target;
   const shallow = m <= 8;
   if (shallow) return subgroups === 0 ? "plain flat" : isNarrow(subgroups) ? "lanes 8" : "wide 8";
   const onUnits = unitName(target, { m, n });
   if (onUnits !== undefined) return onUnits;
   if (subgroups === 0) return "plain";
   if (isNarrow(subgroups)) return m * n * k < LARGE_PRODUCT ? "lanes 32" : "lanes 64";
-  const staged = STAGED.filter(({ tile }) => stagedBytes(tile) <= workgroupBytes)
-    .map(({ name, tile: { rows, columns } }) => ({ name, rows, columns }));
-  return preferTile(staged, { m, n }) ?? "wide 32";
+  return stagedName(target, { m, n }) ?? "wide 32";
 }
 
 const family: Family<GemmSpec, GemmShape> = {

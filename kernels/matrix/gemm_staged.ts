@@ -3,9 +3,10 @@
  * along the depth its threads copy a stage of both operands to workgroup memory, and each multiplies the rows and columns it owns
  * from there; the next stage is fetched into registers meanwhile. No subgroup operation: every subgroup size computes the same.
  */
+import type { Target } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
 import type { GemmText } from "./gemm_launch.ts";
-import type { GemmSpec, Layout } from "./gemm_shape.ts";
+import { type Extent, type GemmSpec, type Layout, preferTile } from "./gemm_shape.ts";
 
 /** The part of C that a workgroup owns and how it is shared. */
 export interface StagedTile {
@@ -18,6 +19,34 @@ export interface StagedTile {
   readonly columnGroups: number;
   /** Stages in workgroup memory: with two, one barrier a stage suffices. */
   readonly buffers: 1 | 2;
+}
+
+const eight = { rowGroups: 2, columnGroups: 2, depth: 16, buffers: 2 } as const;
+
+/**
+ * Tiles staged in workgroup memory, the largest first. 128 x 128 reads each element from L2 once per 128 products, 32 FLOP a byte
+ * of f32; smaller ones fill a card with less work. Rates on GPUs: not yet measured.
+ */
+export const STAGED_TILES: readonly { readonly name: string; readonly tile: StagedTile }[] = [
+  { name: "staged 128x128", tile: { rows: 128, columns: 128, ...eight } },
+  { name: "staged 128x64", tile: { rows: 128, columns: 64, ...eight } },
+  { name: "staged 64x64", tile: { rows: 64, columns: 64, ...eight } },
+  { name: "staged 32x64", tile: { ...eight, rows: 32, columns: 64, rowGroups: 1 } },
+];
+
+/** Name of the tile that suits a result of m x n; undefined where none fits into workgroup memory. */
+export function stagedName({ workgroupBytes }: Target, extent: Pick<Extent, "m" | "n">): string | undefined {
+  return preferTile(
+    STAGED_TILES.filter(({ tile }) => stagedBytes(tile) <= workgroupBytes)
+      .map(({ name, tile: { rows, columns } }) => ({ name, rows, columns })),
+    extent,
+  );
+}
+
+/** Threads of a workgroup. */
+export function stagedThreads(tile: StagedTile): number {
+  const { down, across } = threadsOf(tile);
+  return down * across;
 }
 
 /** Threads along the rows and along the columns of a tile, multiples of eight. */
@@ -44,7 +73,7 @@ export function stagedBytes(tile: StagedTile): number {
 }
 
 /** An operand as stages see it: its lines are rows of A, or columns of B. */
-interface Operand {
+export interface StagedOperand {
   readonly name: "a" | "b";
   /** Lines of a stage. */
   readonly width: number;
@@ -52,7 +81,7 @@ interface Operand {
   readonly alongDepth: boolean;
 }
 
-function operandsOf(layout: Layout, { rows, columns }: StagedTile): readonly Operand[] {
+function operandsOf(layout: Layout, { rows, columns }: StagedTile): readonly StagedOperand[] {
   return [
     { name: "a", width: rows, alongDepth: layout !== "TN" },
     { name: "b", width: columns, alongDepth: layout === "NT" },
@@ -60,12 +89,12 @@ function operandsOf(layout: Layout, { rows, columns }: StagedTile): readonly Ope
 }
 
 /** Blocks of 4 lines by 4 depths, what a thread copies at a time. */
-function blocksOf({ depth }: StagedTile, { width }: Operand): number {
+function blocksOf({ depth }: StagedTile, { width }: StagedOperand): number {
   return width * depth / 16;
 }
 
 /** Line group and depth group of block `block`: threads that are neighbours read neighbours. */
-function placeOf({ depth }: StagedTile, { width, alongDepth }: Operand): { line: string; deep: string } {
+function placeOf({ depth }: StagedTile, { width, alongDepth }: StagedOperand): { line: string; deep: string } {
   return alongDepth
     ? { line: `block / ${depth / 4}u`, deep: `block % ${depth / 4}u` }
     : { line: `block % ${width / 4}u`, deep: `block / ${width / 4}u` };
@@ -75,11 +104,13 @@ function placeOf({ depth }: StagedTile, { width, alongDepth }: Operand): { line:
  * `fetch_X(block, first, k4)`: block number `block` of the stage that begins at line group `first` and depth group `k4`; its columns are
  * depths, four lines each. Lines past the edge read the last ones, depths past `end` are zero.
  */
-function fetchText(layout: Layout, tile: StagedTile, operand: Operand): string {
-  const { name, alongDepth } = operand;
+function fetchText(
+  layout: Layout,
+  { name, alongDepth }: StagedOperand,
+  { line, deep }: { readonly line: string; readonly deep: string },
+): string {
   const loader = name.toUpperCase();
   const lines = name === "a" ? "params.m" : "(4u * params.n4)";
-  const { line, deep } = placeOf(tile, operand);
   const place = `let line4 = first + ${line};
   let d4 = k4 + ${deep};`;
   if (alongDepth) {
@@ -103,7 +134,7 @@ function fetchText(layout: Layout, tile: StagedTile, operand: Operand): string {
 }
 
 /** `keep_X(block, buffer, part)`: stores a fetched block. */
-function keepText(tile: StagedTile, operand: Operand): string {
+function keepText(tile: StagedTile, operand: StagedOperand): string {
   const { name, width } = operand;
   const { line, deep } = placeOf(tile, operand);
   return `fn keep_${name}(block: u32, buffer: u32, part: mat4x4f) {
@@ -115,7 +146,7 @@ ${unroll(4, (q) => `  ${name}_stage[at + ${q * width / 4}u] = part[${q}];`)}
 
 /** A share of the copying: which blocks of which operand a thread takes. */
 interface Share {
-  readonly operand: Operand;
+  readonly operand: StagedOperand;
   /** The thread's block; threads outside `from` to `to` have none. */
   readonly block: string;
   readonly from: number;
@@ -124,8 +155,7 @@ interface Share {
 
 /** Divides the blocks of both operands among the threads, every thread taking as many. */
 function sharesOf(layout: Layout, tile: StagedTile): readonly (readonly Share[])[] {
-  const { down, across } = threadsOf(tile);
-  const threads = down * across;
+  const threads = stagedThreads(tile);
   const rounds: Share[][] = [];
   let at = 0;
   for (const operand of operandsOf(layout, tile)) {
@@ -144,8 +174,7 @@ function sharesOf(layout: Layout, tile: StagedTile): readonly (readonly Share[])
 
 /** Calls `text` for the share of every round that the thread has, chosen by its number where a round has several. */
 function eachShare(layout: Layout, tile: StagedTile, text: (share: Share, round: number) => string): string {
-  const { down, across } = threadsOf(tile);
-  const threads = down * across;
+  const threads = stagedThreads(tile);
   return sharesOf(layout, tile).map((round, i) =>
     round.map((share) => {
       return share.to - share.from === threads
@@ -155,7 +184,7 @@ function eachShare(layout: Layout, tile: StagedTile, text: (share: Share, round:
   ).join("\n");
 }
 
-const first = ({ name }: Operand): string => name === "a" ? "m4" : "n4";
+const first = ({ name }: StagedOperand): string => name === "a" ? "m4" : "n4";
 
 /**
  * Multiplies one stage: at every depth each thread reads its groups of rows and columns. Four depths are unrolled: the counter that naga
@@ -182,10 +211,9 @@ ${products}
 }`;
 }
 
-function stagedBody(layout: Layout, tile: StagedTile, bias: boolean): string {
-  const { rows, columns, depth, rowGroups, columnGroups, buffers } = tile;
-  const { down, across } = threadsOf(tile);
-  const shares = sharesOf(layout, tile);
+/** Sums over the depths `k_first` to `k_end` of the tile whose first groups are `m4` and `n4`; `tx` and `ty` are the thread's place in it. */
+export function stagedSums(layout: Layout, tile: StagedTile): string {
+  const { depth, rowGroups, columnGroups, buffers } = tile;
   const fetch = (k4: string) =>
     eachShare(
       layout,
@@ -193,18 +221,11 @@ function stagedBody(layout: Layout, tile: StagedTile, bias: boolean): string {
       ({ operand, block }, i) => `part${i} = fetch_${operand.name}(${block}, ${first(operand)}, ${k4}, k_end);`,
     );
   const keep = eachShare(layout, tile, ({ operand, block }, i) => `keep_${operand.name}(${block}, buffer, part${i});`);
-  const rowOf = (i: number) => `4u * (m4 + ty + ${(i >> 2) * down}u) + ${i & 3}u`;
-  return `if (wg >= params.tiles * params.parts) { return; }
-let part = wg / params.tiles;
-let number = wg % params.tiles;
-let m4 = number / params.across * ${rows / 4}u;
-let n4 = number % params.across * ${columns / 4}u;
-let tx = li % ${across}u;
+  const { across } = threadsOf(tile);
+  return `let tx = li % ${across}u;
 let ty = li / ${across}u;
-let k_first = part * params.depth;
-let k_end = min(k_first + params.depth, params.k4);
 ${unroll(4 * rowGroups, (i) => unroll(columnGroups, (j) => `var c${i}_${j} = vec4f(0);`, " "))}
-${unroll(shares.length, (i) => `var part${i} = mat4x4f();`)}
+${unroll(sharesOf(layout, tile).length, (i) => `var part${i} = mat4x4f();`)}
 var buffer = 0u;
 ${fetch("k_first")}
 for (var k4 = k_first; k4 < k_end; k4 += ${depth / 4}u) {
@@ -213,33 +234,69 @@ workgroupBarrier();
 ${fetch(`k4 + ${depth / 4}u`)}
 ${multiplyText(tile)}
 ${buffers === 2 ? "buffer = 1u - buffer;" : "workgroupBarrier();"}
+}`;
 }
+
+/** What happens to the sums: `text(row, sum)` for every row of a column group, inside the bounds and with `column` in scope. */
+export function stagedResults(
+  tile: StagedTile,
+  bounds: { readonly rows: string; readonly columns4: string },
+  before: string,
+  text: (row: string, sum: string) => string,
+): string {
+  const { rowGroups, columnGroups } = tile;
+  const { down, across } = threadsOf(tile);
+  const rowOf = (i: number) => `4u * (m4 + ty + ${(i >> 2) * down}u) + ${i & 3}u`;
+  return unroll(columnGroups, (j) =>
+    `{ let column = n4 + tx + ${j * across}u;
+if (column < ${bounds.columns4}) {
+${before}
+${unroll(4 * rowGroups, (i) => `if (${rowOf(i)} < ${bounds.rows}) { ${text(rowOf(i), `c${i}_${j}`)} }`)}
+} }`);
+}
+
+/** Workgroup variables, and the functions that fill them: the given ones, and those that keep what they fetch. */
+export function stagedDeclarations(
+  layout: Layout,
+  tile: StagedTile,
+  fetchText: (operand: StagedOperand, place: { readonly line: string; readonly deep: string }) => string,
+): string {
+  return operandsOf(layout, tile).flatMap((operand) => [
+    `var<workgroup> ${operand.name}_stage: array<vec4f, ${tile.buffers * stageSize(tile, operand.width)}>;`,
+    fetchText(operand, placeOf(tile, operand)),
+    keepText(tile, operand),
+  ]).join("\n");
+}
+
+function stagedBody(layout: Layout, tile: StagedTile, bias: boolean): string {
+  const { rows, columns } = tile;
+  return `if (wg >= params.tiles * params.parts) { return; }
+let part = wg / params.tiles;
+let number = wg % params.tiles;
+let m4 = number / params.across * ${rows / 4}u;
+let n4 = number % params.across * ${columns / 4}u;
+let k_first = part * params.depth;
+let k_end = min(k_first + params.depth, params.k4);
+${stagedSums(layout, tile)}
 ${
-    unroll(columnGroups, (j) =>
-      `{ let column = n4 + tx + ${j * across}u;
-if (column < params.n4) {
-let shift = ${bias ? "load_bias(column)" : "vec4f(0)"};
-${unroll(4 * rowGroups, (i) => `if (${rowOf(i)} < params.m) { finish(part, ${rowOf(i)}, column, c${i}_${j}, shift); }`)}
-} }`)
+    stagedResults(
+      tile,
+      { rows: "params.m", columns4: "params.n4" },
+      `let shift = ${bias ? "load_bias(column)" : "vec4f(0)"};`,
+      (row, sum) => `finish(part, ${row}, column, ${sum}, shift);`,
+    )
   }`;
 }
 
 /** The text of a tile. */
 export function stagedText({ layout }: GemmSpec, tile: StagedTile): GemmText {
-  const { down, across } = threadsOf(tile);
-  const operands = operandsOf(layout, tile);
   return {
     name: "gemm_staged",
     tile: { ...tile },
-    workgroupSize: down * across,
+    workgroupSize: stagedThreads(tile),
     rows: tile.rows,
     columns: tile.columns,
-    declarations: () =>
-      operands.flatMap((operand) => [
-        `var<workgroup> ${operand.name}_stage: array<vec4f, ${tile.buffers * stageSize(tile, operand.width)}>;`,
-        fetchText(layout, tile, operand),
-        keepText(tile, operand),
-      ]).join("\n"),
+    declarations: () => stagedDeclarations(layout, tile, (operand, place) => fetchText(layout, operand, place)),
     body: (bias) => stagedBody(layout, tile, bias),
   };
 }
