@@ -84,7 +84,10 @@ export interface DeviceOptions {
   readonly engine?: EngineChoice;
   /** False forces the kernels that use neither subgroup operations nor matrix units. */
   readonly subgroups?: boolean;
-  /** Whether products may round their operands to f16 to run on matrix units. Default false. */
+  /**
+   * Whether products may round their operands to f16 to run on matrix units. Default false. Software drivers are left out: llvmpipe
+   * compiles a kernel on its matrix units for 20 s.
+   */
   readonly mixed?: boolean;
 }
 
@@ -113,7 +116,7 @@ export async function openDevice(
     vendor: report.vendor,
     architecture: report.architecture,
     f16: present.includes("shader-f16" as GPUFeatureName),
-    mixed,
+    mixed: mixed && !report.software,
     choices: new Map(),
   };
   const textures = {
