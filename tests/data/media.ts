@@ -1,5 +1,8 @@
 /** Tiny clips and damaged files for tests, made by ffmpeg's own generators in a temporary folder. */
+import assert from "node:assert/strict";
 import { join } from "node:path";
+import { fitGeometry, type Geometry } from "../../lib/data/video/geometry.ts";
+import { UserError } from "../../lib/errors.ts";
 
 /** Runs ffmpeg and fails the test with its message. */
 export async function ffmpeg(...args: string[]): Promise<void> {
@@ -56,4 +59,24 @@ export async function fakeTools(folder: string, script: string): Promise<string>
     await Deno.writeTextFile(join(bin, tool), `#!/bin/sh\n${script}\n`, { mode: 0o755 });
   }
   return bin;
+}
+
+/** The whole numbers below `n`. */
+export const range = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+
+/** The geometry that scales a picture to a size, whatever its shape. */
+export const stretch = (width: number, height: number): Geometry =>
+  fitGeometry({ width, height }, { width, height }, "stretch");
+
+/** The message that a promise is rejected with: one line and a hint. */
+export async function messageOf(promise: Promise<unknown>): Promise<string> {
+  const error = await promise.then(() => assert.fail("expected an error"), (error) => error);
+  assert.ok(error instanceof UserError, `${error}`);
+  const [first] = error.message.split("\n");
+  assert.equal(
+    error.message,
+    error.hint === undefined ? first : `${first}\nHint: ${error.hint}`,
+    "one line and a hint",
+  );
+  return error.message;
 }

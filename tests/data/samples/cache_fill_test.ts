@@ -4,7 +4,6 @@ import { existsSync } from "node:fs";
 import { UserError, UserErrors } from "../../../lib/errors.ts";
 import { SampleCache } from "../../../lib/data/cache/cache.ts";
 import type { Encoder, FillTask } from "../../../lib/data/samples/cache_fill.ts";
-import { Decoder } from "../../../lib/data/samples/decoder.ts";
 import { cacheKey, type CacheRequest } from "../../../lib/data/cache/key.ts";
 import { describePlan, planCache, writeIndex } from "../../../lib/data/cache/plan.ts";
 import type { RgbFrames } from "../../../lib/data/video/video.ts";
@@ -19,27 +18,12 @@ import {
   pixelTasks,
   prepareAll,
   promptTasks,
+  withDataset,
 } from "./fake_encoders.ts";
-import { cut, fakeTools, ffmpeg, makeClip, withFolder, withPath } from "../media.ts";
+import { cut, ffmpeg, makeClip, withFolder } from "../media.ts";
 
 const requestsOf = (samples: Sample[]): CacheRequest[] =>
   samples.flatMap(({ prompt, latent, image }) => [prompt, latent, ...(image ? [image.request] : [])]);
-
-/** Three clips; the first and third share a prompt. */
-async function makeDataset(folder: string): Promise<void> {
-  for (const [name, size] of [["a", "64x32"], ["b", "96x32"], ["c", "32x64"]] as const) {
-    await makeClip(join(folder, `${name}.mp4`), size, 8, 12);
-  }
-  await Deno.writeTextFile(join(folder, "prompts.txt"), "same\nother\nsame\n");
-  await Deno.writeTextFile(join(folder, "videos.txt"), "a.mp4\nb.mp4\nc.mp4\n");
-}
-
-function withDataset(body: (folder: string, cache: SampleCache) => Promise<void>): Promise<void> {
-  return withFolder(async (folder) => {
-    await makeDataset(folder);
-    await body(folder, new SampleCache(join(folder, "cache")));
-  });
-}
 
 /** Fills a cache with everything of these samples; returns how many prompts and latents were built. */
 async function fillBoth(cache: SampleCache, samples: Sample[]): Promise<[number, number]> {
@@ -214,47 +198,6 @@ Deno.test("ranks share the work without gaps or repeats", async () => {
     for (const rank of [0, 1]) built.push(await fillAll(cache, pixelTasks(samples), { share: { rank, size: 2 } }));
     assert.deepEqual(built, [2, 1]);
     assert.ok(samples.every((sample) => cache.read(sample.latent) !== undefined));
-  });
-});
-
-Deno.test("the next clip is decoded while the encoder blocks this thread, as waiting for a GPU does", async () => {
-  await withDataset(async (folder, cache) => {
-    const samples = await prepareAll(folder, cache.folder);
-    const real = (await new Deno.Command("which", { args: ["ffmpeg"] }).output()).stdout;
-    const bin = await fakeTools(folder, `sleep 0.8; exec ${new TextDecoder().decode(real).trim()} "$@"`);
-    await withPath(`${bin}:${Deno.env.get("PATH")}`, async () => {
-      await using decoder = new Decoder();
-      const waits: number[] = [];
-      let free = performance.now();
-      const encoder = fakeEncoder(1, () => {
-        waits.push(performance.now() - free);
-        Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1600);
-        free = performance.now();
-      });
-      const decode = decoder.decode.bind(decoder);
-      assert.equal(await fillAll(cache, pixelTasks(samples, decode), { encoder }), 3);
-      // Decoded afterwards, each of the two would have been waited for 800 ms and more.
-      assert.ok(waits[1]! + waits[2]! < 800, `waited ${waits.map(Math.round)} ms`);
-    });
-    for (const { latent, clip } of samples) assert.deepEqual(cache.read(latent), latentOf(await decodePixels(clip)));
-  });
-});
-
-Deno.test("a decoder says why a clip cannot be decoded, and ends ffmpeg when it is stopped", async () => {
-  await withDataset(async (folder, cache) => {
-    const [sample] = await prepareAll(folder, cache.folder);
-    const never = new AbortController().signal;
-    await using decoder = new Decoder();
-    await assert.rejects(
-      decoder.decode({ ...sample!.clip, path: join(folder, "none.mp4"), label: "none.mp4" }, never),
-      (error) => error instanceof UserError && error.summary === "none.mp4: no such file",
-    );
-    const bin = await fakeTools(folder, "exec sleep 30");
-    await withPath(`${bin}:${Deno.env.get("PATH")}`, async () => {
-      const started = performance.now();
-      await assert.rejects(decoder.decode(sample!.clip, AbortSignal.timeout(300)), { name: "TimeoutError" });
-      assert.ok(performance.now() - started < 10_000);
-    });
   });
 });
 

@@ -1,5 +1,6 @@
 /** Stand-ins for the VAE and the text encoder: cheap, deterministic, of the right shapes. Run as a program: fills a cache. */
 import { createHash } from "node:crypto";
+import { join } from "node:path";
 import type { CachedTensor } from "../../../lib/data/cache/cache.ts";
 import { SampleCache } from "../../../lib/data/cache/cache.ts";
 import {
@@ -11,6 +12,7 @@ import {
 } from "../../../lib/data/samples/cache_fill.ts";
 import type { CacheRequest } from "../../../lib/data/cache/key.ts";
 import type { RgbFrames } from "../../../lib/data/video/video.ts";
+import { makeClip, withFolder } from "../media.ts";
 import { readDataset } from "../../../lib/data/dataset/dataset.ts";
 import { FileHashes } from "../../../lib/data/cache/file_hashes.ts";
 import {
@@ -105,6 +107,23 @@ export async function prepareAll(
   const hashes = await FileHashes.open(cache);
   const { items } = await readDataset(folder, { images: changes.images ?? false });
   return await Promise.all(items.map((item) => prepareSample(item, { ...settings, ...changes }, hashes)));
+}
+
+/** Three clips; the first and third share a prompt. */
+async function makeDataset(folder: string): Promise<void> {
+  for (const [name, size] of [["a", "64x32"], ["b", "96x32"], ["c", "32x64"]] as const) {
+    await makeClip(join(folder, `${name}.mp4`), size, 8, 12);
+  }
+  await Deno.writeTextFile(join(folder, "prompts.txt"), "same\nother\nsame\n");
+  await Deno.writeTextFile(join(folder, "videos.txt"), "a.mp4\nb.mp4\nc.mp4\n");
+}
+
+/** A folder of three clips and a cache for them, removed at the end. */
+export function withDataset(body: (folder: string, cache: SampleCache) => Promise<void>): Promise<void> {
+  return withFolder(async (folder) => {
+    await makeDataset(folder);
+    await body(folder, new SampleCache(join(folder, "cache")));
+  });
 }
 
 if (import.meta.main) {
