@@ -48,6 +48,7 @@ ${
     }),
     params: [count, fours("the elements in front of x", first), layer, Math.floor(rate * 2 ** 32), 1 / (1 - rate)],
     grid: foldGrid(Math.ceil(count / (THREADS * UNROLL))),
-    flops: 5 * elements,
+    // Drawing is integer arithmetic.
+    flops: (spec.accumulate ? 2 : 1) * elements,
   };
 }
