@@ -69,11 +69,11 @@ const OTHER_KINDS = [
  * ```ts
  * import { readLora } from "@cogtune/cogtune";
  *
- * const { rank, alpha, modules } = readLora("tests/golden/lora/5b-meta");
+ * const { rank, alphaStored, modules } = readLora("tests/golden/lora/5b-meta");
  * for (const [layer, { up, outFeatures }] of modules) {
  *   if (up.length !== outFeatures * rank) throw new Error(`${layer} has a rank of its own`);
  * }
- * if (alpha / rank !== 0.5) throw new Error("this file was trained with alpha 2 of rank 4");
+ * if (!alphaStored) throw new Error("the strength of this LoRA is a guess");
  * ```
  */
 export function readLora(path: string, { alpha, decomposed = false }: ReadLoraOptions = {}): LoraFile {
