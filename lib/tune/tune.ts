@@ -11,8 +11,11 @@ import { difference, type Result, textsOf, Trial } from "./trial.ts";
 
 /** A problem is about to be measured. */
 export interface TuneEvent {
+  /** Tells events apart. */
   readonly type: "tune";
+  /** Problems that are measured so far. */
   readonly done: number;
+  /** Problems of the run. */
   readonly total: number;
   /** Key of the problem, empty when all are done. */
   readonly problem: string;
