@@ -1,5 +1,6 @@
 /**
- * cogtune fine-tunes CogVideoX video models on WebGPU: every tensor operation is a WGSL kernel on Deno's own GPU engine.
+ * cogtune fine-tunes CogVideoX video models on WebGPU: every tensor operation is a WGSL kernel on Deno's own GPU
+ * engine.
  *
  * Run as a program it is the command line (`deno run -A mod.ts --help`); imported it is this library.
  *

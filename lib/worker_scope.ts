@@ -1,5 +1,6 @@
 /**
- * The global scope as a worker sees it. The types of a program lack it, and registries refuse the directive that would bring them.
+ * The global scope as a worker sees it. The types of a program lack it, and registries refuse the directive that would
+ * bring them.
  */
 
 /** What a worker tells and hears through. */

@@ -1,8 +1,8 @@
 /**
  * Attention: every way to compute its three passes, and which of them runs where nothing was measured. Per head,
  * o = softmax(scale q k^T (+ bias)) v, and lse = log sum exp of the scores is kept for the backward pass. With
- * p = exp(scale q k^T - lse), dp = dout v^T and delta = rowsum(o dout): dv = p^T dout, ds = p (dp - delta), dq = scale ds k,
- * dk = scale ds^T q. Scores are computed again, never stored.
+ * p = exp(scale q k^T - lse), dp = dout v^T and delta = rowsum(o dout): dv = p^T dout, ds = p (dp - delta), dq = scale
+ * ds k, dk = scale ds^T q. Scores are computed again, never stored.
  */
 import type { Launch, Target, Work } from "../core/kernel.ts";
 import { type Family, solve, type Variant } from "../core/variants.ts";
@@ -74,7 +74,9 @@ interface Way {
   launch(pass: Texts, target: Target, spec: AttentionSpec, shape: AttentionShape): Launch;
 }
 
-/** Octets have 32 columns per lane or 64; relative biases are T5's, whose attention is one hundredth of its arithmetic. */
+/**
+ * Octets have 32 columns per lane or 64; relative biases are T5's, whose attention is one hundredth of its arithmetic.
+ */
 function octets(name: string, octet: Omit<Octet, "headDim">): Way {
   return {
     name,
@@ -108,16 +110,16 @@ function units(name: string, size: AttentionSize): Way {
 
 const WAYS: readonly Way[] = [
   { name: "plain", applies: () => true, launch: (pass, _, spec, shape) => launchPlain(pass, pass.plain, spec, shape) },
-  // One octet per workgroup keeps every subgroup size from 8 up correct where the smallest is 8. Against the matrix product with
-  // tiles of 64 x 4 on the software adapter, 16, 24 and 32 rows reach 71, 82 and 89 % forward and 75, 83 and 91 % backward;
-  // the three kernels compile in 4, 6 and 9 s together.
+  // One octet per workgroup keeps every subgroup size from 8 up correct where the smallest is 8. Against the matrix
+  // product with tiles of 64 x 4 on the software adapter, 16, 24 and 32 rows reach 71, 82 and 89 % forward and 75, 83
+  // and 91 % backward; the three kernels compile in 4, 6 and 9 s together.
   octets("octets 16", { rows: 16, octets: 1, wide: false }),
   octets("octets 32", { rows: 32, octets: 1, wide: false }),
   // A thread of a GPU has at most 255 registers, and 8 rows take up to 192 of them.
   octets("wide octets 8", { rows: 8, octets: 8, wide: true }),
-  // 64 rows take each row of the other operands from L2 once per 64 products; a thread has eight of them (32 multiply-adds to three
-  // loads from workgroup memory in the scores, 64 to four in the sums) or four, which take fewer registers. Rates on GPUs: not
-  // yet measured.
+  // 64 rows take each row of the other operands from L2 once per 64 products; a thread has eight of them (32
+  // multiply-adds to three loads from workgroup memory in the scores, 64 to four in the sums) or four, which take fewer
+  // registers. Rates on GPUs: not yet measured.
   staged("staged 64x8", { rows: 64, rowGroups: 2 }),
   staged("staged 64x4", { rows: 64, rowGroups: 1 }),
   staged("staged 32x4", { rows: 32, rowGroups: 1 }),
@@ -135,7 +137,8 @@ function prefer(pass: Texts, target: Target, spec: AttentionSpec, { sequence }: 
     const tall = sequence < LONG_SEQUENCE ? "octets 16" : "octets 32";
     return fits(tall) ? tall : "plain";
   }
-  // Two operands with 64 rows of 64 columns take more workgroup memory than software drivers have, so nothing has proven them yet.
+  // Two operands with 64 rows of 64 columns take more workgroup memory than software drivers have, so nothing has
+  // proven them yet.
   const rows = pass.staged.own.length === 1 ? "staged 64x8" : "staged 32x4";
   return [rows, "staged 32x4", "wide octets 8"].find(fits) ?? "plain";
 }
@@ -184,8 +187,8 @@ export const attentionFamilies = {
 };
 
 /**
- * o and lse. Operands: query, key, value, o, lse, and bias if the spec has one. lse is f32 [batch, heads, `paddedSequence`]; its padding
- * is not written. bias is f32 [heads, `biasStride`].
+ * o and lse. Operands: query, key, value, o, lse, and bias if the spec has one. lse is f32 [batch, heads,
+ * `paddedSequence`]; its padding is not written. bias is f32 [heads, `biasStride`].
  *
  * @throws {RangeError} as {@linkcode checkAttention}.
  */

@@ -1,9 +1,9 @@
 /**
  * Attention backward on matrix units: scores, gradients of scores and weighted sums of f16 operands and f32 sums.
  *
- * Weights p are at most 1, as the log-sum-exp is known: they are staged times 2^{@linkcode WEIGHT_EXPONENT}, which keeps 11 bits
- * of weights down to 2^-26 (attention spread evenly over 17,776 keys has weights of 2^-14). Gradients of scores,
- * ds = p (dp - delta), have a scale of their own that follows their size like that of any operand.
+ * Weights p are at most 1, as the log-sum-exp is known: they are staged times 2^{@linkcode WEIGHT_EXPONENT}, which
+ * keeps 11 bits of weights down to 2^-26 (attention spread evenly over 17,776 keys has weights of 2^-14). Gradients of
+ * scores, ds = p (dp - delta), have a scale of their own that follows their size like that of any operand.
  */
 import { unroll } from "../core/wgsl.ts";
 import { MOST } from "../core/half_scales.ts";
@@ -14,7 +14,10 @@ import { INSIDE, readScores, scoreShare, shiftSums, store, type Sum, walkOthers,
 /** Power of two by which weights are multiplied. */
 const WEIGHT_EXPONENT = 12;
 
-/** Most that a score may exceed its row's log-sum-exp by, in powers of two: rounding makes it up to a few units of the score. */
+/**
+ * Most that a score may exceed its row's log-sum-exp by, in powers of two: rounding makes it up to a few units of the
+ * score.
+ */
 const EXCESS = 3;
 
 /** Factors that turn sums of units into scores in powers of two and into gradients of weights. */

@@ -1,7 +1,8 @@
 /**
- * The building blocks of attention over subgroups. An octet (8 neighbouring lanes) owns `rows` rows of one operand; each lane
- * owns 4 of the 32 rows of the other operand that are in flight. Scores stay in registers, so there is no workgroup memory
- * and no barrier. Forward and backward are the same two steps, scores and weighted sums, with the operands exchanged.
+ * The building blocks of attention over subgroups. An octet (8 neighbouring lanes) owns `rows` rows of one operand;
+ * each lane owns 4 of the 32 rows of the other operand that are in flight. Scores stay in registers, so there is no
+ * workgroup memory and no barrier. Forward and backward are the same two steps, scores and weighted sums, with the
+ * operands exchanged.
  */
 import { foldGrid, type Launch } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
@@ -27,7 +28,9 @@ export interface Octet {
 /** Words of `params` that {@linkcode place} reads. */
 const PLACE_PARAMS = ["sequence", "heads", "stride4", "tiles", "units", "scale:f32"] as const;
 
-/** Finds the octet's head and first row. In scope afterwards: `head` (of all batches), `origin`, `row0`, `last`, `ln`. */
+/**
+ * Finds the octet's head and first row. In scope afterwards: `head` (of all batches), `origin`, `row0`, `last`, `ln`.
+ */
 export function place({ headDim, rows, octets, wide }: Octet): string {
   return `if (wg >= params.units) { return; }
 let head = wg / params.tiles;
@@ -94,7 +97,9 @@ ${
 }`;
 }
 
-/** One weighted sum: `acc{i}_{g}` grows by weight{i}_{t} times row t of `values`, summed over the 32 rows of the step. */
+/**
+ * One weighted sum: `acc{i}_{g}` grows by weight{i}_{t} times row t of `values`, summed over the 32 rows of the step.
+ */
 export interface WeightedSum {
   readonly acc: string;
   readonly weight: string;

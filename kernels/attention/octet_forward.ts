@@ -1,4 +1,7 @@
-/** Attention forward over octets: online softmax, so no sequence x sequence matrix; the log-sum-exp is kept for the backward pass. */
+/**
+ * Attention forward over octets: online softmax, so no sequence x sequence matrix; the log-sum-exp is kept for the
+ * backward pass.
+ */
 import { unroll } from "../core/wgsl.ts";
 import {
   accumulators,

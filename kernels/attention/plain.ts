@@ -1,9 +1,14 @@
-/** Attention with one thread per query (or per key): for devices without subgroups, other head sizes, and relative biases. */
+/**
+ * Attention with one thread per query (or per key): for devices without subgroups, other head sizes, and relative
+ * biases.
+ */
 import { foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 import { type AttentionShape, type AttentionSpec, HEAD_STATISTICS, type Pass, passBuffers } from "./shape.ts";
 
-/** Finds the thread's head and row. In scope afterwards: `head` (of all batches), `row`, `origin`, `mine`, `statistics`. */
+/**
+ * Finds the thread's head and row. In scope afterwards: `head` (of all batches), `row`, `origin`, `mine`, `statistics`.
+ */
 function place(headDim: number): string {
   return `if (gid >= params.units) { return; }
 let head = gid / params.sequence;

@@ -1,4 +1,6 @@
-/** What every attention kernel is given: storage and size of a head, sizes of the tensors, and where a row of them lies. */
+/**
+ * What every attention kernel is given: storage and size of a head, sizes of the tensors, and where a row of them lies.
+ */
 import { type BufferSpec, type DType, MOST_ITERATIONS } from "../core/kernel.ts";
 
 /** What decides the text of the attention kernels. */
@@ -50,7 +52,8 @@ export function biasStride(sequence: number): number {
 /**
  * Refuses sizes that no kernel serves.
  *
- * @throws {RangeError} naming every one: sizes below 1, a headDim that is no multiple of 4, a sequence that one invocation can't walk.
+ * @throws {RangeError} naming every one: sizes below 1, a headDim that is no multiple of 4, a sequence that one
+ * invocation can't walk.
  */
 export function checkAttention({ headDim }: AttentionSpec, { batch, heads, sequence, scale }: AttentionShape): void {
   const problems = Object.entries({ batch, heads, sequence, headDim })

@@ -1,8 +1,8 @@
 /**
- * The building blocks of attention through workgroup memory, for GPUs without reachable matrix units. A workgroup owns rows of one or
- * two operands and walks the rows of the others, 32 at a time. Both steps, scores and weighted sums, are matrix products out
- * of workgroup memory with a tile of rows and columns per thread; eight neighbouring threads share the same rows, so that row
- * maxima and sums are three exchanges among them whatever the subgroup size.
+ * The building blocks of attention through workgroup memory, for GPUs without reachable matrix units. A workgroup owns
+ * rows of one or two operands and walks the rows of the others, 32 at a time. Both steps, scores and weighted sums, are
+ * matrix products out of workgroup memory with a tile of rows and columns per thread; eight neighbouring threads share
+ * the same rows, so that row maxima and sums are three exchanges among them whatever the subgroup size.
  */
 import { foldGrid, type Launch } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
@@ -48,8 +48,8 @@ export function rowsOf({ rowGroups }: StagedRows): number {
 }
 
 /**
- * Group of four rows `row4` of column `d4`'s four lies with its low bits flipped by `d4`: of the eight threads that store 16 bytes at a
- * time, all hold the same rows of neighbouring columns, and so they meet eight different banks.
+ * Group of four rows `row4` of column `d4`'s four lies with its low bits flipped by `d4`: of the eight threads that
+ * store 16 bytes at a time, all hold the same rows of neighbouring columns, and so they meet eight different banks.
  */
 function flipped(row4: string, d4: string): string {
   return `((${row4}) ^ (${d4} & 7u))`;
@@ -164,7 +164,10 @@ workgroupBarrier();
 /** First of the thread's four rows of a step. */
 export const COLUMN = "j0 + 4u * tx";
 
-/** In scope of a pass: `head` (of all batches), `statistics`, `origin`, `row0`, `last`, `tx`, `ty`, `scale2` and the own rows staged. */
+/**
+ * In scope of a pass: `head` (of all batches), `statistics`, `origin`, `row0`, `last`, `tx`, `ty`, `scale2` and the own
+ * rows staged.
+ */
 function place(tile: StagedRows, { own }: StagedPass): string {
   const { headDim, rows } = tile;
   return `if (wg >= params.units) { return; }

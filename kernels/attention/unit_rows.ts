@@ -1,9 +1,9 @@
 /**
- * How rows of the operands of attention reach matrix units. Every subgroup holds its rows of the own operands in registers; the rows of
- * the two other operands pass through workgroup memory as f16, a step at a time.
+ * How rows of the operands of attention reach matrix units. Every subgroup holds its rows of the own operands in
+ * registers; the rows of the two other operands pass through workgroup memory as f16, a step at a time.
  *
- * Each operand has one scale for the rows that a workgroup meets (kernels/core/half_scales.ts): scores are sums over a row, and what a
- * small row loses, 2^-31 of the largest number, is below what the largest row's scores are rounded to.
+ * Each operand has one scale for the rows that a workgroup meets (kernels/core/half_scales.ts): scores are sums over a
+ * row, and what a small row loses, 2^-31 of the largest number, is below what the largest row's scores are rounded to.
  */
 import { unroll } from "../core/wgsl.ts";
 import { loadLeft, paddedStride } from "../core/units.ts";
@@ -59,8 +59,8 @@ export function tall({ rows, subgroups, m }: AttentionTile): number {
 }
 
 /**
- * Sets the scales, those of the own rows by their largest numbers and the others as unseen, and loads the own rows into left
- * matrices `{name}_{i}_{q}`.
+ * Sets the scales, those of the own rows by their largest numbers and the others as unseen, and loads the own rows into
+ * left matrices `{name}_{i}_{q}`.
  */
 export function loadOwn(operands: Operands): string {
   const { tile, half, own, others } = operands;
@@ -192,8 +192,8 @@ workgroupBarrier();`;
 }
 
 /**
- * Repeats `write` once when it outgrew a scale: `adapt` then lets the sums so far follow. What is too large even for the lowered scale
- * is infinite.
+ * Repeats `write` once when it outgrew a scale: `adapt` then lets the sums so far follow. What is too large even for
+ * the lowered scale is infinite.
  */
 export function untilFits(operands: Operands, write: string, adapt: string): string {
   return `for (var attempt = 0u; attempt < 2u; attempt++) {

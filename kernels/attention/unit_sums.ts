@@ -1,6 +1,6 @@
 /**
- * What attention multiplies on matrix units. Scores [own rows, step] leave the units through workgroup memory, threads turn them into
- * weights, and the weights return to the units as the left operand of the sums.
+ * What attention multiplies on matrix units. Scores [own rows, step] leave the units through workgroup memory, threads
+ * turn them into weights, and the weights return to the units as the left operand of the sums.
  */
 import { unroll } from "../core/wgsl.ts";
 import { addProduct, emptySum, loadLeft, loadRight, paddedStride, passSums, storeSum } from "../core/units.ts";
@@ -32,7 +32,10 @@ function declareSums(tile: AttentionTile, sums: readonly Sum[]): string {
   );
 }
 
-/** Elements of the sums in workgroup memory, four by four: `row` and `column` of the tile and the index `e` of the group. */
+/**
+ * Elements of the sums in workgroup memory, four by four: `row` and `column` of the tile and the index `e` of the
+ * group.
+ */
 function walkSums(tile: AttentionTile, body: string): string {
   const { m, n, subgroups, rows, headDim } = tile;
   const wide = headDim / n;
@@ -151,7 +154,10 @@ ${
   );
 }
 
-/** How threads share the scores: thread `li` has four columns, from `4 * score_four`, of the rows `score_line + i * apart`. */
+/**
+ * How threads share the scores: thread `li` has four columns, from `4 * score_four`, of the rows `score_line + i *
+ * apart`.
+ */
 export function scoreShare(
   tile: AttentionTile,
 ): { readonly groups: number; readonly apart: number; readonly place: string } {

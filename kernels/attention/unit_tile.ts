@@ -5,7 +5,9 @@ import { paddedStride, type Unit, unitOf, unitOperand } from "../core/units.ts";
 import { LINE_BYTES } from "../core/half_scales.ts";
 import { type AttentionShape, type AttentionSpec, HEAD_STATISTICS, type Pass, passBuffers } from "./shape.ts";
 
-/** What one workgroup owns: rows of one operand of one head. It walks the rows of the other operand a step at a time. */
+/**
+ * What one workgroup owns: rows of one operand of one head. It walks the rows of the other operand a step at a time.
+ */
 export interface AttentionSize {
   /** Subgroups of a workgroup. Each owns a part of the rows alone, so nothing is reduced across subgroups. */
   readonly subgroups: number;
@@ -37,7 +39,10 @@ export interface Kept {
   readonly lines: number;
 }
 
-/** f32 elements between rows of scores: rows stay aligned to 16 bytes, and four consecutive ones begin in different banks. */
+/**
+ * f32 elements between rows of scores: rows stay aligned to 16 bytes, and four consecutive ones begin in different
+ * banks.
+ */
 export function scoreStride({ step }: AttentionTile): number {
   return step + 4;
 }
@@ -51,8 +56,9 @@ export function attentionBytes(tile: AttentionTile, { scores, weights, lines }: 
 }
 
 /**
- * Tiles from the most reuse of the walked rows to the least workgroup memory. With 16 rows per subgroup each matrix of the other operand
- * that is loaded from workgroup memory is multiplied once, with 32 twice; steps of 64 rows halve the barriers of steps of 32.
+ * Tiles from the most reuse of the walked rows to the least workgroup memory. With 16 rows per subgroup each matrix of
+ * the other operand that is loaded from workgroup memory is multiplied once, with 32 twice; steps of 64 rows halve the
+ * barriers of steps of 32.
  */
 export const ATTENTION_SIZES: readonly { readonly name: string; readonly size: AttentionSize }[] = [
   { name: "units 128 by 32", size: { subgroups: 4, rows: 128, step: 32 } },
@@ -61,7 +67,10 @@ export const ATTENTION_SIZES: readonly { readonly name: string; readonly size: A
   { name: "units 32 by 32", size: { subgroups: 2, rows: 32, step: 32 } },
 ];
 
-/** The tile of a size on a device; undefined where it has no units, they do not divide it, or workgroup memory is too small. */
+/**
+ * The tile of a size on a device; undefined where it has no units, they do not divide it, or workgroup memory is too
+ * small.
+ */
 export function attentionTile(
   target: Target,
   size: AttentionSize,
@@ -74,7 +83,10 @@ export function attentionTile(
   return divides(tile) && attentionBytes(tile, kept) <= target.workgroupBytes ? tile : undefined;
 }
 
-/** Whether units and threads divide a tile evenly, and the rows of a subgroup lie in one step of the own rows' way to registers. */
+/**
+ * Whether units and threads divide a tile evenly, and the rows of a subgroup lie in one step of the own rows' way to
+ * registers.
+ */
 function divides(tile: AttentionTile): boolean {
   const { m, n, k, subgroups, rows, step, headDim } = tile;
   const threads = attentionThreads(tile);
@@ -85,7 +97,10 @@ function divides(tile: AttentionTile): boolean {
     threads % (headDim / 4) === 0 && threads % (step / 4) === 0;
 }
 
-/** Finds the head and the rows. In scope afterwards: `head` (of all batches), `statistics`, `origin`, `row0`, `last`, `first_row`. */
+/**
+ * Finds the head and the rows. In scope afterwards: `head` (of all batches), `statistics`, `origin`, `row0`, `last`,
+ * `first_row`.
+ */
 export function place({ rows, subgroups, headDim }: AttentionTile): string {
   return `if (wg >= params.units) { return; }
 let head = wg / params.tiles;

@@ -1,6 +1,6 @@
 /**
- * How the text of a kernel reaches its tensors: four elements at a time (single words for u32), whatever the storage type, from a
- * buffer, from a texture, or from several bindings that make up one tensor.
+ * How the text of a kernel reaches its tensors: four elements at a time (single words for u32), whatever the storage
+ * type, from a buffer, from a texture, or from several bindings that make up one tensor.
  */
 import { type BufferSpec, type DType, texelFormat, TEXTURE_WIDTH } from "./kernel.ts";
 
@@ -68,7 +68,9 @@ export function bindings({ buffers, pieces }: Bound): readonly BufferSpec[] {
   return buffers.flatMap((buffer, i) => namesOf(buffer, pieces[i]!).map((name) => ({ ...buffer, name })));
 }
 
-/** Loads and stores of a buffer in several bindings. They have one exit, so that lanes stay together for what follows. */
+/**
+ * Loads and stores of a buffer in several bindings. They have one exit, so that lanes stay together for what follows.
+ */
 function dividedAccessors(buffer: BufferSpec, pieces: number): string {
   const { name, dtype, half } = buffer;
   const starts = startsOf(buffer, pieces).map((start) => `params.${start}`);
@@ -98,7 +100,9 @@ function dividedAccessors(buffer: BufferSpec, pieces: number): string {
   ].join("\n");
 }
 
-/** bf16 is the upper half of an f32; writing rounds to nearest even, and NaN keeps a mantissa bit so that it stays NaN. */
+/**
+ * bf16 is the upper half of an f32; writing rounds to nearest even, and NaN keeps a mantissa bit so that it stays NaN.
+ */
 const BF16 = `fn from_bf16(q: vec2u) -> vec4f {
   return bitcast<vec4f>(vec4u(q.x << 16u, q.x & 0xffff0000u, q.y << 16u, q.y & 0xffff0000u));
 }
@@ -110,7 +114,10 @@ fn to_bf16(v: vec4f) -> vec2u {
   return vec2u(h.x | (h.y << 16u), h.z | (h.w << 16u));
 }`;
 
-/** Declarations of the bindings, and `load_NAME`, `store_NAME` and for f32 `element_NAME` and `store_element_NAME` of each buffer. */
+/**
+ * Declarations of the bindings, and `load_NAME`, `store_NAME` and for f32 `element_NAME` and `store_element_NAME` of
+ * each buffer.
+ */
 export function accessors(bound: Bound): string[] {
   const { buffers, pieces = buffers.map(() => 1) } = bound;
   const all = bindings(bound);

@@ -4,13 +4,17 @@
  *
  * Conventions every kernel follows:
  * - binding 0 is a uniform struct `params` of 32-bit words (shapes, strides, scalars known when recording);
- * - bindings 1.. are storage buffers in the order of `buffers`, every one `read_write`. Tensors share one arena buffer, and
+ * - bindings 1.. are storage buffers in the order of `buffers`, every one `read_write`. Tensors share one arena buffer,
+ *   and
  *   WebGPU lets one dispatch see a buffer through several bindings only when all of them are writable;
- * - matrices are row-major and a row is a multiple of four elements, so buffers are read and written four elements at a time;
- * - what a kernel does not write it reads by `load_NAME` and `element_NAME` alone, so plans may have it read through textures;
+ * - matrices are row-major and a row is a multiple of four elements, so buffers are read and written four elements at a
+ *   time;
+ * - what a kernel does not write it reads by `load_NAME` and `element_NAME` alone, so plans may have it read through
+ *   textures;
  * - arithmetic is f32 whatever the storage type;
  * - no binding overlaps another within one launch;
- * - the function that makes a launch takes, in this order, the target, the spec that decides its text, the shape, and choices with
+ * - the function that makes a launch takes, in this order, the target, the spec that decides its text, the shape, and
+ *   choices with
  *   defaults (a tile): of these what it depends on, so a kernel that is the same on every device takes no target.
  */
 
@@ -64,13 +68,15 @@ export interface Kernel {
   /** The same program reading the buffers with these indices, which it must not write, through textures. */
   throughTextures(indices: readonly number[]): Kernel;
   /**
-   * The same arithmetic on tensors that take several bindings each: `pieces[i]` consecutive ones in place of buffer i. Further
-   * params, by buffer, are the indices at which its pieces but the first begin.
+   * The same arithmetic on tensors that take several bindings each: `pieces[i]` consecutive ones in place of buffer i.
+   * Further params, by buffer, are the indices at which its pieces but the first begin.
    */
   divide(pieces: readonly number[]): Kernel;
 }
 
-/** A kernel with its shapes: what the plan records. Tensors are bound by the recorder in the order of `kernel.buffers`. */
+/**
+ * A kernel with its shapes: what the plan records. Tensors are bound by the recorder in the order of `kernel.buffers`.
+ */
 export interface Launch {
   readonly kernel: Kernel;
   /** Values of `kernel.params`, in order. */
@@ -127,9 +133,15 @@ export interface MatrixShape {
   readonly k: number;
 }
 
-/** What decides the text of a kernel besides its spec: what the device can do, and what the user and measurements chose for it. */
+/**
+ * What decides the text of a kernel besides its spec: what the device can do, and what the user and measurements chose
+ * for it.
+ */
 export interface Target {
-  /** Smallest subgroup size if subgroup operations work and it is a multiple of 8, else 0 (then kernels use plain paths). */
+  /**
+   * Smallest subgroup size if subgroup operations work and it is a multiple of 8, else 0 (then kernels use plain
+   * paths).
+   */
   readonly subgroups: number;
   /** Largest subgroup size, 0 where the adapter tells none. */
   readonly subgroupMax: number;
@@ -149,7 +161,10 @@ export interface Target {
   readonly choices: ReadonlyMap<string, string>;
 }
 
-/** A device of which only the subgroup size is known: the least workgroup memory that WebGPU guarantees and no matrix units. */
+/**
+ * A device of which only the subgroup size is known: the least workgroup memory that WebGPU guarantees and no matrix
+ * units.
+ */
 export function plainTarget(subgroups: number): Target {
   return {
     subgroups,
@@ -168,15 +183,17 @@ export function plainTarget(subgroups: number): Target {
 export const THREADS = 64;
 
 /**
- * Iterations of all loops of one invocation, nested ones counted: Mesa 22.3 ends loops silently past it. Launches whose loops grow
- * with a shape refuse larger ones.
+ * Iterations of all loops of one invocation, nested ones counted: Mesa 22.3 ends loops silently past it. Launches whose
+ * loops grow with a shape refuse larger ones.
  */
 export const MOST_ITERATIONS = 65535;
 
 /** Largest number of workgroups in one grid dimension that every WebGPU device accepts. */
 const MAX_GRID = 65535;
 
-/** Folds a count of workgroups into x and y; the kernel finds its number with `workgroup_number()` and checks the bound. */
+/**
+ * Folds a count of workgroups into x and y; the kernel finds its number with `workgroup_number()` and checks the bound.
+ */
 export function foldGrid(workgroups: number): [number, number, number] {
   if (workgroups <= MAX_GRID) return [Math.max(1, workgroups), 1, 1];
   const y = Math.ceil(workgroups / MAX_GRID);

@@ -1,7 +1,8 @@
 /**
- * How texts spell matrix units: a subgroup holds whole matrices in its registers and multiplies them in one instruction. What lies
- * where in the registers is the driver's secret, so elements are reached through workgroup memory alone. Texts with units use no
- * subgroup arithmetic: a driver of NVIDIA (595) crashes on programs that declare both (github.com/kvark/blade/issues/333).
+ * How texts spell matrix units: a subgroup holds whole matrices in its registers and multiplies them in one
+ * instruction. What lies where in the registers is the driver's secret, so elements are reached through workgroup
+ * memory alone. Texts with units use no subgroup arithmetic: a driver of NVIDIA (595) crashes on programs that declare
+ * both (github.com/kvark/blade/issues/333).
  */
 import type { BufferSpec, DType, MatrixShape, Target } from "./kernel.ts";
 
@@ -9,8 +10,8 @@ import type { BufferSpec, DType, MatrixShape, Target } from "./kernel.ts";
 export type Unit = Pick<MatrixShape, "m" | "n" | "k">;
 
 /**
- * The unit of a device that does most per instruction, hence fewest loads per product; undefined where there is none or operands may
- * not be rounded to f16.
+ * The unit of a device that does most per instruction, hence fewest loads per product; undefined where there is none or
+ * operands may not be rounded to f16.
  */
 export function unitOf({ matrix, mixed, f16 }: Target): Unit | undefined {
   if (!mixed || !f16) return undefined;
@@ -32,12 +33,18 @@ function sumType({ m, n }: Unit): string {
   return `subgroup_matrix_result<f32, ${n}, ${m}>`;
 }
 
-/** Declares a sum that holds zeros. Written out, as Dawn 0.6.2 leaves a sum declared in a loop what it was the time before. */
+/**
+ * Declares a sum that holds zeros. Written out, as Dawn 0.6.2 leaves a sum declared in a loop what it was the time
+ * before.
+ */
 export function emptySum(unit: Unit, name: string): string {
   return `var ${name} = ${sumType(unit)}();`;
 }
 
-/** A left operand [m, k] read from the f16 array `from` at `offset`, `stride` elements from row to row (or column to column). */
+/**
+ * A left operand [m, k] read from the f16 array `from` at `offset`, `stride` elements from row to row (or column to
+ * column).
+ */
 export function loadLeft({ m, k }: Unit, from: string, offset: string, major: Major, stride: number): string {
   return `subgroupMatrixLoad<subgroup_matrix_left<f16, ${k}, ${m}>, ${major}>(&${from}, ${offset}, ${stride}u)`;
 }
@@ -63,10 +70,11 @@ export function addProduct(sum: string, left: string, right: string): string {
 }
 
 /**
- * Passes sums through workgroup memory, one of every subgroup at a time: written to the array `sums` at the subgroup's own [m, n], worked
- * on by all threads with `work`, which finds the number of the sum in `unit`, and read back when `returns`. Subgroups from `subgroups` on
- * have none: where the driver picks smaller subgroups than the largest, there are more than a tile has parts. A loop, as the work
- * unrolled for every sum compiles minutes on the software driver and fills the instruction cache of a GPU.
+ * Passes sums through workgroup memory, one of every subgroup at a time: written to the array `sums` at the subgroup's
+ * own [m, n], worked on by all threads with `work`, which finds the number of the sum in `unit`, and read back when
+ * `returns`. Subgroups from `subgroups` on have none: where the driver picks smaller subgroups than the largest, there
+ * are more than a tile has parts. A loop, as the work unrolled for every sum compiles minutes on the software driver
+ * and fills the instruction cache of a GPU.
  */
 export function passSums(
   unit: Unit,
@@ -90,8 +98,9 @@ ${returns ? `${choose((sum) => `${sum} = ${loadSum(unit, "sums", offset, unit.n)
 }
 
 /**
- * Elements between rows of an f16 array in workgroup memory that holds `width` of them: eight more, so that 16-byte pieces of
- * eight consecutive rows fall into different banks for every width that is a multiple of 16, and rows stay aligned to 16 bytes.
+ * Elements between rows of an f16 array in workgroup memory that holds `width` of them: eight more, so that 16-byte
+ * pieces of eight consecutive rows fall into different banks for every width that is a multiple of 16, and rows stay
+ * aligned to 16 bytes.
  */
 export function paddedStride(width: number): number {
   return width + 8;

@@ -1,6 +1,7 @@
 /**
- * Families of kernels that offer several ways to compute the same thing. A family lists its variants in one file; a launch takes the
- * one that the target's table of measured choices names (lib/tune makes it), else the one that the family prefers unmeasured.
+ * Families of kernels that offer several ways to compute the same thing. A family lists its variants in one file; a
+ * launch takes the one that the target's table of measured choices names (lib/tune makes it), else the one that the
+ * family prefers unmeasured.
  */
 import type { NamedLaunch, Problem, Target, Work } from "./kernel.ts";
 

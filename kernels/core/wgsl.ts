@@ -19,15 +19,15 @@ export interface Module extends Bound {
   /** Helper functions and workgroup variables. */
   readonly declarations?: Text;
   /**
-   * Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), and where asked for
-   * `lane` and `subgroup_id`.
+   * Body of main. In scope: `wg` (folded workgroup number), `li` (local index), `gid` (wg * workgroupSize + li), and
+   * where asked for `lane` and `subgroup_id`.
    */
   readonly body: Text;
 }
 
 /**
- * Text, or what makes it: plans record thousands of launches of a few kernels, and making the text of each anew took three
- * quarters of the time of a recording.
+ * Text, or what makes it: plans record thousands of launches of a few kernels, and making the text of each anew took
+ * three quarters of the time of a recording.
  */
 export type Text = string | (() => string);
 
@@ -35,7 +35,10 @@ function textOf(text: Text): string {
   return typeof text === "string" ? text : text();
 }
 
-/** `n` lines of text, one per index, joined: unrolled loops (naga puts a counter into every WGSL loop, so text is cheaper). */
+/**
+ * `n` lines of text, one per index, joined: unrolled loops (naga puts a counter into every WGSL loop, so text is
+ * cheaper).
+ */
 export function unroll(n: number, line: (i: number) => string, separator = "\n"): string {
   return Array.from({ length: n }, (_, i) => line(i)).join(separator);
 }

@@ -19,7 +19,9 @@ function chunks(elements: number): number {
   return Math.ceil(fours("a sample", elements) / (THREADS * UNROLL));
 }
 
-/** Sample, coefficients and the vectors of this thread: a workgroup never spans two samples, so they are loaded once. */
+/**
+ * Sample, coefficients and the vectors of this thread: a workgroup never spans two samples, so they are loaded once.
+ */
 const LOCATE = `
   let sample = min(wg / params.chunks, params.batch - 1u);
   let live = wg < params.chunks * params.batch;
@@ -34,8 +36,8 @@ const perVector = (statements: string): string =>
   }`);
 
 /**
- * x_t = sqrt(a) z + sqrt(1-a) eps and v* = sqrt(a) eps - sqrt(1-a) z. Buffers: z, noise (f32 [batch, elements]), coefficients
- * (f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, loss weight), xt, velocity (f32).
+ * x_t = sqrt(a) z + sqrt(1-a) eps and v* = sqrt(a) eps - sqrt(1-a) z. Buffers: z, noise (f32 [batch, elements]),
+ * coefficients (f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, loss weight), xt, velocity (f32).
  */
 export function velocityTarget({ batch, elements }: SampleShape): Launch {
   return {
@@ -62,8 +64,9 @@ export function velocityLossSlots({ batch, elements }: SampleShape): number {
 }
 
 /**
- * Partial sums of loss weight * (v - v*)^2 and dv = 2 (v - v*) / elements * gradient scale, the third coefficient (loss scale / (batch *
- * accumulation)). Buffers: v, velocity (f32), coefficients (f32 [batch, 4]), dv, partials (f32 [slots, 4]).
+ * Partial sums of loss weight * (v - v*)^2 and dv = 2 (v - v*) / elements * gradient scale, the third coefficient (loss
+ * scale / (batch * accumulation)). Buffers: v, velocity (f32), coefficients (f32 [batch, 4]), dv, partials (f32 [slots,
+ * 4]).
  */
 export function velocityLoss(
   target: Target,
@@ -101,8 +104,8 @@ ${sumWorkgroup("sum")}
 }
 
 /**
- * loss[0] = sum over the batch of loss weight * mean over elements of (v - v*)^2; weights of 1 / samples give the mean, and 0
- * leaves out the samples that fill up a partial batch. Buffers: partials, loss (f32 [4]).
+ * loss[0] = sum over the batch of loss weight * mean over elements of (v - v*)^2; weights of 1 / samples give the mean,
+ * and 0 leaves out the samples that fill up a partial batch. Buffers: partials, loss (f32 [4]).
  */
 export function finishVelocityLoss(target: Target, shape: SampleShape): Launch {
   return finishSum(target, { slots: velocityLossSlots(shape), scale: 1 / shape.elements });

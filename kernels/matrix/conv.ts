@@ -40,10 +40,10 @@ function staged(name: string, tile: StagedTile): ConvVariant {
 const PLAIN: ConvTile = { rows: 8, vectors: 1, lanes: 1, share: "none", threads: 64 };
 
 /**
- * On 8 lanes a value is handed round with a constant-lane broadcast, free on llvmpipe, and a workgroup of 8 threads shares its rows
- * whatever size the driver picks; taller tiles gain a tenth there but double the time to compile. From 16 lanes up the shuffle
- * unit is the narrower one, so each shuffled value feeds eight multiply-adds, and 16 lanes cover 128 channels, the smallest width of
- * the released models.
+ * On 8 lanes a value is handed round with a constant-lane broadcast, free on llvmpipe, and a workgroup of 8 threads
+ * shares its rows whatever size the driver picks; taller tiles gain a tenth there but double the time to compile. From
+ * 16 lanes up the shuffle unit is the narrower one, so each shuffled value feeds eight multiply-adds, and 16 lanes
+ * cover 128 channels, the smallest width of the released models.
  */
 const BROADCAST: ConvTile = { rows: 32, vectors: 1, lanes: 8, share: "broadcast", threads: 8 };
 const SHUFFLE: ConvTile = { rows: 16, vectors: 2, lanes: 16, share: "shuffle", threads: 64 };
@@ -102,8 +102,9 @@ export const convFamily: Family<ConvSpec, ConvShape> = {
 };
 
 /**
- * One convolution. Operands: x [frames, inputHeight, inputWidth, channels] (enough frames for the window of the last output frame),
- * weight [kt, kh, kw, channels, outputs], bias [outputs] f32, residual and y [frames, height, width, outputs].
+ * One convolution. Operands: x [frames, inputHeight, inputWidth, channels] (enough frames for the window of the last
+ * output frame), weight [kt, kh, kw, channels, outputs], bias [outputs] f32, residual and y [frames, height, width,
+ * outputs].
  *
  * @throws {RangeError} as {@linkcode checkConv}.
  */

@@ -1,7 +1,7 @@
 /**
- * Convolution as implicit GEMM from registers: rows are output positions (frame, y, x), columns are output channels, the depth runs over
- * the taps of the window and the input channels. The gather for padding, stride and nearest upsampling is part of the loader,
- * so no patch matrix and no upsampled copy exist in memory.
+ * Convolution as implicit GEMM from registers: rows are output positions (frame, y, x), columns are output channels,
+ * the depth runs over the taps of the window and the input channels. The gather for padding, stride and nearest
+ * upsampling is part of the loader, so no patch matrix and no upsampled copy exist in memory.
  */
 import { foldGrid, type Launch } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
@@ -22,7 +22,10 @@ export interface ConvTile {
   readonly vectors: number;
   /** Threads side by side along the channels, which load the rows together. */
   readonly lanes: number;
-  /** How lanes hand their rows round: from constant lanes of the whole subgroup, or from lanes of its part; one lane needs neither. */
+  /**
+   * How lanes hand their rows round: from constant lanes of the whole subgroup, or from lanes of its part; one lane
+   * needs neither.
+   */
   readonly share: "broadcast" | "shuffle" | "none";
   /** Threads of a workgroup. */
   readonly threads: number;

@@ -1,7 +1,7 @@
 /**
- * What every convolution is given. Layouts: input [frames, h, w, channels], weights [kt, kh, kw, channels, outputs], output
- * [frames, h, w, outputs]; channels and outputs are multiples of four. A causal convolution finds its kt - 1 earlier frames in front of
- * the input.
+ * What every convolution is given. Layouts: input [frames, h, w, channels], weights [kt, kh, kw, channels, outputs],
+ * output [frames, h, w, outputs]; channels and outputs are multiples of four. A causal convolution finds its kt - 1
+ * earlier frames in front of the input.
  */
 import type { BufferSpec, DType } from "../core/kernel.ts";
 

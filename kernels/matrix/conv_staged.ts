@@ -1,7 +1,7 @@
 /**
  * Convolution as implicit GEMM through workgroup memory, for GPUs without reachable matrix units: the tiles of
- * kernels/matrix/gemm_staged.ts over output positions and channels, whose depth runs over the taps of the window and the
- * input channels. A stage gathers what its taps read, so no patch matrix and no upsampled copy exist in memory.
+ * kernels/matrix/gemm_staged.ts over output positions and channels, whose depth runs over the taps of the window and
+ * the input channels. A stage gathers what its taps read, so no patch matrix and no upsampled copy exist in memory.
  */
 import { foldGrid, type Launch } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
@@ -26,7 +26,10 @@ import {
 /** Rows of A are positions along the depth; B is weights [taps, channels, outputs], along the outputs. */
 const LAYOUT = "NN";
 
-/** `read_x(row, tap, channel)`: four channels of the input under tap (frame, row, column) of an output position, zero beside the picture. */
+/**
+ * `read_x(row, tap, channel)`: four channels of the input under tap (frame, row, column) of an output position, zero
+ * beside the picture.
+ */
 const READ = `fn read_x(row: u32, tap: vec3u, channel: u32) -> vec4f {
   let position = min(row, params.positions - 1u);
   let y = position / params.width % params.height * params.stride + tap.y - params.padding;

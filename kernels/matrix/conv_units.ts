@@ -1,7 +1,7 @@
 /**
- * Convolution as implicit GEMM on matrix units: rows are output positions, columns output channels, the depth runs over the taps of the
- * window and the input channels. Operands are rounded to f16 under a power of two per position and per output channel
- * (kernels/core/half_scales.ts), sums are f32.
+ * Convolution as implicit GEMM on matrix units: rows are output positions, columns output channels, the depth runs over
+ * the taps of the window and the input channels. Operands are rounded to f16 under a power of two per position and per
+ * output channel (kernels/core/half_scales.ts), sums are f32.
  */
 import { foldGrid, type Launch } from "../core/kernel.ts";
 import { unitOperand } from "../core/units.ts";
@@ -21,8 +21,8 @@ import { unitThreads, type UnitTile } from "./unit_tile.ts";
 import { type Operand, type Product, stageOf, unitBody, unitDeclarations } from "./unit_text.ts";
 
 /**
- * The input: every thread walks the taps with its own counters, as its place in a stage is its place among the channels of a tap;
- * a division per stage and thread would cost as much as the copying.
+ * The input: every thread walks the taps with its own counters, as its place in a stage is its place among the channels
+ * of a tap; a division per stage and thread would cost as much as the copying.
  */
 function gathered(tile: UnitTile, { x }: ConvSpec): Operand {
   const { groups, step } = stageOf(tile, { name: "a", along: "depth" });

@@ -1,8 +1,13 @@
-/** Frozen weights stored in 8 or 4 bits: blocks of consecutive elements share a scale, and codes are packed into words. */
+/**
+ * Frozen weights stored in 8 or 4 bits: blocks of consecutive elements share a scale, and codes are packed into words.
+ */
 import { type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
-/** int8: codes are integers -127..127 times the scale. nf4: codes are indices of {@linkcode NF4_LEVELS}, times the scale. */
+/**
+ * int8: codes are integers -127..127 times the scale. nf4: codes are indices of {@linkcode NF4_LEVELS}, times the
+ * scale.
+ */
 export type QuantisedKind = "int8" | "nf4";
 
 /** Quantiles of a normal distribution scaled to [-1, 1], with an exact zero (QLoRA, arXiv:2305.14314, appendix E). */

@@ -1,6 +1,6 @@
 /**
- * Matrix products in three layouts with a fused epilogue: every way to compute them, and which of them runs where nothing was
- * measured.
+ * Matrix products in three layouts with a fused epilogue: every way to compute them, and which of them runs where
+ * nothing was measured.
  */
 import type { Target, Work } from "../core/kernel.ts";
 import { type Family, solve, type Variant } from "../core/variants.ts";
@@ -11,7 +11,10 @@ import { STAGED_TILES, stagedBytes, stagedName, stagedText } from "./gemm_staged
 import { unitsText } from "./gemm_units.ts";
 import { UNIT_SIZES, unitName, unitTile } from "./unit_tile.ts";
 
-/** Shortest depth worth a part of its own: below it, writing and summing the partial products costs more than it spreads. */
+/**
+ * Shortest depth worth a part of its own: below it, writing and summing the partial products costs more than it
+ * spreads.
+ */
 const SHORTEST_PART = 256;
 
 /** Largest buffer of partial products in bytes: what every adapter can bind. */
@@ -50,8 +53,9 @@ function variant(
 }
 
 /**
- * Tiles in registers. Lanes of one subgroup have to share their rows, whatever size the driver picks between its smallest and
- * largest: with 8 lanes a workgroup is one row of threads; from 16 up, twice the smallest size covers the drivers that double it.
+ * Tiles in registers. Lanes of one subgroup have to share their rows, whatever size the driver picks between its
+ * smallest and largest: with 8 lanes a workgroup is one row of threads; from 16 up, twice the smallest size covers the
+ * drivers that double it.
  */
 function register(
   name: string,
@@ -101,8 +105,9 @@ const variants: readonly GemmVariant[] = [
 ];
 
 /**
- * Multiply-adds from which the tile of 64 rows pays on a software adapter: it runs 10 to 20 % faster than 32 rows (fewer loads
- * per multiply-add) and compiles half a second longer. 64 x 8 is slower than both and compiles two seconds.
+ * Multiply-adds from which the tile of 64 rows pays on a software adapter: it runs 10 to 20 % faster than 32 rows
+ * (fewer loads per multiply-add) and compiles half a second longer. 64 x 8 is slower than both and compiles two
+ * seconds.
  */
 const LARGE_PRODUCT = 2 ** 30;
 

@@ -1,6 +1,6 @@
 /**
- * What all ways to multiply have in common: parameters, bindings, what happens to a finished sum, and parts of the depth whose
- * products are summed afterwards.
+ * What all ways to multiply have in common: parameters, bindings, what happens to a finished sum, and parts of the
+ * depth whose products are summed afterwards.
  */
 import {
   type BufferSpec,
@@ -30,8 +30,8 @@ export interface GemmText {
   readonly columns: number;
   readonly declarations?: () => string;
   /**
-   * Finds the workgroup's tile among `params.tiles` of `params.parts` parts of the depth, and hands every four columns inside C to
-   * `finish(part, row, col4, sum, shift)`; `shift` is the bias of the columns where there is one.
+   * Finds the workgroup's tile among `params.tiles` of `params.parts` parts of the depth, and hands every four columns
+   * inside C to `finish(part, row, col4, sum, shift)`; `shift` is the bias of the columns where there is one.
    */
   readonly body: (bias: boolean) => string;
 }
@@ -132,7 +132,10 @@ export function gemmWork(spec: GemmSpec, shape: GemmShape, parts: number, text: 
   };
 }
 
-/** tanh-approximated GELU through the logistic function, 0.5 (1 + tanh u) = 1 / (1 + exp(-2u)); the bound keeps exp finite. */
+/**
+ * tanh-approximated GELU through the logistic function, 0.5 (1 + tanh u) = 1 / (1 + exp(-2u)); the bound keeps exp
+ * finite.
+ */
 const GELU = `fn activate(x: vec4f) -> vec4f {
   let u = 0.7978845608028654 * (x + 0.044715 * x * x * x);
   return x / (1.0 + exp(min(-2.0 * u, vec4f(80.0))));
@@ -141,8 +144,8 @@ const GELU = `fn activate(x: vec4f) -> vec4f {
 const SILU = `fn activate(x: vec4f) -> vec4f { return x / (1.0 + exp(min(-x, vec4f(80.0)))); }`;
 
 /**
- * `epilogue(sum, index, shift)`: the four elements to store at `index` of C, in the order scale, bias, activation, addition to C;
- * `shift` is the bias of their columns.
+ * `epilogue(sum, index, shift)`: the four elements to store at `index` of C, in the order scale, bias, activation,
+ * addition to C; `shift` is the bias of their columns.
  */
 function epilogueText({ bias, activation, accumulate }: Pick<GemmSpec, "bias" | "activation" | "accumulate">): string {
   const steps = [

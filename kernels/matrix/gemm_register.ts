@@ -1,6 +1,6 @@
 /**
- * Matrix products from registers alone: a thread owns a tile of C and reads both operands where they lie. Rows of the left operand are
- * loaded once per 8 lanes and broadcast where subgroups work.
+ * Matrix products from registers alone: a thread owns a tile of C and reads both operands where they lie. Rows of the
+ * left operand are loaded once per 8 lanes and broadcast where subgroups work.
  */
 import { unroll } from "../core/wgsl.ts";
 import type { GemmText } from "./gemm_launch.ts";
@@ -58,7 +58,10 @@ function leftOperand(
   };
 }
 
-/** Loads four depths of B: `b{j}_{q}` holds four columns of group j at depth q. Columns past the edge read the last ones. */
+/**
+ * Loads four depths of B: `b{j}_{q}` holds four columns of group j at depth q. Columns past the edge read the last
+ * ones.
+ */
 function rightOperand(layout: Layout, { vectors }: RegisterTile): string {
   if (layout === "NN") {
     return unroll(4, (q) => unroll(vectors, (j) => `let b${j}_${q} = load_B(k4 * 4u + ${q}u, n${j});`));
@@ -98,8 +101,8 @@ ${unroll(rows, update)}
 }
 
 /**
- * Body of the kernel: finds the tile, sums, and hands every four columns inside C to `finish(part, row, col4, sum, shift)`.
- * The stores are unrolled: a loop over an array of the sums compiles five times longer on Mesa 22.3.
+ * Body of the kernel: finds the tile, sums, and hands every four columns inside C to `finish(part, row, col4, sum,
+ * shift)`. The stores are unrolled: a loop over an array of the sums compiles five times longer on Mesa 22.3.
  */
 function gemmBody(layout: Layout, tile: RegisterTile, bias: boolean): string {
   const { rows, vectors, lanes, groups } = tile;

@@ -1,7 +1,9 @@
 /** What every matrix product is given: layout and storage of the operands, the epilogue, and sizes. */
 import { type DType, MOST_ITERATIONS } from "../core/kernel.ts";
 
-/** Which operand is stored transposed. NN: A[M,K] B[K,N]; NT: A[M,K] B[N,K] (y = x W^T); TN: A[K,M] B[K,N] (dW = g^T x). */
+/**
+ * Which operand is stored transposed. NN: A[M,K] B[K,N]; NT: A[M,K] B[N,K] (y = x W^T); TN: A[K,M] B[K,N] (dW = g^T x).
+ */
 export type Layout = "NN" | "NT" | "TN";
 
 /** What decides the text of a matrix product. All matrices are row-major and contiguous. */
@@ -34,7 +36,8 @@ export interface GemmShape extends Extent {
 /**
  * Refuses sizes that no kernel serves.
  *
- * @throws {RangeError} naming every one: n and k (n and m in layout TN) that are no positive multiples of 4, k above 262,140.
+ * @throws {RangeError} naming every one: n and k (n and m in layout TN) that are no positive multiples of 4, k above
+ * 262,140.
  */
 export function checkGemm({ layout }: GemmSpec, { m, n, k }: GemmShape): void {
   const problems = Object.entries({ m, n, k })

@@ -1,7 +1,8 @@
 /**
- * Matrix products through workgroup memory, for GPUs without reachable matrix units. A workgroup owns a tile of C. Step by step
- * along the depth its threads copy a stage of both operands to workgroup memory, and each multiplies the rows and columns it owns
- * from there; the next stage is fetched into registers meanwhile. No subgroup operation: every subgroup size computes the same.
+ * Matrix products through workgroup memory, for GPUs without reachable matrix units. A workgroup owns a tile of C. Step
+ * by step along the depth its threads copy a stage of both operands to workgroup memory, and each multiplies the rows
+ * and columns it owns from there; the next stage is fetched into registers meanwhile. No subgroup operation: every
+ * subgroup size computes the same.
  */
 import type { Target } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
@@ -14,7 +15,10 @@ export interface StagedTile {
   readonly columns: number;
   /** Depth of a stage. */
   readonly depth: number;
-  /** Groups of four rows, and of four columns, per thread. Groups lie far apart, so that neighbouring threads read neighbours. */
+  /**
+   * Groups of four rows, and of four columns, per thread. Groups lie far apart, so that neighbouring threads read
+   * neighbours.
+   */
   readonly rowGroups: number;
   readonly columnGroups: number;
   /** Stages in workgroup memory: with two, one barrier a stage suffices. */
@@ -24,8 +28,8 @@ export interface StagedTile {
 const eight = { rowGroups: 2, columnGroups: 2, depth: 16, buffers: 2 } as const;
 
 /**
- * Tiles staged in workgroup memory, the largest first. 128 x 128 reads each element from L2 once per 128 products, 32 FLOP a byte
- * of f32; smaller ones fill a card with less work. Rates on GPUs: not yet measured.
+ * Tiles staged in workgroup memory, the largest first. 128 x 128 reads each element from L2 once per 128 products, 32
+ * FLOP a byte of f32; smaller ones fill a card with less work. Rates on GPUs: not yet measured.
  */
 export const STAGED_TILES: readonly { readonly name: string; readonly tile: StagedTile }[] = [
   { name: "staged 128x128", tile: { rows: 128, columns: 128, ...eight } },
@@ -60,8 +64,9 @@ function stageSize({ depth }: StagedTile, width: number): number {
 }
 
 /**
- * Line group `line` of the depths 4 `deep` to 4 `deep` + 3 lies at `line` with its low bits flipped by `deep`: of eight threads that
- * store 16 bytes at a time, four hold neighbouring depths of the same lines, and so they meet eight different banks.
+ * Line group `line` of the depths 4 `deep` to 4 `deep` + 3 lies at `line` with its low bits flipped by `deep`: of eight
+ * threads that store 16 bytes at a time, four hold neighbouring depths of the same lines, and so they meet eight
+ * different banks.
  */
 function flipped(line: string): string {
   return `((${line}) ^ (2u * (deep & 3u)))`;
@@ -101,8 +106,8 @@ function placeOf({ depth }: StagedTile, { width, alongDepth }: StagedOperand): {
 }
 
 /**
- * `fetch_X(block, first, k4)`: block number `block` of the stage that begins at line group `first` and depth group `k4`; its columns are
- * depths, four lines each. Lines past the edge read the last ones, depths past `end` are zero.
+ * `fetch_X(block, first, k4)`: block number `block` of the stage that begins at line group `first` and depth group
+ * `k4`; its columns are depths, four lines each. Lines past the edge read the last ones, depths past `end` are zero.
  */
 function fetchText(
   layout: Layout,
@@ -187,8 +192,9 @@ function eachShare(layout: Layout, tile: StagedTile, text: (share: Share, round:
 const first = ({ name }: StagedOperand): string => name === "a" ? "m4" : "n4";
 
 /**
- * Multiplies one stage: at every depth each thread reads its groups of rows and columns. Four depths are unrolled: the counter that naga
- * puts into a loop then costs one instruction per hundred multiply-adds, and the text stays small enough to compile quickly.
+ * Multiplies one stage: at every depth each thread reads its groups of rows and columns. Four depths are unrolled: the
+ * counter that naga puts into a loop then costs one instruction per hundred multiply-adds, and the text stays small
+ * enough to compile quickly.
  */
 function multiplyText(tile: StagedTile): string {
   const { rows, columns, depth, rowGroups, columnGroups } = tile;
@@ -211,7 +217,10 @@ ${products}
 }`;
 }
 
-/** Sums over the depths `k_first` to `k_end` of the tile whose first groups are `m4` and `n4`; `tx` and `ty` are the thread's place in it. */
+/**
+ * Sums over the depths `k_first` to `k_end` of the tile whose first groups are `m4` and `n4`; `tx` and `ty` are the
+ * thread's place in it.
+ */
 export function stagedSums(layout: Layout, tile: StagedTile): string {
   const { depth, rowGroups, columnGroups, buffers } = tile;
   const fetch = (k4: string) =>
@@ -237,7 +246,10 @@ ${buffers === 2 ? "buffer = 1u - buffer;" : "workgroupBarrier();"}
 }`;
 }
 
-/** What happens to the sums: `text(row, sum)` for every row of a column group, inside the bounds and with `column` in scope. */
+/**
+ * What happens to the sums: `text(row, sum)` for every row of a column group, inside the bounds and with `column` in
+ * scope.
+ */
 export function stagedResults(
   tile: StagedTile,
   bounds: { readonly rows: string; readonly columns4: string },

@@ -1,6 +1,7 @@
 /**
- * Matrix products on matrix units: operands rounded to f16 under a power of two per row of A and column of B, sums in f32. bf16 and
- * f16 operands are exact within the range of kernels/core/half_scales.ts, f32 ones are rounded to 11 bits.
+ * Matrix products on matrix units: operands rounded to f16 under a power of two per row of A and column of B, sums in
+ * f32. bf16 and f16 operands are exact within the range of kernels/core/half_scales.ts, f32 ones are rounded to 11
+ * bits.
  */
 import type { DType } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
@@ -30,7 +31,10 @@ function alongDepth(tile: UnitTile, name: "a" | "b", dtype: DType): Operand {
   };
 }
 
-/** An operand whose rows run across the depth: B [k, n], or A [k, m] of layout TN. It begins at `start` of what `load` reads. */
+/**
+ * An operand whose rows run across the depth: B [k, n], or A [k, m] of layout TN. It begins at `start` of what `load`
+ * reads.
+ */
 export function alongWidth(
   tile: UnitTile,
   name: "a" | "b",

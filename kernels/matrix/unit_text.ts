@@ -1,7 +1,8 @@
 /**
- * The text of a product on matrix units. A workgroup owns a tile of C. Step by step along the depth its threads copy a stage of
- * both operands to workgroup memory as f16, scaled line by line (kernels/core/half_scales.ts), and its subgroups multiply them into
- * sums that stay in registers. The next stage is fetched into registers while this one is multiplied.
+ * The text of a product on matrix units. A workgroup owns a tile of C. Step by step along the depth its threads copy a
+ * stage of both operands to workgroup memory as f16, scaled line by line (kernels/core/half_scales.ts), and its
+ * subgroups multiply them into sums that stay in registers. The next stage is fetched into registers while this one is
+ * multiplied.
  */
 import type { DType } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
@@ -15,7 +16,10 @@ export interface Operand {
   /** The index that neighbours of a group differ in: the depth, or the row of A (column of B). */
   readonly along: "depth" | "width";
   readonly dtype: DType;
-  /** Declares what all steps share. In scope: `m0`, `n0`, `first4`, and the thread's place, `{name}_line` and `{name}_four`. */
+  /**
+   * Declares what all steps share. In scope: `m0`, `n0`, `first4`, and the thread's place, `{name}_line` and
+   * `{name}_four`.
+   */
   readonly setup: string;
   /** Loads the thread's groups of the stage at depth `4 * d4` into `{name}0` and so on. */
   readonly fetch: string;
@@ -28,7 +32,10 @@ function isScaled({ dtype }: Operand): boolean {
   return dtype !== "f16";
 }
 
-/** Sizes of one operand's stage, and how the threads share it: thread `li` has group `li % fours` of every `step`-th line. */
+/**
+ * Sizes of one operand's stage, and how the threads share it: thread `li` has group `li % fours` of every `step`-th
+ * line.
+ */
 export interface Stage {
   readonly width: number;
   readonly size: number;
@@ -185,8 +192,8 @@ ${unroll(tall, (i) => addProduct(`sum${i}_${j}`, `left${i}`, "right"))} }`)
 }
 
 /**
- * Passes all sums through workgroup memory. In scope of `work`: a group of four elements `v` of the sums, its `row` and `column` in the
- * tile, and the index `e` of the group.
+ * Passes all sums through workgroup memory. In scope of `work`: a group of four elements `v` of the sums, its `row` and
+ * `column` in the tile, and the index `e` of the group.
  */
 function passTile(tile: UnitTile, work: string, returns: boolean): string {
   const { m, n, down, across, rows, columns } = tile;
@@ -213,7 +220,9 @@ function scalesOf(product: Product, table: string): { readonly row: string; read
   };
 }
 
-/** Settles the scales that numbers of this stage outgrew: the sums so far follow, and the stage is written once more. */
+/**
+ * Settles the scales that numbers of this stage outgrew: the sums so far follow, and the stage is written once more.
+ */
 function settleScales(product: Product): string {
   const { tile, a, b } = product;
   const { row, columns } = scalesOf(product, "shifts");
@@ -258,7 +267,10 @@ finish(part, m0 + row, col4, sum, ${bias ? "load_bias(col4)" : "vec4f(0)"});
   );
 }
 
-/** Row tiles that are walked before the next column of tiles: workgroups that run together then share rows of A and columns of B. */
+/**
+ * Row tiles that are walked before the next column of tiles: workgroups that run together then share rows of A and
+ * columns of B.
+ */
 const BAND = 8;
 
 /** What differs between kernels around the same product. */
@@ -270,8 +282,8 @@ export interface UnitKernel {
 }
 
 /**
- * Body of the kernel: finds the tile among `params.tiles`, sums over the depth from `4 * first4` to `4 * last4`, and hands every
- * four columns inside C to `finish(part, row, col4, sum, shift)`.
+ * Body of the kernel: finds the tile among `params.tiles`, sums over the depth from `4 * first4` to `4 * last4`, and
+ * hands every four columns inside C to `finish(part, row, col4, sum, shift)`.
  */
 export function unitBody(product: Product, { bias, parts }: UnitKernel): string {
   const { tile, a, b } = product;

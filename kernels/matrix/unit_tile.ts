@@ -4,7 +4,9 @@ import { paddedStride, type Unit, unitOf } from "../core/units.ts";
 import { LINE_BYTES } from "../core/half_scales.ts";
 import { type Extent, preferTile } from "./gemm_shape.ts";
 
-/** The part of C that a workgroup owns, how its subgroups share it, and how operands reach them. Sizes are in elements. */
+/**
+ * The part of C that a workgroup owns, how its subgroups share it, and how operands reach them. Sizes are in elements.
+ */
 export interface UnitSize {
   /** Subgroups along the rows and along the columns of the tile. */
   readonly down: number;
@@ -14,7 +16,10 @@ export interface UnitSize {
   readonly columns: number;
   /** Depth that is staged at a time. */
   readonly depth: number;
-  /** Stages in workgroup memory: with two, the next is written while this one is multiplied, and a barrier less is needed. */
+  /**
+   * Stages in workgroup memory: with two, the next is written while this one is multiplied, and a barrier less is
+   * needed.
+   */
   readonly buffers: 1 | 2;
 }
 
@@ -46,9 +51,9 @@ export function unitBytes(tile: UnitTile): number {
 const DEPTH = 32;
 
 /**
- * Sizes from the most reuse to the most workgroups. A square of 128 reads each operand element from L2 once per 128 products (64
- * FLOP a byte of f16) and keeps 64 sums per thread of 32 lanes; a square of 64 has a quarter of the work per workgroup, for
- * products with few rows or columns. Rates on GPUs: not yet measured.
+ * Sizes from the most reuse to the most workgroups. A square of 128 reads each operand element from L2 once per 128
+ * products (64 FLOP a byte of f16) and keeps 64 sums per thread of 32 lanes; a square of 64 has a quarter of the work
+ * per workgroup, for products with few rows or columns. Rates on GPUs: not yet measured.
  */
 export const UNIT_SIZES: readonly { readonly name: string; readonly size: UnitSize }[] = [
   { name: "units 128x128", size: { down: 2, across: 4, rows: 128, columns: 128, depth: DEPTH, buffers: 1 } },

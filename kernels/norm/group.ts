@@ -1,9 +1,11 @@
 /**
- * Group normalisation of a channels-last tensor [positions, channels]: statistics over all positions and the channels of a group.
+ * Group normalisation of a channels-last tensor [positions, channels]: statistics over all positions and the channels
+ * of a group.
  *
- * Statistics are per channel first (mean and M2, the sum of squared distances from it), in parts of consecutive positions that are
- * merged in a fixed order by the formulas of Chan, Golub and LeVeque (1979); channels of a group are merged last, so any number
- * of channels per group works. No step subtracts large equal numbers, and two runs give the same bits.
+ * Statistics are per channel first (mean and M2, the sum of squared distances from it), in parts of consecutive
+ * positions that are merged in a fixed order by the formulas of Chan, Golub and LeVeque (1979); channels of a group are
+ * merged last, so any number of channels per group works. No step subtracts large equal numbers, and two runs give the
+ * same bits.
  */
 import { type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { buildKernel } from "../core/wgsl.ts";
@@ -26,8 +28,8 @@ export interface PartsShape {
 }
 
 /**
- * Mean and M2 of every part and channel. Buffers: x [positions, channels], parts f32 [parts, 2, channels]. Sums are taken of
- * distances from the part's first value, which lies within a few deviations of the mean.
+ * Mean and M2 of every part and channel. Buffers: x [positions, channels], parts f32 [parts, 2, channels]. Sums are
+ * taken of distances from the part's first value, which lies within a few deviations of the mean.
  */
 export function groupNormParts(
   { dtype }: { readonly dtype: DType },
@@ -76,7 +78,10 @@ export interface MergeShape {
   readonly channels: number;
 }
 
-/** Merges every {@linkcode MERGE_FACTOR} parts into one. Buffers: parts f32 [parts, 2, channels], merged f32 [ceil(parts / 64), 2, channels]. */
+/**
+ * Merges every {@linkcode MERGE_FACTOR} parts into one. Buffers: parts f32 [parts, 2, channels], merged f32 [ceil(parts
+ * / 64), 2, channels].
+ */
 export function groupNormMerge({ parts, partPositions, positions, channels }: MergeShape): Launch {
   const merged = Math.ceil(parts / MERGE_FACTOR);
   const kernel = buildKernel({
@@ -123,8 +128,8 @@ export interface TableShape {
 }
 
 /**
- * Merges the channels of each group. Buffers: statistics f32 [2, channels] (mean and M2 of each channel), weight f32 [channels],
- * table f32 [2, channels]: mean of the channel's group, and weight / sqrt(variance + eps).
+ * Merges the channels of each group. Buffers: statistics f32 [2, channels] (mean and M2 of each channel), weight f32
+ * [channels], table f32 [2, channels]: mean of the channel's group, and weight / sqrt(variance + eps).
  */
 export function groupNormTable({ positions, channels, groups, eps }: TableShape): Launch {
   const kernel = buildKernel({
@@ -205,8 +210,8 @@ export interface ApplyShape {
 const GRID_PARAMS = ["first_position", "frames", "height", "width", "latent_frames", "latent_height", "latent_width"];
 
 /**
- * Nearest neighbour on the latent grid: output index o reads floor(o * in / out); with an odd number of frames above one, frame 0
- * reads latent 0 and the others share the remaining latents.
+ * Nearest neighbour on the latent grid: output index o reads floor(o * in / out); with an odd number of frames above
+ * one, frame 0 reads latent 0 and the others share the remaining latents.
  */
 const LATENT_POSITION = `fn latent_position(position: u32) -> u32 {
   let x = position % params.width;
@@ -220,9 +225,9 @@ const LATENT_POSITION = `fn latent_position(position: u32) -> u32 {
 }`;
 
 /**
- * Normalises: y = (x - mean) * scale + bias with the table of {@linkcode groupNormTable}, then for a spatial norm y * m + s.
- * Buffers: x [positions, channels], table f32 [2, channels], bias f32 [channels], spatial only: modulation [latent positions,
- * 2 * channels] (m, then s), y with the results from position `outputPosition` on.
+ * Normalises: y = (x - mean) * scale + bias with the table of {@linkcode groupNormTable}, then for a spatial norm y * m
+ * + s. Buffers: x [positions, channels], table f32 [2, channels], bias f32 [channels], spatial only: modulation [latent
+ * positions, 2 * channels] (m, then s), y with the results from position `outputPosition` on.
  */
 export function groupNormApply(spec: ApplySpec, shape: ApplyShape): Launch {
   const { dtype, silu, spatial } = spec;

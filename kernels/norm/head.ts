@@ -56,7 +56,10 @@ const half = (j: number): string => (j === 0 ? "xy" : "zw");
 const forward = (j: number, v: string): string => `rotate(${v}, cosine.${half(j)}, sine.${half(j)})`;
 const back = (j: number, v: string): string => `rotate(${v}, cosine.${half(j)}, -sine.${half(j)})`;
 
-/** Loads the row's head into v0 and v1, takes the mean off and leaves `rs` = 1 / sqrt(var + eps): two passes over registers. */
+/**
+ * Loads the row's head into v0 and v1, takes the mean off and leaves `rs` = 1 / sqrt(var + eps): two passes over
+ * registers.
+ */
 const NORMALISE = `
 ${each((j) => `    var v${j} = load_x(at + ${j}u);`)}
     let mean = lane_sum(dot(v0 + v1, vec4f(1)), li) / ${HEAD_CHANNELS}.0;
@@ -109,7 +112,9 @@ ${each((j) => `      store_y(at + ${j}u, ${rotate ? forward(j, value(j)) : value
   };
 }
 
-/** Gradient of {@linkcode headNorm} in x. Buffers: x (before the norm), gamma, g, dx and, when rotating, cos and sin. */
+/**
+ * Gradient of {@linkcode headNorm} in x. Buffers: x (before the norm), gamma, g, dx and, when rotating, cos and sin.
+ */
 export function headNormBackward(target: Target, spec: HeadNormSpec, shape: HeadNormShape): Launch {
   const { dtype, param, rotate } = spec;
   const gradient = (j: number) => rotate ? back(j, `load_g(at + ${j}u)`) : `load_g(at + ${j}u)`;

@@ -1,4 +1,6 @@
-/** Layer norm over the channels of each token, with the adaptive scale and shift of the conditioning, and T5's RMS norm. */
+/**
+ * Layer norm over the channels of each token, with the adaptive scale and shift of the conditioning, and T5's RMS norm.
+ */
 import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { GROUP_ROWS, locateRows, ROW_PARAMS, rowGroups, type SegmentRows } from "./rows.ts";
@@ -38,10 +40,10 @@ const columns = (body: string, first = "l"): string =>
   `  for (var c = ${first}; c < params.width4; c += ${LANES}u) {\n${body}\n  }`;
 
 /**
- * `mean` and `square` (sum of squared distances from it) of the four rows in one pass over memory. Every component of every lane
- * measures its values from its own first one, o, and keeps S = sum(x - o) and Q = sum((x - o)^2); its share of the squares is
- * Q - S^2 / n + n (o + S / n - mean)^2. The subtraction cannot cancel badly as a far-off o is itself part of the row: the error
- * relative to the result stays below about 2n roundings, n = width / 32.
+ * `mean` and `square` (sum of squared distances from it) of the four rows in one pass over memory. Every component of
+ * every lane measures its values from its own first one, o, and keeps S = sum(x - o) and Q = sum((x - o)^2); its share
+ * of the squares is Q - S^2 / n + n (o + S / n - mean)^2. The subtraction cannot cancel badly as a far-off o is itself
+ * part of the row: the error relative to the result stays below about 2n roundings, n = width / 32.
  */
 const STATISTICS = `
   let n = select(0.0, f32((params.width4 + ${LANES - 1}u - l) / ${LANES}u), l < params.width4);
@@ -66,9 +68,9 @@ ${
   let square = lane_sum4(${packed((i) => `dot(q${i}, vec4f(1))`)}, li);`;
 
 /**
- * y = (xhat * gamma + beta) * (1 + scale) + shift with xhat = (x - mean) / sqrt(var + eps) over the channels of a row, biased
- * variance. Buffers: x, gamma, beta, y, stats (f32 [rows, 4]: mean, 1 / sqrt(var + eps), 0, 0) and, when modulated, modulation
- * (f32 [batch, modulationStride]).
+ * y = (xhat * gamma + beta) * (1 + scale) + shift with xhat = (x - mean) / sqrt(var + eps) over the channels of a row,
+ * biased variance. Buffers: x, gamma, beta, y, stats (f32 [rows, 4]: mean, 1 / sqrt(var + eps), 0, 0) and, when
+ * modulated, modulation (f32 [batch, modulationStride]).
  */
 export function layerNorm(
   target: Target,

@@ -45,8 +45,9 @@ export function layerNormSums(shape: LayerNormShape): Launch {
 
 /**
  * dGamma += sum of (1 + scale) * S2 and dBeta += sum of (1 + scale) * S1 over batch and segments; when modulated also
- * dShift = S1 and dScale = gamma * S2 + beta * S1, written at the chunks of dModulation (f32 [batch, modulationStride]).
- * Buffers: sums, dGamma, dBeta (both f32) and, when modulated, gamma, beta, modulation, dModulation.
+ * dShift = S1 and dScale = gamma * S2 + beta * S1, written at the chunks of dModulation (f32 [batch,
+ * modulationStride]). Buffers: sums, dGamma, dBeta (both f32) and, when modulated, gamma, beta, modulation,
+ * dModulation.
  */
 export function layerNormParameters(
   spec: { readonly param: DType; readonly modulated: boolean },

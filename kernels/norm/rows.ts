@@ -39,9 +39,9 @@ export function rowGroups(shape: SegmentRows): { params: number[]; groups: numbe
 }
 
 /**
- * From the number of the group (an expression) gives `b` (batch element), `text` (whether the group is text) and for each of
- * its rows `row0`.. (clamped, safe to load) and `live0`.. (whether to store). No lane leaves early, so subgroup operations may
- * follow.
+ * From the number of the group (an expression) gives `b` (batch element), `text` (whether the group is text) and for
+ * each of its rows `row0`.. (clamped, safe to load) and `live0`.. (whether to store). No lane leaves early, so subgroup
+ * operations may follow.
  */
 export function locateRows(group: string): string {
   return `  let group = ${group};

@@ -27,10 +27,10 @@ export function adamState(
 }
 
 /**
- * control = [norm, coefficient, skip, squared norm]: norm of the unscaled gradient, min(1, maxNorm / (norm + 1e-6)) times the
- * inverse loss scale (what gradients are multiplied by), and 1 where loss or norm is NaN or infinite, else 0. `maxNorm` 0
- * switches clipping off. Buffers: partials (f32 [slots, 4], of sumOfSquares), loss (f32 [4]), state (f32 [4], the last is the
- * inverse loss scale), control (f32 [4]).
+ * control = [norm, coefficient, skip, squared norm]: norm of the unscaled gradient, min(1, maxNorm / (norm + 1e-6))
+ * times the inverse loss scale (what gradients are multiplied by), and 1 where loss or norm is NaN or infinite, else 0.
+ * `maxNorm` 0 switches clipping off. Buffers: partials (f32 [slots, 4], of sumOfSquares), loss (f32 [4]), state (f32
+ * [4], the last is the inverse loss scale), control (f32 [4]).
  */
 export function clipControl(
   target: Target,
@@ -120,10 +120,10 @@ ${
 }
 
 /**
- * One step: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, p -= lr / (1-b1^k) * m / (sqrt(v / (1-b2^k)) + eps). Weight decay is
- * lr * wd * p taken off p (`adamw`) or wd * p added to g (`adam`). Nothing changes where control asks to skip.
- * Buffers: parameters, gradients, m, v (f32), state (see {@linkcode adamState}), control (see {@linkcode clipControl}) and,
- * with `copy`, working copy of the parameters in that type.
+ * One step: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, p -= lr / (1-b1^k) * m / (sqrt(v / (1-b2^k)) + eps). Weight
+ * decay is lr * wd * p taken off p (`adamw`) or wd * p added to g (`adam`). Nothing changes where control asks to skip.
+ * Buffers: parameters, gradients, m, v (f32), state (see {@linkcode adamState}), control (see {@linkcode clipControl})
+ * and, with `copy`, working copy of the parameters in that type.
  */
 export function adam(
   spec: { readonly kind: "adamw" | "adam"; readonly gradients: DType; readonly copy: DType | "none" },

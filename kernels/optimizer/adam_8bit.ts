@@ -1,8 +1,9 @@
 /**
- * AdamW whose moments take one byte each (block-wise quantisation, arXiv:2110.02861). A block is 256 parameters with one scale
- * per moment, its largest value; codes are logarithmic below it: 8 steps per octave and a sign for the first moment, 16 steps per
- * octave for the root of the second, 0 for zero, so every value keeps its relative precision over 16 octaves. Measured against
- * exact AdamW over 40 steps with gradients that span four decades in a block: 5% of the distance moved; square-law codes 25%.
+ * AdamW whose moments take one byte each (block-wise quantisation, arXiv:2110.02861). A block is 256 parameters with
+ * one scale per moment, its largest value; codes are logarithmic below it: 8 steps per octave and a sign for the first
+ * moment, 16 steps per octave for the root of the second, 0 for zero, so every value keeps its relative precision over
+ * 16 octaves. Measured against exact AdamW over 40 steps with gradients that span four decades in a block: 5% of the
+ * distance moved; square-law codes 25%.
  */
 import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
@@ -13,14 +14,17 @@ import { buildKernel, unroll } from "../core/wgsl.ts";
 /** Parameters that share their scales: what one workgroup takes at a time. */
 const BLOCK_ELEMENTS = THREADS * 4;
 
-/** Sizes of the moment tensors of a flat buffer: u32 words of codes (for each moment), f32 of scales; both multiples of four. */
+/**
+ * Sizes of the moment tensors of a flat buffer: u32 words of codes (for each moment), f32 of scales; both multiples of
+ * four.
+ */
 export function quantisedMoments(elements: number): { readonly words: number; readonly scales: number } {
   return { words: Math.ceil(fours("parameters", elements) / 4) * 4, scales: Math.ceil(elements / BLOCK_ELEMENTS) * 4 };
 }
 
 /**
- * Rounding to nearest would freeze a moment whose decay moves it by less than half a code, so codes are rounded at random. The
- * draw is a hash of the place and of the gradient's bits: different in every step, the same in every run.
+ * Rounding to nearest would freeze a moment whose decay moves it by less than half a code, so codes are rounded at
+ * random. The draw is a hash of the place and of the gradient's bits: different in every step, the same in every run.
  */
 const ROUNDING = `fn hash(value: u32) -> u32 {
   var h = value * 747796405u + 2891336453u;
@@ -55,9 +59,10 @@ ${unroll(slots - 1, (i) => `  m = max(m, peaks[${i + 1}]);`)}
 }
 
 /**
- * One AdamW step (see {@linkcode AdamShape}) with moments read from and written to codes. Buffers: parameters (f32), gradients,
- * codes1, codes2 (u32 [elements / 4], four codes a word), scales (f32 [blocks, 4]: first moment, root of the second, 0, 0),
- * state, control and, with `copy`, working copy of the parameters in that type. All-zero codes and scales are the start.
+ * One AdamW step (see {@linkcode AdamShape}) with moments read from and written to codes. Buffers: parameters (f32),
+ * gradients, codes1, codes2 (u32 [elements / 4], four codes a word), scales (f32 [blocks, 4]: first moment, root of the
+ * second, 0, 0), state, control and, with `copy`, working copy of the parameters in that type. All-zero codes and
+ * scales are the start.
  */
 export function adamw8bit(
   target: Target,
@@ -108,7 +113,8 @@ export function adamw8bit(
     let chance = draw(at, g);
     let wanted1 = 127.0 + 8.0 * log2(max(abs(m) / max(peak.x, 1e-38), vec4f(1e-30)));
     let wanted2 = 255.0 + 16.0 * log2(max(root / max(peak.y, 1e-38), vec4f(1e-30)));
-    // A second moment rounded to zero under a first moment that is not would make a huge step, so one code is the least.
+    // A second moment rounded to zero under a first moment that is not would make a huge step, so one code is the
+    // least.
     let c1 = sign(m) * clamp(floor(wanted1 + chance), vec4f(0), vec4f(127));
     let c2 = clamp(floor(wanted2 + chance), select(vec4f(0), vec4f(1), root > vec4f(0)), vec4f(255));
     store_codes1(at, pack4x8snorm(c1 / 127.0));

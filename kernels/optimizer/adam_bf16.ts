@@ -1,10 +1,11 @@
 /**
- * Adam and AdamW over weights that are stored in bf16 alone. An update is usually smaller than half the distance to the next bf16
- * number, so rounding to nearest would lose it. Either the rounding error is kept in a second bf16 buffer and added to the next
- * update (Kahan summation), or the sum is rounded up or down at random with probabilities that make the mean exact.
+ * Adam and AdamW over weights that are stored in bf16 alone. An update is usually smaller than half the distance to the
+ * next bf16 number, so rounding to nearest would lose it. Either the rounding error is kept in a second bf16 buffer and
+ * added to the next update (Kahan summation), or the sum is rounded up or down at random with probabilities that make
+ * the mean exact.
  *
- * A compensation has 8 bits and rounds as well: 1000 equal updates of about a hundredth of the spacing of bf16 numbers were measured
- * to end up to 9% of their way off, by 1.4e-3 of the weights in root mean square.
+ * A compensation has 8 bits and rounds as well: 1000 equal updates of about a hundredth of the spacing of bf16 numbers
+ * were measured to end up to 9% of their way off, by 1.4e-3 of the weights in root mean square.
  */
 import { type BufferSpec, type Launch, THREADS } from "../core/kernel.ts";
 import { DRAW } from "../core/draw.ts";
@@ -21,9 +22,9 @@ export function drawKey({ seed, step }: { readonly seed: number; readonly step: 
 }
 
 /**
- * The draw is a hash of place, update, seed and bucket, one word for each of four elements; its upper half is the better one. Added
- * below the place where a bf16 number ends, it carries into it with the probability of the part cut off. Infinity and NaN would
- * change by a carry and are left to the store.
+ * The draw is a hash of place, update, seed and bucket, one word for each of four elements; its upper half is the
+ * better one. Added below the place where a bf16 number ends, it carries into it with the probability of the part cut
+ * off. Infinity and NaN would change by a carry and are left to the store.
  */
 const STOCHASTIC = `${DRAW}
 fn round_at_random(v: vec4f, key: vec4u) -> vec4f {
@@ -42,10 +43,10 @@ const stores: Readonly<Record<Bf16Rounding, string>> = {
 };
 
 /**
- * One step of {@linkcode AdamShape}, the arithmetic in f32. `bucket` tells flat buffers of one run apart, so that their draws
- * differ. Nothing changes where control asks to skip. Buffers: parameters (bf16), gradients, m, v (f32), state, control (see
- * `adamState` and `clipControl`), then with `kahan` the compensation (bf16, zero at the start: what the parameters lack of the
- * exact sum), with `stochastic` the key (u32 [4], see {@linkcode drawKey}).
+ * One step of {@linkcode AdamShape}, the arithmetic in f32. `bucket` tells flat buffers of one run apart, so that their
+ * draws differ. Nothing changes where control asks to skip. Buffers: parameters (bf16), gradients, m, v (f32), state,
+ * control (see `adamState` and `clipControl`), then with `kahan` the compensation (bf16, zero at the start: what the
+ * parameters lack of the exact sum), with `stochastic` the key (u32 [4], see {@linkcode drawKey}).
  */
 export function adamBf16(
   spec: { readonly kind: "adamw" | "adam"; readonly rounding: Bf16Rounding },

@@ -1,6 +1,7 @@
 /**
- * CAME (arXiv:2307.02047): the second moment of a matrix is kept as row and column means only, and so is the instability of the
- * update, which lowers the trust in it. Eleven launches per matrix; buffers are found by the names in `kernel.buffers`.
+ * CAME (arXiv:2307.02047): the second moment of a matrix is kept as row and column means only, and so is the
+ * instability of the update, which lowers the trust in it. Eleven launches per matrix; buffers are found by the names
+ * in `kernel.buffers`.
  */
 import {
   type BufferSpec,
@@ -30,7 +31,10 @@ export interface CameShape {
   readonly weightDecay: number;
 }
 
-/** f32 elements of the buffers of {@linkcode came}; all but `partials` and `squares` last from step to step and start at zero. */
+/**
+ * f32 elements of the buffers of {@linkcode came}; all but `partials` and `squares` last from step to step and start at
+ * zero.
+ */
 export interface CameSizes {
   /** Mean of the update, [batch, rows, width]. */
   readonly moment: number;
@@ -77,7 +81,9 @@ export function cameSizes(shape: CameShape): CameSizes {
 
 const f32 = (...names: string[]): BufferSpec[] => names.map((name) => ({ name, dtype: "f32" }));
 
-/** The factored second moment applied to the gradient, before and after its size is limited to a root mean square of 1. */
+/**
+ * The factored second moment applied to the gradient, before and after its size is limited to a root mean square of 1.
+ */
 const UPDATE = `fn raw_update(at: u32, row: u32, b: u32, column: u32, factor: f32) -> vec4f {
   let row_part = inverseSqrt(load_row_means(row).x / load_means(b).x);
   return load_gradients(at) * factor * row_part * inverseSqrt(load_column_means(b * params.width4 + column));
@@ -88,7 +94,9 @@ fn update(at: u32, row: u32, b: u32, column: u32, factor: f32) -> vec4f {
 }`;
 const UPDATE_BUFFERS = ["row_means", "column_means", "means"];
 
-/** Row means of the squared gradient, or the first moment with the row means of the instability: eight lanes per row. */
+/**
+ * Row means of the squared gradient, or the first moment with the row means of the instability: eight lanes per row.
+ */
 function rowPass(target: Target, kind: "squares" | "instability", gradients: DType, shape: CameShape): NamedLaunch {
   const { batch, rows, columns, width, beta1, beta2, beta3 } = shape;
   const squares = kind === "squares";
@@ -171,7 +179,10 @@ function columnPass(kind: "squares" | "instability", gradients: DType, shape: Ca
   return { launch, writes: ["partials"] };
 }
 
-/** Second stage: column means decay towards the sums. Squares lie in the first half of `column_means`, instability behind. */
+/**
+ * Second stage: column means decay towards the sums. Squares lie in the first half of `column_means`, instability
+ * behind.
+ */
 function columnMeans(kind: "squares" | "instability", shape: CameShape): NamedLaunch {
   const { batch, rows, width, beta2, beta3 } = shape;
   const decay = kind === "squares" ? beta2 : beta3;
@@ -294,8 +305,8 @@ function applyUpdate(copy: DType | "none", shape: CameShape): NamedLaunch {
 }
 
 /**
- * One CAME step of a stack of matrices. Buffers by name: parameters, gradients, state (f32 [4], first value the learning rate),
- * control (of clipControl), copy when wanted, and those of {@linkcode CameSizes}. Clip threshold 1.
+ * One CAME step of a stack of matrices. Buffers by name: parameters, gradients, state (f32 [4], first value the
+ * learning rate), control (of clipControl), copy when wanted, and those of {@linkcode CameSizes}. Clip threshold 1.
  */
 export function came(
   target: Target,

@@ -1,6 +1,6 @@
 /**
- * CAME for stacks of 2 x 2 matrices: the patch embedding's convolution, whose two last axes are its window. A matrix is one group
- * of four elements, so row and column means need no other thread. Three launches.
+ * CAME for stacks of 2 x 2 matrices: the patch embedding's convolution, whose two last axes are its window. A matrix is
+ * one group of four elements, so row and column means need no other thread. Three launches.
  */
 import { type DType, foldGrid, type Launch, type NamedLaunch, type Target, THREADS } from "../core/kernel.ts";
 import { INSTABILITY_FLOOR, renamed, SQUARE_FLOOR } from "./came.ts";
@@ -121,8 +121,9 @@ function apply(gradients: DType, copy: DType | "none", shape: CamePatchShape): L
 }
 
 /**
- * One CAME step of a stack of 2 x 2 matrices. Buffers by name: parameters, gradients, state (f32 [4], first value the learning
- * rate), control (of clipControl), copy when wanted, and those of {@linkcode CamePatchSizes}. Clip threshold 1.
+ * One CAME step of a stack of 2 x 2 matrices. Buffers by name: parameters, gradients, state (f32 [4], first value the
+ * learning rate), control (of clipControl), copy when wanted, and those of {@linkcode CamePatchSizes}. Clip threshold
+ * 1.
  */
 export function camePatch(
   target: Target,

@@ -93,8 +93,8 @@ function apply(gradients: DType, copy: DType | "none", shape: CameVectorShape): 
 }
 
 /**
- * One CAME step of a vector. Buffers by name: parameters, gradients, state (f32 [4], first value the learning rate), control
- * (of clipControl), copy when wanted, and those of {@linkcode cameVectorSizes}.
+ * One CAME step of a vector. Buffers by name: parameters, gradients, state (f32 [4], first value the learning rate),
+ * control (of clipControl), copy when wanted, and those of {@linkcode cameVectorSizes}.
  */
 export function cameVector(
   target: Target,

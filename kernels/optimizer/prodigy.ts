@@ -1,6 +1,6 @@
 /**
- * Prodigy (arXiv:2306.06101): Adam whose step size is an estimate d of the distance to the solution, learnt from the gradients.
- * Three launches per step: moments and sums, the estimate, the update.
+ * Prodigy (arXiv:2306.06101): Adam whose step size is an estimate d of the distance to the solution, learnt from the
+ * gradients. Three launches per step: moments and sums, the estimate, the update.
  */
 import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
@@ -11,13 +11,16 @@ import { buildKernel } from "../core/wgsl.ts";
 /** The first estimate of the distance. */
 const PRODIGY_FIRST_DISTANCE = 1e-6;
 
-/** What the distance tensor holds before the first step: d, numerator, step size of the step under way (0: no step), 0. */
+/**
+ * What the distance tensor holds before the first step: d, numerator, step size of the step under way (0: no step), 0.
+ */
 export function prodigyDistanceStart(): Float32Array<ArrayBuffer> {
   return Float32Array.of(PRODIGY_FIRST_DISTANCE, 0, 0, 0);
 }
 
 /**
- * The scalars uploaded for a step: learning rate, learning rate times bias correction, 0, 1 / loss scale. `step` counts from 1.
+ * The scalars uploaded for a step: learning rate, learning rate times bias correction, 0, 1 / loss scale. `step` counts
+ * from 1.
  */
 export function prodigyState(
   { learningRate, beta1, beta2, step, lossScale, biasCorrection }: {
@@ -71,9 +74,9 @@ const ACTIVE = `
 
 /**
  * First launch: m = b1 m + d (1-b1) g, v = b2 v + d^2 (1-b2) g^2, s = b3 s + (d/d0) dlr g, and the partial sums of
- * (d/d0) dlr <g, p0 - p> and |s|, written from slot `slot` on. `offset` holds p0 - p: kept on its own it has all its digits, where
- * the difference of two parameters would have none in the first steps.
- * Buffers: parameters, gradients, offset, moment1, moment2, sums (s), state, control, distance, partials (f32 [slots, 4]).
+ * (d/d0) dlr <g, p0 - p> and |s|, written from slot `slot` on. `offset` holds p0 - p: kept on its own it has all its
+ * digits, where the difference of two parameters would have none in the first steps. Buffers: parameters, gradients,
+ * offset, moment1, moment2, sums (s), state, control, distance, partials (f32 [slots, 4]).
  */
 export function prodigyMoments(
   target: Target,
@@ -143,9 +146,9 @@ ${sumWorkgroup("both")}
 }
 
 /**
- * Second launch: d from the sums over all buffers. It never shrinks and its growth is not limited, so it is the largest estimate
- * so far. distance = [d, numerator, step size dlr of this step (with the d it began with), 0].
- * Buffers: partials, state, control, distance (f32 [4]).
+ * Second launch: d from the sums over all buffers. It never shrinks and its growth is not limited, so it is the largest
+ * estimate so far. distance = [d, numerator, step size dlr of this step (with the d it began with), 0]. Buffers:
+ * partials, state, control, distance (f32 [4]).
  */
 export function prodigyDistance(
   target: Target,
@@ -178,7 +181,8 @@ ${sumSlots()}
 
 /**
  * Third launch: p = p - dlr m / (sqrt(v) + d eps), with decoupled decay also - dlr wd p; offset grows by the same.
- * Buffers: parameters, offset, moment1, moment2, distance and, with `copy`, working copy of the parameters in that type.
+ * Buffers: parameters, offset, moment1, moment2, distance and, with `copy`, working copy of the parameters in that
+ * type.
  */
 export function prodigyUpdate(spec: ProdigySpec, shape: ProdigyShape): Launch {
   const buffers: BufferSpec[] = ["parameters", "offset", "moment1", "moment2", "distance"].map((name) => ({

@@ -3,7 +3,10 @@ import { type BufferSpec, foldGrid, type Launch, THREADS } from "../core/kernel.
 import { fours } from "../core/fours.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
-/** Which rows are summed together: rows `b * sequence + n`, text (`n < textRows`) apart from video, in every batch element. */
+/**
+ * Which rows are summed together: rows `b * sequence + n`, text (`n < textRows`) apart from video, in every batch
+ * element.
+ */
 export interface ColumnShape {
   readonly batch: number;
   /** Rows of one batch element. */
@@ -20,8 +23,8 @@ const BUSY_THREADS = 131072;
 const LEAST_ROWS = 16;
 
 /**
- * Parts into which the rows of each segment are split (the same number for both). Also keeps the loop of a thread far below
- * the 65,535 iterations at which Mesa 22.3 ends loops silently.
+ * Parts into which the rows of each segment are split (the same number for both). Also keeps the loop of a thread far
+ * below the 65,535 iterations at which Mesa 22.3 ends loops silently.
  */
 export function columnParts({ batch, sequence, textRows, width }: ColumnShape): number {
   const longest = Math.max(textRows, sequence - textRows);
@@ -39,7 +42,10 @@ export interface ColumnKernel {
   readonly sums: number;
   /** Functions that `perRow` calls. */
   readonly declarations?: string;
-  /** Statements of one row: `b`, `row`, `column`, `at` (index of the vector) are given, `s0` and `s1` are to be increased. */
+  /**
+   * Statements of one row: `b`, `row`, `column`, `at` (index of the vector) are given, `s0` and `s1` are to be
+   * increased.
+   */
   readonly perRow: string;
   readonly flopsPerElement: number;
 }
@@ -105,7 +111,8 @@ export interface FinishShape {
 
 /**
  * Stage two: adds the parts of `partials` (f32 [batch, 2, parts, width]) into `out` (f32).
- * With `accumulate` the result is added to what `out` holds; `total` adds all batch elements and both segments into one row.
+ * With `accumulate` the result is added to what `out` holds; `total` adds all batch elements and both segments into one
+ * row.
  */
 export function finishColumns(spec: { accumulate: boolean; total: boolean }, shape: FinishShape): Launch {
   const { batch, parts, width, stride, textOffset, videoOffset } = shape;

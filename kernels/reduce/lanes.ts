@@ -1,7 +1,7 @@
 /**
- * Sums over groups of eight neighbouring threads and over workgroups, in a fixed order. Eight lanes read 128 contiguous bytes, a
- * cache line, and fit every subgroup size that is a multiple of eight. Where subgroup operations are missing, workgroup memory
- * takes their place with the same order of additions, so both texts give the same bits.
+ * Sums over groups of eight neighbouring threads and over workgroups, in a fixed order. Eight lanes read 128 contiguous
+ * bytes, a cache line, and fit every subgroup size that is a multiple of eight. Where subgroup operations are missing,
+ * workgroup memory takes their place with the same order of additions, so both texts give the same bits.
  */
 import { type Target, THREADS } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
@@ -11,14 +11,17 @@ export const LANES = 8;
 
 const GROUPS = THREADS / LANES;
 
-/** True when the text may use subgroup operations; belongs into the spec of every kernel that includes {@linkcode laneSums}. */
+/**
+ * True when the text may use subgroup operations; belongs into the spec of every kernel that includes {@linkcode
+ * laneSums}.
+ */
 export function hasSubgroups(target: Target): boolean {
   return target.subgroups >= LANES;
 }
 
 /**
- * Declares `lane_sum(v: f32, li)` and `lane_sum4(v: vec4f, li)`: the sum over the eight lanes around `li`, in all of them.
- * Every thread of the workgroup must call them.
+ * Declares `lane_sum(v: f32, li)` and `lane_sum4(v: vec4f, li)`: the sum over the eight lanes around `li`, in all of
+ * them. Every thread of the workgroup must call them.
  */
 export function laneSums(target: Target): string {
   if (hasSubgroups(target)) {

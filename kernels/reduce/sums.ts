@@ -89,8 +89,8 @@ export function squareSlots(elements: number): number {
 }
 
 /**
- * Sum of squares of a flat buffer, one slot of four partial sums per workgroup, written from slot `slot` on so that several
- * buffers share one list. Buffers: x, partials (f32 [slots, 4]).
+ * Sum of squares of a flat buffer, one slot of four partial sums per workgroup, written from slot `slot` on so that
+ * several buffers share one list. Buffers: x, partials (f32 [slots, 4]).
  */
 export function sumOfSquares(
   target: Target,

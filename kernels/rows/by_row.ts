@@ -51,7 +51,8 @@ ${unroll(GROUP_ROWS, (i) => `  if (live${i}) { let at = row${i} * params.width4 
 }
 
 /**
- * out = x + gate * y with the gate of the row's batch element and segment. Buffers: x, gate (f32 [batch, stride]), y, out.
+ * out = x + gate * y with the gate of the row's batch element and segment. Buffers: x, gate (f32 [batch, stride]), y,
+ * out.
  */
 export function gatedResidual(
   spec: { readonly x: DType; readonly y: DType; readonly out: DType },
@@ -135,7 +136,8 @@ export function addTable(spec: { readonly x: DType; readonly table: DType }, sha
 }
 
 /**
- * y[i] = table[ids[i]]; an id past the vocabulary reads its last row. Buffers: ids (u32 [rows]), table [vocabulary, width], y.
+ * y[i] = table[ids[i]]; an id past the vocabulary reads its last row. Buffers: ids (u32 [rows]), table [vocabulary,
+ * width], y.
  */
 export function embedding(
   spec: { readonly table: DType; readonly y: DType },

@@ -1,4 +1,6 @@
-/** Kernels of weight-decomposed adapters (DoRA, arXiv:2402.09353): norms of the rows of W + s B A, and scaling by row. */
+/**
+ * Kernels of weight-decomposed adapters (DoRA, arXiv:2402.09353): norms of the rows of W + s B A, and scaling by row.
+ */
 import { type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
@@ -9,8 +11,9 @@ import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 const ROWS = 4;
 
 /**
- * norms[o] = |W_o + s B_o A| from |W_o|^2 + B_o . (2 s P_o + s^2 Q_o), with P = W A^T and Q = B A A^T, so that the sum of the two
- * matrices is never made. Buffers: weight [out, in], up = B [out, rank], cross = P, square = Q (f32, likewise), norms (f32 [out]).
+ * norms[o] = |W_o + s B_o A| from |W_o|^2 + B_o . (2 s P_o + s^2 Q_o), with P = W A^T and Q = B A A^T, so that the sum
+ * of the two matrices is never made. Buffers: weight [out, in], up = B [out, rank], cross = P, square = Q (f32,
+ * likewise), norms (f32 [out]).
  */
 export function adaptedNorms(
   target: Target,

@@ -44,8 +44,8 @@ export interface FlatShape {
 }
 
 /**
- * gelu with tanh is x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3). The sigmoid's argument is taken at |x| <= 10, where it
- * is 0 or 1 to f32 precision and exp stays finite, so no driver makes NaN out of a large x.
+ * gelu with tanh is x * sigmoid(2u), u = sqrt(2/pi) (x + 0.044715 x^3). The sigmoid's argument is taken at |x| <= 10,
+ * where it is 0 or 1 to f32 precision and exp stays finite, so no driver makes NaN out of a large x.
  */
 export const GELU = `fn gelu_exp(x: vec4f) -> vec4f {
   let c = clamp(x, vec4f(-10), vec4f(10));

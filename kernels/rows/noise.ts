@@ -3,7 +3,10 @@ import { type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel } from "../core/wgsl.ts";
 
-/** y = numbers in [-0.5, 0.5), the same for the same seed, a hash of their place (PCG, jcgt.org/published/0009/03/02). Buffers: y. */
+/**
+ * y = numbers in [-0.5, 0.5), the same for the same seed, a hash of their place (PCG, jcgt.org/published/0009/03/02).
+ * Buffers: y.
+ */
 export function noise(
   spec: { readonly y: Exclude<DType, "u32"> },
   { elements, seed }: { readonly elements: number; readonly seed: number },

@@ -1,4 +1,6 @@
-/** Permutations between latents [B, f, C, h, w] and patch rows, and between text and video rows and the joint sequence. */
+/**
+ * Permutations between latents [B, f, C, h, w] and patch rows, and between text and video rows and the joint sequence.
+ */
 import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel } from "../core/wgsl.ts";
@@ -37,9 +39,10 @@ const PAIR = (name: string) =>
   `fn pair_${name}(i: u32) -> vec2f { let v = load_${name}(i / 2u); return select(v.xy, v.zw, i % 2u == 1u); }`;
 
 /**
- * Rows [batch * tokens, (channels + conditionChannels) * span * 4] with feature index ((c * span + r) * 2 + a) * 2 + b, span =
- * framesPerPatch (for span 1 that is (c * 2 + a) * 2 + b). Token (t * height/2 + i) * width/2 + j holds pixel
- * (frame t * span + r, row 2i + a, column 2j + b). Buffers: x (f32 latents), rows and, with `condition`, condition (f32).
+ * Rows [batch * tokens, (channels + conditionChannels) * span * 4] with feature index ((c * span + r) * 2 + a) * 2 + b,
+ * span = framesPerPatch (for span 1 that is (c * 2 + a) * 2 + b). Token (t * height/2 + i) * width/2 + j holds pixel
+ * (frame t * span + r, row 2i + a, column 2j + b). Buffers: x (f32 latents), rows and, with `condition`, condition
+ * (f32).
  */
 export function patchify(spec: { readonly y: DType; readonly condition: boolean }, shape: PatchShape): Launch {
   if (spec.condition !== shape.conditionChannels > 0) {
@@ -88,7 +91,9 @@ export function patchify(spec: { readonly y: DType; readonly condition: boolean 
   };
 }
 
-/** Inverse of {@linkcode patchify} without condition: buffers rows, x (f32 [batch, frames, channels, height, width]). */
+/**
+ * Inverse of {@linkcode patchify} without condition: buffers rows, x (f32 [batch, frames, channels, height, width]).
+ */
 export function unpatchify(spec: { readonly rows: DType }, shape: PatchShape): Launch {
   const { values, count } = paramValues({ ...shape, conditionChannels: 0 });
   const half = (name: string, index: string) =>

@@ -36,9 +36,9 @@ interface Context extends CommandContext {
 const configCommands = ["train", "plan", "tune", "data check", "data import"];
 
 /**
- * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a machine
- * that `doctor` finds unfit, 2 for a mistake of the user, 7 when a rank was lost, 130 or 143 after a signal. `train` is implied when the first word
- * is no command.
+ * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a
+ * machine that `doctor` finds unfit, 2 for a mistake of the user, 7 when a rank was lost, 130 or 143 after a signal.
+ * `train` is implied when the first word is no command.
  */
 export async function runCli(args: readonly string[], environment: Environment): Promise<number> {
   const { terminal } = environment;

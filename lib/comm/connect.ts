@@ -5,8 +5,8 @@ import { groupMember } from "./launch/membership.ts";
 import { createSingle } from "./exchange/single.ts";
 
 /**
- * The group of this process. A rank on shared memory is killed by the kernel when its launcher ends, and leaves Ctrl-C to
- * it. `deadlines` are those of ranks that mpirun started; the launcher gives its own.
+ * The group of this process. A rank on shared memory is killed by the kernel when its launcher ends, and leaves Ctrl-C
+ * to it. `deadlines` are those of ranks that mpirun started; the launcher gives its own.
  *
  * @throws {PeerError} when the launcher is gone already.
  * @throws {UserError} when this rank does not find the graphics card it was given.
@@ -34,7 +34,10 @@ export async function connect(deadlines?: Deadlines): Promise<Communicator> {
   return createSingle();
 }
 
-/** Gives this process the card of its place among the ranks of its host. Where there is one, the scheduler has chosen it. */
+/**
+ * Gives this process the card of its place among the ranks of its host. Where there is one, the scheduler has chosen
+ * it.
+ */
 async function pinLocalRank(): Promise<void> {
   const { pinCard, probeGpus, trainingCards } = await import("./gpus/gpus.ts");
   const devices = await probeGpus({});

@@ -46,8 +46,9 @@ const freeKeys: readonly (keyof TrainConfig)[] = [
 ];
 
 /**
- * Compares the config stored with a checkpoint with the one that continues it. Returns a line for every change after which
- * the run no longer equals an uninterrupted one. Throws UserErrors that list all changes the saved state cannot follow.
+ * Compares the config stored with a checkpoint with the one that continues it. Returns a line for every change after
+ * which the run no longer equals an uninterrupted one. Throws UserErrors that list all changes the saved state cannot
+ * follow.
  */
 export function requireResumable(saved: TrainConfig, current: TrainConfig): string[] {
   const show = (value: unknown) => value === undefined ? "unset" : Array.isArray(value) ? value.join(" ") : `${value}`;

@@ -1,8 +1,8 @@
 /**
  * The strict reading of the record that says what a run does.
  *
- * Values come from four places, the later ones first in rank: defaults, a preset from configs/, the user's YAML file, the
- * command line. Every problem of all of them is reported at once with its place.
+ * Values come from four places, the later ones first in rank: defaults, a preset from configs/, the user's YAML file,
+ * the command line. Every problem of all of them is reported at once with its place.
  */
 import { existsSync, readFileSync } from "node:fs";
 import { dirname } from "node:path";

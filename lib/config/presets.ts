@@ -13,7 +13,10 @@ export interface ConfigText {
   readonly fileName: string;
 }
 
-/** Names of the recipes, as `deno task schema` found them: a program that is loaded over the network cannot list configs/. */
+/**
+ * Names of the recipes, as `deno task schema` found them: a program that is loaded over the network cannot list
+ * configs/.
+ */
 export const presetNames: readonly string[] = schema.properties.preset.enum;
 
 function presetUrl(name: string): URL {
@@ -27,7 +30,8 @@ function presetUrl(name: string): URL {
 }
 
 /**
- * Reads a preset from the file system. Throws UserError for an unknown name, or when the program itself is not in files.
+ * Reads a preset from the file system. Throws UserError for an unknown name, or when the program itself is not in
+ * files.
  */
 export function readPreset(name: string): ConfigText {
   const url = presetUrl(name);

@@ -66,8 +66,8 @@ export const properties: Readonly<Record<string, KeyProperty>> = Object.fromEntr
 }));
 
 /**
- * Keys of the original trainer that this program has no use for. They are accepted so that its command lines run as they
- * are.
+ * Keys of the original trainer that this program has no use for. They are accepted so that its command lines run as
+ * they are.
  */
 export const keysWithoutEffect: Readonly<Record<string, string>> = {
   num_workers: "clips are decoded once into the cache, not while training",

@@ -7,10 +7,11 @@ function lambda(a: number): number {
 }
 
 /**
- * Every step of a run. With E = exp(-h), h = lambda(a_prev) - lambda(a_t), written as a root so that neither end is infinite:
- * x = sqrt((1 - a_prev) / (1 - a_t)) E x + sqrt(a_prev) (1 - E^2) D + sqrt((1 - a_prev) (1 - E^2)) n.
+ * Every step of a run. With E = exp(-h), h = lambda(a_prev) - lambda(a_t), written as a root so that neither end is
+ * infinite: x = sqrt((1 - a_prev) / (1 - a_t)) E x + sqrt(a_prev) (1 - E^2) D + sqrt((1 - a_prev) (1 - E^2)) n.
  *
- * D is x0 in the first and last step, else (1 + 1/2r) x0 - (1/2r) x0_before with r = (lambda(a_t) - lambda(a_before)) / h.
+ * D is x0 in the first and last step, else (1 + 1/2r) x0 - (1/2r) x0_before with r = (lambda(a_t) - lambda(a_before)) /
+ * h.
  *
  * @param alphas cumulative alphas of all training timesteps, in float64.
  */

@@ -1,6 +1,7 @@
 /**
- * The noise schedule of training and sampling, in float64: scaled-linear betas, the SNR shift of CogVideoX, and rescaling to zero
- * terminal SNR (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed", algorithm 1).
+ * The noise schedule of training and sampling, in float64: scaled-linear betas, the SNR shift of CogVideoX, and
+ * rescaling to zero terminal SNR (Lin et al. 2023, "Common Diffusion Noise Schedules and Sample Steps are Flawed",
+ * algorithm 1).
  */
 import { UserErrors } from "../errors.ts";
 import { type Spacing, SPACINGS } from "./timesteps.ts";
@@ -53,7 +54,8 @@ const RULES: readonly (readonly [keyof ScheduleConfig, string, (value: unknown, 
 /**
  * Reads the parsed JSON of a scheduler config.
  *
- * @throws {UserErrors} when it asks for another kind of schedule or prediction, or for one that has no table of finite numbers.
+ * @throws {UserErrors} when it asks for another kind of schedule or prediction, or for one that has no table of finite
+ * numbers.
  */
 export function parseScheduleConfig(json: Readonly<Record<string, unknown>>, file: string): ScheduleConfig {
   const problems: string[] = [];
@@ -84,7 +86,9 @@ export function parseScheduleConfig(json: Readonly<Record<string, unknown>>, fil
   return parsed;
 }
 
-/** Cumulative products a_t of 1 - beta, after SNR shift and rescaling: a_0 unchanged, a_last exactly 0 when rescaled. */
+/**
+ * Cumulative products a_t of 1 - beta, after SNR shift and rescaling: a_0 unchanged, a_last exactly 0 when rescaled.
+ */
 export function alphasCumprod(config: ScheduleConfig): Float64Array {
   const { num_train_timesteps: n, beta_start, beta_end, snr_shift_scale: shift } = config;
   const alphas = new Float64Array(n);

@@ -10,7 +10,10 @@ export type Spacing = typeof SPACINGS[number];
 /** The timesteps of a run, descending, and how far below each of them its step ends. */
 export interface Timesteps {
   readonly timesteps: readonly number[];
-  /** A step leads from t to t - stepBack, which is not the next entry of the list when the steps do not divide the total. */
+  /**
+   * A step leads from t to t - stepBack, which is not the next entry of the list when the steps do not divide the
+   * total.
+   */
   readonly stepBack: number;
 }
 
@@ -38,8 +41,8 @@ export function spaceTimesteps(steps: number, spacing: Spacing, total: number): 
 }
 
 /**
- * The part of a run that a video to start from leaves: the last floor(steps * strength) timesteps, as the video-to-video
- * pipeline of diffusers keeps them.
+ * The part of a run that a video to start from leaves: the last floor(steps * strength) timesteps, as the
+ * video-to-video pipeline of diffusers keeps them.
  *
  * @throws {RangeError} when `strength` is not above 0 and at most 1, or leaves no step.
  */

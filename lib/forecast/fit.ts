@@ -39,7 +39,10 @@ export interface FitOptions extends ForecastOptions {
   readonly rates?: Rates;
 }
 
-/** All ways to set the switches. Offloading block inputs needs checkpointing, and adapters leave no optimizer state worth moving. */
+/**
+ * All ways to set the switches. Offloading block inputs needs checkpointing, and adapters leave no optimizer state
+ * worth moving.
+ */
 function combinations({ base_weights, training_type, keep }: TrainConfig): MemorySwitches[] {
   const quantised = base_weights === "int8" || base_weights === "nf4";
   const weights = quantised ? [base_weights] : ["resident", "streamed"] as const;

@@ -1,6 +1,6 @@
 /**
- * What a run needs, phase by phase, from shapes alone: the plans that the run executes are recorded and priced, so a forecast
- * can't differ from the run.
+ * What a run needs, phase by phase, from shapes alone: the plans that the run executes are recorded and priced, so a
+ * forecast can't differ from the run.
  */
 import { type DType, plainTarget, type Target } from "../../kernels/core/kernel.ts";
 import { promptsAtOnce, recordT5 } from "../models/t5/graph.ts";
@@ -39,7 +39,10 @@ export interface RecordedForecast extends Forecast {
 export interface ForecastOptions {
   /** Shape of the transformer; by default the one that the config names. */
   readonly model?: TransformerConfig;
-  /** Shapes of the encoders; by default those of all released models. Tiny models are forecast without encoders otherwise. */
+  /**
+   * Shapes of the encoders; by default those of all released models. Tiny models are forecast without encoders
+   * otherwise.
+   */
   readonly encoders?: { readonly t5: T5Config; readonly vae: VaeConfig };
   /** The phases before training, when an earlier forecast with the same encoders and clips has recorded them. */
   readonly encoding?: readonly RecordedPhase[];

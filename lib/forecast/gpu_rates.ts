@@ -1,4 +1,7 @@
-/** What GPUs can do at most, for the time a forecast gives. Makers' figures: f32 vector arithmetic (all sums are f32), memory, link. */
+/**
+ * What GPUs can do at most, for the time a forecast gives. Makers' figures: f32 vector arithmetic (all sums are f32),
+ * memory, link.
+ */
 import { UserError } from "../errors.ts";
 import type { Rates } from "../plan/recording.ts";
 
@@ -51,7 +54,8 @@ export function knownRates(description: string): Rates | undefined {
 }
 
 /**
- * Rates of a GPU by name (`rtx-4090`), or as `TFLOPS:GBPS` (`82.6:1008`), optionally with the link's GB/s as a third figure.
+ * Rates of a GPU by name (`rtx-4090`), or as `TFLOPS:GBPS` (`82.6:1008`), optionally with the link's GB/s as a third
+ * figure.
  *
  * @throws {UserError} naming the GPUs there are.
  */

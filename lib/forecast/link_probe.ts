@@ -1,4 +1,6 @@
-/** Samples of what limits an exchange: copies between GPU and host, and sums between processes, as training does them. */
+/**
+ * Samples of what limits an exchange: copies between GPU and host, and sums between processes, as training does them.
+ */
 import type { Communicator } from "../comm/exchange/communicator.ts";
 import type { Session } from "../gpu/session.ts";
 import { Tensor } from "../plan/tensor.ts";
@@ -7,7 +9,10 @@ import type { LinkRates } from "./scaling.ts";
 /** What can be measured on one machine. */
 export type HostRates = Partial<Omit<LinkRates, "network">>;
 
-/** Bytes of one sample: a block's gradients in a LoRA of the 5B model are half of it, those of all its weights four times. */
+/**
+ * Bytes of one sample: a block's gradients in a LoRA of the 5B model are half of it, those of all its weights four
+ * times.
+ */
 const BYTES = 32 * 2 ** 20;
 
 /** Samples of all links of the ranks of one host. Every rank takes them at the same time. */

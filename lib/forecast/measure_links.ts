@@ -5,9 +5,9 @@ import { readReport } from "../comm/launch/report_line.ts";
 import type { HostRates } from "./link_probe.ts";
 
 /**
- * Runs `ranks` processes for about two seconds: exchanges among them as in training, and, where there are GPUs (or a software
- * adapter), copies to and from as many as there are. With one rank there is nothing to exchange, and without an adapter nothing
- * to copy: those rates are absent.
+ * Runs `ranks` processes for about two seconds: exchanges among them as in training, and, where there are GPUs (or a
+ * software adapter), copies to and from as many as there are. With one rank there is nothing to exchange, and without
+ * an adapter nothing to copy: those rates are absent.
  */
 export async function measureLinks(ranks: number): Promise<HostRates> {
   const environments = await cardsFor(ranks);

@@ -8,8 +8,8 @@ import { requireFits } from "./fit.ts";
 import { folderShapes } from "./folder_shapes.ts";
 
 /**
- * Checks the plans of this very device against `gpu_memory`; WebGPU does not tell how much memory an adapter has, so without that
- * setting nothing is refused. `stored` is the storage of the checkpoint's matrices.
+ * Checks the plans of this very device against `gpu_memory`; WebGPU does not tell how much memory an adapter has, so
+ * without that setting nothing is refused. `stored` is the storage of the checkpoint's matrices.
  *
  * @throws {UserError} with the phase that needs too much, what it consists of, and the switches that would make it fit.
  */

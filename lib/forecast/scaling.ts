@@ -8,7 +8,10 @@ import { readGroups } from "../step/exchange.ts";
 import type { ForecastOptions } from "./forecast.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../step/run_description.ts";
 
-/** Rates of the ways that gradients and weights take, bytes per second: of a rank, while all ranks of its host do the same. */
+/**
+ * Rates of the ways that gradients and weights take, bytes per second: of a rank, while all ranks of its host do the
+ * same.
+ */
 export interface LinkRates {
   /** Between its GPU and its arrays on the host, each way. */
   readonly transfer: number;
@@ -21,8 +24,8 @@ export interface LinkRates {
 }
 
 /**
- * PCIe 4.0 x16 at about half its peak; ranks with a core each as measured in bench/results; a 10 Gbit/s network. Machines differ
- * by more than ten times: measured ones belong in their place.
+ * PCIe 4.0 x16 at about half its peak; ranks with a core each as measured in bench/results; a 10 Gbit/s network.
+ * Machines differ by more than ten times: measured ones belong in their place.
  */
 export const USUAL_LINKS: LinkRates = { transfer: 12e9, memory: 6.5e9, staged: 1.5e9, network: 1.2e9 };
 
@@ -32,7 +35,10 @@ export const READ_SECONDS = 0.011;
 /** Seconds that an exchange takes whatever its size: median for 4 bytes among two ranks. */
 const EXCHANGE_SECONDS = 1e-4;
 
-/** Squares per second that a rank adds up where the norm is the host's: 1.2e9 at best, 0.4e9 on a core shared with others. */
+/**
+ * Squares per second that a rank adds up where the norm is the host's: 1.2e9 at best, 0.4e9 on a core shared with
+ * others.
+ */
 const SQUARES_PER_SECOND = 1e9;
 
 /** Communication of one optimizer step. */
@@ -48,9 +54,10 @@ export interface ScalingForecast {
 }
 
 /**
- * Forecasts the exchange of `hosts` machines with `config.gpus` GPUs each. A ring sends (N - 1) / N of the gradients per rank to
- * sum them, and as much of the sums; where the update is sharded, of the working weights instead. A canonical sum sends every
- * node of the tree that a rank has left. One edge of the ring leaves each host; exchange and arithmetic do not overlap.
+ * Forecasts the exchange of `hosts` machines with `config.gpus` GPUs each. A ring sends (N - 1) / N of the gradients
+ * per rank to sum them, and as much of the sums; where the update is sharded, of the working weights instead. A
+ * canonical sum sends every node of the tree that a rank has left. One edge of the ring leaves each host; exchange and
+ * arithmetic do not overlap.
  */
 export function forecastScaling(
   config: TrainConfig,

@@ -2,12 +2,15 @@
 import { UserError } from "../errors.ts";
 import { spacedPolls } from "./spaced_polls.ts";
 
-/** The name that {@linkcode installDawn} puts into the import map. Kept from static analysis, which would miss it where it is not. */
+/**
+ * The name that {@linkcode installDawn} puts into the import map. Kept from static analysis, which would miss it where
+ * it is not.
+ */
 const PACKAGE: string = "webgpu";
 
 /**
- * Without them Dawn hides its experimental features, matrix units among them, and shader-f16 on NVIDIA's cards, without which
- * their matrix units take no f16; and it rounds the times of passes to 65 µs.
+ * Without them Dawn hides its experimental features, matrix units among them, and shader-f16 on NVIDIA's cards, without
+ * which their matrix units take no f16; and it rounds the times of passes to 65 µs.
  */
 const FLAGS = [
   "enable-dawn-features=allow_unsafe_apis,vulkan_enable_f16_on_nvidia",
@@ -26,7 +29,10 @@ export function isDawnInstalled(): boolean {
   }
 }
 
-/** Referenced as long as the process lives: once it is collected, calls on whatever was made from it hang, abort or crash. */
+/**
+ * Referenced as long as the process lives: once it is collected, calls on whatever was made from it hang, abort or
+ * crash.
+ */
 let instance: GPU | undefined;
 
 /**

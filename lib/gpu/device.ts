@@ -50,16 +50,21 @@ export class Device implements Disposable {
   }
 }
 
-/** Bytes from which a copy to a texture pays on software adapters; 16 KiB and 256 KiB make no step faster (bench/step_bench.ts). */
+/**
+ * Bytes from which a copy to a texture pays on software adapters; 16 KiB and 256 KiB make no step faster
+ * (bench/step_bench.ts).
+ */
 const TEXTURE_BYTES = 65536;
 
-/** The heap of {@linkcode recordingLimits}, of which the engine gives out 97 %, and a buffer that stays safely below. */
+/**
+ * The heap of {@linkcode recordingLimits}, of which the engine gives out 97 %, and a buffer that stays safely below.
+ */
 const HEAP_BYTES = 256 * 2 ** 20;
 const SMALL_HEAP_BUFFER_BYTES = 240 * 2 ** 20;
 
 /**
- * Limits for plans. On cards without Resizable BAR the engine holds every buffer against the heap of 256 MiB that the host can see,
- * however empty the card is, and refuses larger ones; no figure tells, so one buffer is tried.
+ * Limits for plans. On cards without Resizable BAR the engine holds every buffer against the heap of 256 MiB that the
+ * host can see, however empty the card is, and refuses larger ones; no figure tells, so one buffer is tried.
  */
 export async function recordingLimits(
   gpu: Pick<GPUDevice, "limits" | "pushErrorScope" | "popErrorScope" | "createBuffer">,
@@ -85,8 +90,8 @@ export interface DeviceOptions {
   /** False forces the kernels that use neither subgroup operations nor matrix units. */
   readonly subgroups?: boolean;
   /**
-   * Whether products may round their operands to f16 to run on matrix units. Default false. Software drivers are left out: llvmpipe
-   * compiles a kernel on its matrix units for 20 s.
+   * Whether products may round their operands to f16 to run on matrix units. Default false. Software drivers are left
+   * out: llvmpipe compiles a kernel on its matrix units for 20 s.
    */
   readonly mixed?: boolean;
 }

@@ -1,4 +1,7 @@
-/** Finds the first tensor of a plan that holds a NaN or an infinity, by running it once more with a check behind every launch. */
+/**
+ * Finds the first tensor of a plan that holds a NaN or an infinity, by running it once more with a check behind every
+ * launch.
+ */
 import { finishSum, squareSlots, sumOfSquares } from "../../kernels/reduce/sums.ts";
 import { Plan } from "../plan/plan.ts";
 import { finish, type Recording } from "../plan/recording.ts";
@@ -10,8 +13,8 @@ import type { Session } from "./session.ts";
 const STRIDE = 256;
 
 /**
- * Runs `recording` on its present inputs and names what the first launch with a non-finite result wrote, or undefined when all
- * results are finite. Sums of squares overflow at values above 1.8e19, which counts as non-finite here.
+ * Runs `recording` on its present inputs and names what the first launch with a non-finite result wrote, or undefined
+ * when all results are finite. Sums of squares overflow at values above 1.8e19, which counts as non-finite here.
  */
 export async function firstNonFinite(session: Session, recording: Recording): Promise<string | undefined> {
   const { target } = session.device;

@@ -10,7 +10,10 @@ import { texturedOperands } from "../plan/textures.ts";
 import { copyToTexture, type TextureCopy } from "./textures.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
-/** Launches per submit: enough that the engine's cost per submit (0.2 ms) vanishes, few enough that the GPU starts early. */
+/**
+ * Launches per submit: enough that the engine's cost per submit (0.2 ms) vanishes, few enough that the GPU starts
+ * early.
+ */
 const LAUNCHES_PER_SUBMIT = 256;
 
 /** GPU time of one kernel in a profiled run. */
@@ -114,8 +117,8 @@ export class Executable implements Disposable {
   }
 
   /**
-   * Encodes and submits every step, without waiting for the GPU: a plan that copies nothing to or from the host has been submitted
-   * when this returns. Others wait now and then; the promise is done when all is submitted.
+   * Encodes and submits every step, without waiting for the GPU: a plan that copies nothing to or from the host has
+   * been submitted when this returns. Others wait now and then; the promise is done when all is submitted.
    */
   async run(): Promise<void> {
     for (const [from, to] of this.#spans(LAUNCHES_PER_SUBMIT)) {

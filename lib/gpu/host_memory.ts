@@ -16,14 +16,15 @@ interface Download {
 }
 
 /**
- * Downloads in flight. With two, the GPU works on one block while the host copies what the block before left; more would only
- * take memory.
+ * Downloads in flight. With two, the GPU works on one block while the host copies what the block before left; more
+ * would only take memory.
  */
 const DOWNLOADS_IN_FLIGHT = 2;
 
 /**
- * Uploaded bytes after which the host waits for the GPU. The engine holds a second copy of each upload until the GPU has it, and
- * a wait drains the queue: half a gigabyte is two blocks of the largest model, whose arithmetic takes many times longer.
+ * Uploaded bytes after which the host waits for the GPU. The engine holds a second copy of each upload until the GPU
+ * has it, and a wait drains the queue: half a gigabyte is two blocks of the largest model, whose arithmetic takes many
+ * times longer.
  */
 const UPLOAD_WINDOW_BYTES = 2 ** 29;
 
@@ -37,7 +38,10 @@ export class HostMemory implements Disposable {
   readonly #arrays = new Map<Tensor, Uint8Array<ArrayBuffer>>();
   readonly #aliases = new Map<Tensor, Uint8Array<ArrayBuffer>>();
   readonly #downloads: Download[] = [];
-  /** Readback buffers for further downloads of their size: 128 MiB took 0.29 s through a used one, 0.47 s through a fresh one. */
+  /**
+   * Readback buffers for further downloads of their size: 128 MiB took 0.29 s through a used one, 0.47 s through a
+   * fresh one.
+   */
   readonly #spare = new Map<number, GPUBuffer[]>();
   #uploaded = 0;
 
@@ -94,7 +98,9 @@ export class HostMemory implements Disposable {
     this.device.check();
   }
 
-  /** Copies from the GPU to a host tensor, which holds the data once {@linkcode settle} or a later copy of it is done. */
+  /**
+   * Copies from the GPU to a host tensor, which holds the data once {@linkcode settle} or a later copy of it is done.
+   */
   async download(from: readonly BufferRange[], to: Tensor): Promise<void> {
     const { gpu } = this.device;
     const { owner } = to;

@@ -9,7 +9,9 @@ export class PipelineCache {
 
   constructor(readonly device: Device) {}
 
-  /** Layout of a uniform block and a kernel's buffers, all writable (explicit: an automatic layout drops unused ones). */
+  /**
+   * Layout of a uniform block and a kernel's buffers, all writable (explicit: an automatic layout drops unused ones).
+   */
   layout(buffers: readonly BufferSpec[]): GPUBindGroupLayout {
     const key = buffers.map(({ dtype, texture }) => texture ? texelFormat(dtype) : "buffer").join();
     let layout = this.#layouts.get(key);
@@ -30,7 +32,9 @@ export class PipelineCache {
     return layout;
   }
 
-  /** The pipeline of a kernel, compiled at most once. A text the engine refuses is reported by {@linkcode Device.check}. */
+  /**
+   * The pipeline of a kernel, compiled at most once. A text the engine refuses is reported by {@linkcode Device.check}.
+   */
   get(kernel: Kernel): GPUComputePipeline {
     let pipeline = this.#pipelines.get(kernel.key);
     if (pipeline === undefined) {

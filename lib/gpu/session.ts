@@ -12,7 +12,9 @@ import type { Device } from "./device.ts";
 import { type BufferRange, HostMemory, wholeWords } from "./host_memory.ts";
 import { PipelineCache } from "./pipeline.ts";
 
-/** wgpu keeps every staging copy until the queue drains; waiting this often halves the host memory and doubles the rate. */
+/**
+ * wgpu keeps every staging copy until the queue drains; waiting this often halves the host memory and doubles the rate.
+ */
 const UPLOAD_WINDOW_BYTES = 64 * 2 ** 20;
 
 /** Any array of numbers whose bytes are uploaded as they are. */
@@ -79,8 +81,8 @@ export class Session implements Disposable {
   }
 
   /**
-   * Where `bytes` bytes of a resident tensor on the GPU lie, from byte `from` on, by default all; its buffers are made (and zeroed
-   * by the engine) at first use.
+   * Where `bytes` bytes of a resident tensor on the GPU lie, from byte `from` on, by default all; its buffers are made
+   * (and zeroed by the engine) at first use.
    */
   ranges(tensor: Tensor, from?: number, bytes?: number): BufferRange[] {
     const owner = tensor.owner;
@@ -102,7 +104,9 @@ export class Session implements Disposable {
     this.#buffers.delete(tensor.owner);
   }
 
-  /** Uploads `data` (already in the tensor's storage type) to a resident tensor, starting `byteOffset` bytes into it. */
+  /**
+   * Uploads `data` (already in the tensor's storage type) to a resident tensor, starting `byteOffset` bytes into it.
+   */
   write(tensor: Tensor, data: Bytes, byteOffset = 0): void {
     if (byteOffset + data.byteLength > tensor.bytes) {
       throw new RangeError(

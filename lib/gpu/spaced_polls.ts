@@ -1,7 +1,8 @@
 /**
- * A `setImmediate` under which waiting on Dawn is cheap. While anything is awaited, Dawn's binding asks for its events by
- * `setImmediate` again and again, each time with a new native function. Deno 2.9 keeps those in a list that it searches and closes
- * up for each one collected: a wait for 3.8 s of work left behind 366,000 and ended after 139 s (llvmpipe, `deno test`).
+ * A `setImmediate` under which waiting on Dawn is cheap. While anything is awaited, Dawn's binding asks for its events
+ * by `setImmediate` again and again, each time with a new native function. Deno 2.9 keeps those in a list that it
+ * searches and closes up for each one collected: a wait for 3.8 s of work left behind 366,000 and ended after 139 s
+ * (llvmpipe, `deno test`).
  */
 
 /** Share of the time already waited by which a wait may end late. */
@@ -23,7 +24,10 @@ export interface Timers {
   now(): number;
 }
 
-/** `setImmediate` that calls addons' functions the more rarely the longer a wait takes. For others it is that of `timers`. */
+/**
+ * `setImmediate` that calls addons' functions the more rarely the longer a wait takes. For others it is that of
+ * `timers`.
+ */
 export function spacedPolls({ setImmediate, setTimeout, now }: Timers): Timers["setImmediate"] {
   let begin = 0;
   let polling = false;

@@ -1,6 +1,6 @@
 /**
- * A page that is one HTML file: text from outside stays data, and the browser is told to fetch nothing but the media beside it, and
- * to run nothing but the script that was written with it.
+ * A page that is one HTML file: text from outside stays data, and the browser is told to fetch nothing but the media
+ * beside it, and to run nothing but the script that was written with it.
  */
 import { createHash } from "node:crypto";
 import { escapeHtml } from "../html.ts";

@@ -16,7 +16,10 @@ import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { recordWork } from "../plan/work.ts";
 
-/** Records O [batch, sequence, heads * headDim] from rotated queries and keys. Kept as `attention` by checkpoint policies. */
+/**
+ * Records O [batch, sequence, heads * headDim] from rotated queries and keys. Kept as `attention` by checkpoint
+ * policies.
+ */
 export function attention(plan: Plan, q: Tensor, k: Tensor, v: Tensor, heads: number): Tensor {
   const [batch, sequence, width] = q.shape as [number, number, number];
   const headDim = width / heads;

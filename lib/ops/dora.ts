@@ -1,6 +1,6 @@
 /**
- * Weight-decomposed adapter (DoRA, arXiv:2402.09353): y = (m / n) u + b by column, u = x (W + s B A)^T, n the norms of the rows of
- * W + s B A. As in the paper (section 4.3) and in peft, n is a constant to the backward pass.
+ * Weight-decomposed adapter (DoRA, arXiv:2402.09353): y = (m / n) u + b by column, u = x (W + s B A)^T, n the norms of
+ * the rows of W + s B A. As in the paper (section 4.3) and in peft, n is a constant to the backward pass.
  *
  * Backward, g = dL/dy: du = (m / n) g, dm = sum over rows of g u / n. Saved: u.
  */

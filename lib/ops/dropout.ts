@@ -1,6 +1,6 @@
 /**
- * Dropout y = x m / (1 - rate), m zero with probability `rate` and one otherwise; backward, dx += dy m / (1 - rate). Nothing is
- * saved: m is drawn again from its key.
+ * Dropout y = x m / (1 - rate), m zero with probability `rate` and one otherwise; backward, dx += dy m / (1 - rate).
+ * Nothing is saved: m is drawn again from its key.
  */
 import { dropout } from "../../kernels/rows/dropout.ts";
 import type { Plan } from "../plan/plan.ts";

@@ -1,6 +1,6 @@
 /**
- * Feed-forward of a transformer block, y = gelu(x W1^T + b1) W2^T + b2. Its inner activations are four times as wide as x, so they
- * exist for a range of rows at a time; backward computes them again from x, as checkpointing would.
+ * Feed-forward of a transformer block, y = gelu(x W1^T + b1) W2^T + b2. Its inner activations are four times as wide as
+ * x, so they exist for a range of rows at a time; backward computes them again from x, as checkpointing would.
  */
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";

@@ -1,6 +1,7 @@
 /**
  * Gated residual z = x + gate * y, with the gate of the row's batch element and segment.
- * Backward: dx = g (handed on), dy = gate * g, dGate = sum over rows of g * y. Saved: y, only when the gate needs a gradient.
+ * Backward: dx = g (handed on), dy = gate * g, dGate = sum over rows of g * y. Saved: y, only when the gate needs a
+ * gradient.
  */
 import { gatedResidual as forward, gatedResidualBackward } from "../../kernels/rows/by_row.ts";
 import { finishGateSums, gateSums, gateSumsPartials } from "../../kernels/reduce/sums.ts";

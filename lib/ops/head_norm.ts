@@ -1,6 +1,7 @@
 /**
- * Layer norm of queries or keys over the channels of each head, then the rotation of video rows (RoPE, arXiv:2104.09864).
- * Backward rotates the gradient back and goes through the norm; statistics are recomputed from the saved input.
+ * Layer norm of queries or keys over the channels of each head, then the rotation of video rows (RoPE,
+ * arXiv:2104.09864). Backward rotates the gradient back and goes through the norm; statistics are recomputed from the
+ * saved input.
  */
 import {
   headNorm as forward,

@@ -1,4 +1,7 @@
-/** Text and video rows into one joint sequence, text first, and the video rows out of it again. Backward is the reverse copy. */
+/**
+ * Text and video rows into one joint sequence, text first, and the video rows out of it again. Backward is the reverse
+ * copy.
+ */
 import { joinRows as join, splitRows as split } from "../../kernels/rows/join_rows.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";

@@ -2,8 +2,8 @@
  * Layer norm of every token, with the adaptive scale and shift of the conditioning (adaLN, arXiv:2212.09748):
  * y = (xhat gamma + beta)(1 + scale) + shift. Text and video rows of a joint sequence take different chunks.
  *
- * Backward, gw = g (1 + scale) gamma:  dx = rs (gw - mean gw - xhat mean(gw xhat)); gamma, beta, shift and scale take column
- * sums of g and g xhat. Saved: x and the row statistics.
+ * Backward, gw = g (1 + scale) gamma:  dx = rs (gw - mean gw - xhat mean(gw xhat)); gamma, beta, shift and scale take
+ * column sums of g and g xhat. Saved: x and the row statistics.
  */
 import { layerNorm as forward, layerNormBackward, type LayerNormShape } from "../../kernels/norm/layer.ts";
 import {

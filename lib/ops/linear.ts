@@ -1,5 +1,6 @@
 /**
- * Linear layer y = x W^T + b, with an optional low-rank adapter: y += s (D(x) A^T) B^T (LoRA, arXiv:2106.09685), D dropout or x.
+ * Linear layer y = x W^T + b, with an optional low-rank adapter: y += s (D(x) A^T) B^T (LoRA, arXiv:2106.09685), D
+ * dropout or x.
  *
  * Backward, g = dL/dy:  dx = g W + D(t A),  dW += g^T x,  db += sum g,  dB += s g^T h,  dA += t^T D(x),
  * with h = D(x) A^T kept from the forward and t = s g B.

@@ -18,8 +18,8 @@ function tokens({ frames, height, width, framesPerPatch }: LatentShape): number 
 }
 
 /**
- * Records rows [batch, tokens, channels * patch] of latents (f32 [batch, frames, channels, height, width]); the channels of
- * `condition` follow those of `latents`.
+ * Records rows [batch, tokens, channels * patch] of latents (f32 [batch, frames, channels, height, width]); the
+ * channels of `condition` follow those of `latents`.
  */
 export function patchify(
   plan: Plan,

@@ -1,6 +1,6 @@
 /**
- * Noise in, loss out. x_t = sqrt(a) z + sqrt(1-a) eps; the loss is mean((v - v*)^2) with v* = sqrt(a) eps - sqrt(1-a) z, equal
- * to the weighted x0 loss of the original trainer and free of its large weights.
+ * Noise in, loss out. x_t = sqrt(a) z + sqrt(1-a) eps; the loss is mean((v - v*)^2) with v* = sqrt(a) eps - sqrt(1-a)
+ * z, equal to the weighted x0 loss of the original trainer and free of its large weights.
  */
 import {
   finishVelocityLoss,
@@ -17,7 +17,10 @@ export interface Noised {
   readonly velocity: Tensor;
 }
 
-/** Records x_t and v* of latents [batch, ...]; `coefficients` is f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale, loss weight. */
+/**
+ * Records x_t and v* of latents [batch, ...]; `coefficients` is f32 [batch, 4]: sqrt(a), sqrt(1-a), gradient scale,
+ * loss weight.
+ */
 export function velocityTarget(plan: Plan, latents: Tensor, eps: Tensor, coefficients: Tensor): Noised {
   const batch = latents.shape[0]!;
   const noisy = plan.transient("noisy", latents.shape, "f32");
@@ -28,8 +31,8 @@ export function velocityTarget(plan: Plan, latents: Tensor, eps: Tensor, coeffic
 }
 
 /**
- * Records the loss into `slot` (f32 [4], first value) and returns its gradient in `v`, scaled by the third coefficient of each
- * sample: loss scale * loss weight / accumulation.
+ * Records the loss into `slot` (f32 [4], first value) and returns its gradient in `v`, scaled by the third coefficient
+ * of each sample: loss scale * loss weight / accumulation.
  */
 export function velocityLoss(plan: Plan, v: Tensor, velocity: Tensor, coefficients: Tensor, slot: Tensor): Tensor {
   const batch = v.shape[0]!;

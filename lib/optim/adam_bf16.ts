@@ -6,8 +6,9 @@ import { Tensor } from "../plan/tensor.ts";
 import type { RuleConfig, UpdateRule } from "./rule.ts";
 
 /**
- * States `m.<bucket>`, `v.<bucket>` (f32) and, with `kahan`, `compensation.<bucket>` (bf16). The buckets' values are bf16 and
- * have no copies. States live where gradients do: the values are what the model reads, and stay on the GPU when the rest leaves.
+ * States `m.<bucket>`, `v.<bucket>` (f32) and, with `kahan`, `compensation.<bucket>` (bf16). The buckets' values are
+ * bf16 and have no copies. States live where gradients do: the values are what the model reads, and stay on the GPU
+ * when the rest leaves.
  */
 export function adamBf16Rule(
   config: RuleConfig,

@@ -40,7 +40,9 @@ export async function startAverages(
   }
 }
 
-/** The same trainables with the averages as their masters: what writes a model writes the averaged one when given these. */
+/**
+ * The same trainables with the averages as their masters: what writes a model writes the averaged one when given these.
+ */
 export function averagedTrainables({ buckets, byName }: Trainables, averages: readonly Tensor[]): Trainables {
   const averageOf = new Map(buckets.map(({ values }, i) => [values.owner, averages[i]!]));
   return {

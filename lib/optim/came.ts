@@ -23,8 +23,8 @@ interface Factoring {
 const SCRATCH = ["means", "partials", "squares", "mean_square"];
 
 /**
- * Vectors keep a full second moment; the last two axes of everything else are factored. `shape` is how the tensor is stored,
- * `trueShape` what of it is in use: padding must not enter the means.
+ * Vectors keep a full second moment; the last two axes of everything else are factored. `shape` is how the tensor is
+ * stored, `trueShape` what of it is in use: padding must not enter the means.
  *
  * @throws {RangeError} for stacks of matrices other than 2 x 2, which no layer of the models has.
  */
@@ -51,7 +51,9 @@ function factoring(config: RuleConfig, { name, shape, trueShape }: Trainable): F
   return { sizes: { ...camePatchSizes(patch) }, launches: (target, copy) => camePatch(target, spec(copy), patch) };
 }
 
-/** States `m.<bucket>` (mean of the update) and `factors.<bucket>` (means of squared gradients and of the instability). */
+/**
+ * States `m.<bucket>` (mean of the update) and `factors.<bucket>` (means of squared gradients and of the instability).
+ */
 export function cameRule(config: RuleConfig, buckets: readonly Bucket[]): UpdateRule {
   const packed = buckets.map((bucket, i) => {
     let size = 0;

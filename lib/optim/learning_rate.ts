@@ -25,8 +25,8 @@ export interface ScheduleOptions {
   /** Exponent of `polynomial`. */
   readonly power: number;
   /**
-   * Rate that `polynomial` starts from, which sets the multiplier of its end, 1e-7 over this. The peak learning rate ends
-   * at 1e-7; the original trainer has 1e-3 here, whatever the peak, and so ends at 1e-4 of the peak.
+   * Rate that `polynomial` starts from, which sets the multiplier of its end, 1e-7 over this. The peak learning rate
+   * ends at 1e-7; the original trainer has 1e-3 here, whatever the peak, and so ends at 1e-4 of the peak.
    */
   readonly initialRate: number;
 }

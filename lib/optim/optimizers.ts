@@ -1,6 +1,7 @@
 /**
- * Every optimizer with all that other parts need to know of it. Another one is an entry here, a rule beside this file and its
- * kernels: names, checks, help and schema follow from the entry, memory from the tensors that its rule declares.
+ * Every optimizer with all that other parts need to know of it. Another one is an entry here, a rule beside this file
+ * and its kernels: names, checks, help and schema follow from the entry, memory from the tensors that its rule
+ * declares.
  */
 import type { Bucket } from "../models/tensors/trainables.ts";
 import { adamRule } from "./adam.ts";

@@ -1,4 +1,6 @@
-/** Prodigy (arXiv:2306.06101) with the options of the original trainer: coupled decay, no bias correction, no safeguard. */
+/**
+ * Prodigy (arXiv:2306.06101) with the options of the original trainer: coupled decay, no bias correction, no safeguard.
+ */
 import {
   prodigyDistance,
   prodigyDistanceStart,

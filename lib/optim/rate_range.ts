@@ -1,6 +1,6 @@
 /**
- * The learning-rate range test (arXiv:1506.01186, section 3.3): rates rise exponentially from step to step until the loss
- * diverges. All steps see the same clips, noise and timesteps, so that the loss changes by the weights alone.
+ * The learning-rate range test (arXiv:1506.01186, section 3.3): rates rise exponentially from step to step until the
+ * loss diverges. All steps see the same clips, noise and timesteps, so that the loss changes by the weights alone.
  */
 
 /** A loss and the rate of the update before it; the loss of the untouched weights has none. */

@@ -1,4 +1,6 @@
-/** The update of all trained tensors: global norm, clipping, non-finite guard and an update rule, recorded as one plan. */
+/**
+ * The update of all trained tensors: global norm, clipping, non-finite guard and an update rule, recorded as one plan.
+ */
 import { clipControl } from "../../kernels/optimizer/adam.ts";
 import { squareSlots, sumOfSquares } from "../../kernels/reduce/sums.ts";
 import type { Target } from "../../kernels/core/kernel.ts";
@@ -44,8 +46,8 @@ export function declareOptimizer(config: OptimizerConfig, buckets: readonly Buck
 }
 
 /**
- * Writes what the update reads where the host knows the norm of the gradients and the GPU does not: a rank that holds a shard of
- * them. `squares` is the sum of squares of all gradients, in float64.
+ * Writes what the update reads where the host knows the norm of the gradients and the GPU does not: a rank that holds a
+ * shard of them. `squares` is the sum of squares of all gradients, in float64.
  */
 export function uploadControl(
   session: Session,
@@ -58,7 +60,10 @@ export function uploadControl(
   session.write(control, Float32Array.of(norm, clip / lossScale, Number.isFinite(squares) ? 0 : 1, squares));
 }
 
-/** Records the update. `loss` is the slot whose non-finite value, like that of any gradient, leaves every weight unchanged. */
+/**
+ * Records the update. `loss` is the slot whose non-finite value, like that of any gradient, leaves every weight
+ * unchanged.
+ */
 export function recordUpdate(
   target: Target,
   config: OptimizerConfig,
@@ -99,7 +104,10 @@ function recordNorm(
   );
 }
 
-/** Gives states their starting values: call once the masters are uploaded, and before saved states are restored over them. */
+/**
+ * Gives states their starting values: call once the masters are uploaded, and before saved states are restored over
+ * them.
+ */
 export async function initialiseOptimizer(
   session: Session,
   buckets: readonly Bucket[],

@@ -1,10 +1,10 @@
 /**
- * Tensors that no launch can bind as they are, because they live in host memory or are stored in fewer bits: the first launch that
- * binds one has it copied (or widened) into a transient, later launches of the same window of the recording share that copy, and
- * at the end of the window what changed is copied back.
+ * Tensors that no launch can bind as they are, because they live in host memory or are stored in fewer bits: the first
+ * launch that binds one has it copied (or widened) into a transient, later launches of the same window of the recording
+ * share that copy, and at the end of the window what changed is copied back.
  *
- * Streamed weights, quantised weights, gradients that leave the GPU and optimizer state in host memory are all this one policy:
- * memory assignment sees ordinary transients with short lives.
+ * Streamed weights, quantised weights, gradients that leave the GPU and optimizer state in host memory are all this one
+ * policy: memory assignment sees ordinary transients with short lives.
  */
 import { Tensor } from "./tensor.ts";
 

@@ -23,8 +23,8 @@ export interface RecordingLimits {
 }
 
 /**
- * Most bindings that plans use, whatever a device offers: every piece adds a word to the 64 words of a launch's parameters, of which
- * kernels themselves use up to half.
+ * Most bindings that plans use, whatever a device offers: every piece adds a word to the 64 words of a launch's
+ * parameters, of which kernels themselves use up to half.
  */
 export const MOST_BINDINGS = 32;
 

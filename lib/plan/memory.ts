@@ -1,4 +1,7 @@
-/** Gives every transient of a plan its place: lifetimes are known, so buffers are assigned once and reused for the whole run. */
+/**
+ * Gives every transient of a plan its place: lifetimes are known, so buffers are assigned once and reused for the whole
+ * run.
+ */
 import { storedPieces } from "./pieces.ts";
 import { align, type Tensor } from "./tensor.ts";
 import type { Step } from "./plan.ts";
@@ -51,8 +54,8 @@ interface Placed extends Lifetime {
 }
 
 /**
- * Lowest start of the tightest gap for `span` between those of `placed` (by offset) that are alive with it, and its size; the end
- * counts as a gap of infinite size, and -1 means that `limit` leaves no room.
+ * Lowest start of the tightest gap for `span` between those of `placed` (by offset) that are alive with it, and its
+ * size; the end counts as a gap of infinite size, and -1 means that `limit` leaves no room.
  */
 function bestGap(placed: readonly Placed[], span: Lifetime, limit: number): [number, number] {
   const { first, last, bytes } = span;

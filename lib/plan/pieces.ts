@@ -1,7 +1,7 @@
 /**
- * Tensors that a device can't hold in one buffer, or bind as one range, are cut into pieces of consecutive bytes. Launches stay what
- * they were: a kernel chooses among the pieces where it loads and stores, so the arithmetic and its order, and with them the bits,
- * are those of the undivided tensor.
+ * Tensors that a device can't hold in one buffer, or bind as one range, are cut into pieces of consecutive bytes.
+ * Launches stay what they were: a kernel chooses among the pieces where it loads and stores, so the arithmetic and its
+ * order, and with them the bits, are those of the undivided tensor.
  */
 import { type Launch, stepBytes } from "../../kernels/core/kernel.ts";
 import type { RecordingLimits } from "./limits.ts";
@@ -23,7 +23,10 @@ function pieceBytes({ chunkBytes, bindingBytes }: RecordingLimits): number {
   return alignDown(chunkBytes / Math.ceil(chunkBytes / alignDown(bindingBytes)));
 }
 
-/** Bytes of the pieces in which an owner is stored, each inside one buffer: a single one unless it exceeds the largest buffer. */
+/**
+ * Bytes of the pieces in which an owner is stored, each inside one buffer: a single one unless it exceeds the largest
+ * buffer.
+ */
 export function storedPieces(owner: Tensor, limits: RecordingLimits): number[] {
   const total = align(owner.bytes);
   if (total <= limits.chunkBytes) return [total];

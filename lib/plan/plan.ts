@@ -1,5 +1,6 @@
 /**
- * Recording: ops append launches to a flat list and note how to go backward. Shapes are all that is needed: no device, no data.
+ * Recording: ops append launches to a flat list and note how to go backward. Shapes are all that is needed: no device,
+ * no data.
  *
  * Policies that a reader could not guess:
  * - gradients of trainable (resident) tensors are always added to; the window of accumulation clears them beforehand;
@@ -54,8 +55,8 @@ export interface CheckpointPolicy {
 }
 
 /**
- * Rows of a feed-forward at a time: enough that its products fill a large GPU (1,500 workgroups at width 3072), few enough that the
- * inner activations of 17,776 tokens shrink to a fifth.
+ * Rows of a feed-forward at a time: enough that its products fill a large GPU (1,500 workgroups at width 3072), few
+ * enough that the inner activations of 17,776 tokens shrink to a fifth.
  */
 const ROWS_AT_ONCE = 4096;
 
@@ -136,14 +137,16 @@ export class Plan {
     this.launch(dequantise(spec, { elements: to.size, block }), [codes, scales, to], [to]);
   }
 
-  /** Copies changed host tensors back and drops their copies on the GPU; a launch that binds one again fetches it again. */
+  /**
+   * Copies changed host tensors back and drops their copies on the GPU; a launch that binds one again fetches it again.
+   */
   release(): void {
     this.#copies.release();
   }
 
   /**
-   * Appends a launch. `operands` follow the kernel's buffers and may live in host memory; `changed` names those of them that the
-   * launch writes.
+   * Appends a launch. `operands` follow the kernel's buffers and may live in host memory; `changed` names those of them
+   * that the launch writes.
    */
   launch(launch: Launch, operands: readonly Tensor[], changed: readonly Tensor[]): void {
     const { kernel } = launch;
@@ -176,8 +179,8 @@ export class Plan {
   }
 
   /**
-   * Calls `write` with the tensor that collects the gradient of `of` and whether to add to it; does nothing when no gradient
-   * is needed.
+   * Calls `write` with the tensor that collects the gradient of `of` and whether to add to it; does nothing when no
+   * gradient is needed.
    */
   contribute(of: Tensor, write: (gradient: Tensor, accumulate: boolean) => void): void {
     if (!of.needsGrad) return;
@@ -225,8 +228,8 @@ export class Plan {
 
   /**
    * Records `block` so that only its input is kept for backward, where it is recorded a second time (gradient
-   * checkpointing; Chen et al. 2016, arXiv:1604.06174). Launches of the second recording that nothing needs are dropped when
-   * the plan is finished. With checkpointing disabled the block is simply recorded.
+   * checkpointing; Chen et al. 2016, arXiv:1604.06174). Launches of the second recording that nothing needs are dropped
+   * when the plan is finished. With checkpointing disabled the block is simply recorded.
    */
   checkpoint(input: Tensor, block: (input: Tensor) => Tensor): Tensor {
     const outerTape = this.#tape;
@@ -275,9 +278,10 @@ export class Plan {
   }
 
   /**
-   * Records y [rows, width] = part(x) for a part that treats every row by itself, so that only `rows` of its inner results exist
-   * at a time: backward records the part again, range by range. `part` writes to the y it is given, and reads nothing that
-   * needs a gradient besides x and parameters. Where backward would keep inner results anyway, all rows are one range.
+   * Records y [rows, width] = part(x) for a part that treats every row by itself, so that only `rows` of its inner
+   * results exist at a time: backward records the part again, range by range. `part` writes to the y it is given, and
+   * reads nothing that needs a gradient besides x and parameters. Where backward would keep inner results anyway, all
+   * rows are one range.
    */
   inRows(x: Tensor, y: Tensor, part: (x: Tensor, y: Tensor) => void): Tensor {
     const { enabled, rows = ROWS_AT_ONCE } = this.#checkpointing;

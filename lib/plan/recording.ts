@@ -10,7 +10,9 @@ import { TEXEL_FORMATS, textureRowBytes, type TextureRows, textureRows, throughT
 /** A plan ready to be executed or priced. */
 export interface Recording {
   readonly steps: readonly Step[];
-  /** What the device runs for each step: its launch, divided where tensors take several bindings. Transfers have none. */
+  /**
+   * What the device runs for each step: its launch, divided where tensors take several bindings. Transfers have none.
+   */
   readonly launches: readonly (Launch | undefined)[];
   readonly memory: MemoryMap;
   /** Rows of the textures that operands are read through. */
@@ -19,7 +21,10 @@ export interface Recording {
   readonly residents: readonly Tensor[];
   /** Host tensors that the steps copy from or to (owners, each once, in order of first use). */
   readonly hosts: readonly Tensor[];
-  /** Distinct uniform blocks: launches with equal parameters share one. `uniformOf[i]` belongs to `steps[i]`; transfers have -1. */
+  /**
+   * Distinct uniform blocks: launches with equal parameters share one. `uniformOf[i]` belongs to `steps[i]`; transfers
+   * have -1.
+   */
   readonly uniforms: readonly { readonly launch: Launch; readonly offset: number }[];
   readonly uniformOf: readonly number[];
 }
@@ -165,8 +170,8 @@ export interface Rates {
 }
 
 /**
- * Seconds the recording takes if every launch ran at the roofline and no copy overlapped with it. `measured` are seconds by keys of
- * problems, which stand for the roofline where they are known.
+ * Seconds the recording takes if every launch ran at the roofline and no copy overlapped with it. `measured` are
+ * seconds by keys of problems, which stand for the roofline where they are known.
  */
 export function roofline(
   recording: Recording,

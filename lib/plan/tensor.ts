@@ -28,8 +28,8 @@ export interface TensorOptions {
   /** Lives outside the plan: weights, gradients, optimizer state, inputs, results. */
   readonly resident?: boolean;
   /**
-   * Lives in host memory, and outside the plan like a resident tensor: plans copy it to the GPU where a launch reads it, and back
-   * where one changed it.
+   * Lives in host memory, and outside the plan like a resident tensor: plans copy it to the GPU where a launch reads
+   * it, and back where one changed it.
    */
   readonly host?: boolean;
   /** Has no memory of its own: plans widen it into a transient where a launch reads it. */

@@ -1,7 +1,8 @@
 /**
- * Operands read through textures. Software adapters load from a buffer lane by lane with a check for each, and from a texture
- * whole: llvmpipe takes 28 to 230 ns for eight vectors of a buffer and 8 to 15 of a texture, depending on the processor. So
- * launches there read large tensors through copies in textures, which are made right before. Results are the same bits.
+ * Operands read through textures. Software adapters load from a buffer lane by lane with a check for each, and from a
+ * texture whole: llvmpipe takes 28 to 230 ns for eight vectors of a buffer and 8 to 15 of a texture, depending on the
+ * processor. So launches there read large tensors through copies in textures, which are made right before. Results are
+ * the same bits.
  */
 import { type TexelFormat, texelFormat, TEXTURE_WIDTH } from "../../kernels/core/kernel.ts";
 import { pieceRanges } from "./pieces.ts";
@@ -34,8 +35,8 @@ export function textureRowBytes(format: TexelFormat): number {
 const rowsOf = (tensor: Tensor): number => Math.ceil(tensor.size / (4 * TEXTURE_WIDTH));
 
 /**
- * The steps, those with large operands reading all they can through textures, the largest where not all fit. Operands in pieces are
- * read from their buffers.
+ * The steps, those with large operands reading all they can through textures, the largest where not all fit. Operands
+ * in pieces are read from their buffers.
  */
 export function throughTextures(steps: readonly Step[], limits: RecordingLimits): readonly Step[] {
   const { textures } = limits;

@@ -151,7 +151,8 @@ export class Denoiser implements Disposable {
   }
 
   /**
-   * Denoises one video, yielding the number of every finished step; read the latents with {@linkcode read} at any yield.
+   * Denoises one video, yielding the number of every finished step; read the latents with {@linkcode read} at any
+   * yield.
    *
    * @throws the reason of `signal` when it is aborted.
    */

@@ -28,9 +28,9 @@ const ARTIFACT_LETTERS = 25;
 const ARTIFACT_DIGITS = 5;
 
 /**
- * Name of a validation artifact without ending, as the original trainer gives it: step, process, sanitised prompt cut to 25
- * letters, and the beginning of the MD5 of the reversed prompt, which tells prompts with one beginning apart. Characters that no
- * file name may hold become dashes too.
+ * Name of a validation artifact without ending, as the original trainer gives it: step, process, sanitised prompt cut
+ * to 25 letters, and the beginning of the MD5 of the reversed prompt, which tells prompts with one beginning apart.
+ * Characters that no file name may hold become dashes too.
  */
 export function validationName(step: number, process: number, prompt: string): string {
   const letters = [...prompt];

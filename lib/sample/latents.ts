@@ -7,7 +7,10 @@ import { type Posterior, samplePosterior } from "../models/vae/vae.ts";
 import type { VaeConfig } from "../models/vae/config.ts";
 import { emptyVolume, type Volume } from "../models/vae/volume.ts";
 
-/** Frames that `latents` latent frames decode to: the decoder takes them in pairs, and only an odd one decodes to a single frame. */
+/**
+ * Frames that `latents` latent frames decode to: the decoder takes them in pairs, and only an odd one decodes to a
+ * single frame.
+ */
 export function decodedFrames(latents: number, ratio: number): number {
   return latents % 2 === 1 ? ratio * (latents - 1) + 1 : ratio * latents;
 }
@@ -45,7 +48,9 @@ export function channelsFirst(
   return volume;
 }
 
-/** Pictures resized one by one with Lanczos as the diffusers pipelines do (the aspect ratio is not kept), in [-1, 1]. */
+/**
+ * Pictures resized one by one with Lanczos as the diffusers pipelines do (the aspect ratio is not kept), in [-1, 1].
+ */
 export function pixelVolume(video: RgbFrames, { width: newWidth, height: newHeight }: Size): Volume {
   const { frames, width, height, data } = video;
   const size = { width: newWidth, height: newHeight };
@@ -63,8 +68,8 @@ export function pixelVolume(video: RgbFrames, { width: newWidth, height: newHeig
 }
 
 /**
- * The image condition [frames, channels, h, w]: a sample of the image's posterior in front, zeros behind. CogVideoX1.5 was
- * trained with latents divided by the scaling factor here (`invert_scale_latents`).
+ * The image condition [frames, channels, h, w]: a sample of the image's posterior in front, zeros behind. CogVideoX1.5
+ * was trained with latents divided by the scaling factor here (`invert_scale_latents`).
  */
 export function imageCondition(
   posterior: Posterior,

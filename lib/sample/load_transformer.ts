@@ -1,4 +1,6 @@
-/** The transformer of a model folder on the GPU for sampling: frozen weights, and LoRAs as low-rank terms beside them. */
+/**
+ * The transformer of a model folder on the GPU for sampling: frozen weights, and LoRAs as low-rank terms beside them.
+ */
 import { join } from "node:path";
 import type { Session } from "../gpu/session.ts";
 import type { StorageType } from "../io/safetensors/half.ts";
@@ -83,7 +85,8 @@ function uploadAdapters(
 /**
  * Uploads the transformer of a model folder, with LoRAs.
  *
- * @throws {UserError} when the weights do not fit the config, or a LoRA does not belong to the model, listing every tensor.
+ * @throws {UserError} when the weights do not fit the config, or a LoRA does not belong to the model, listing every
+ * tensor.
  */
 export async function loadTransformer(
   session: Session,

@@ -95,7 +95,9 @@ function readEntries(path: string): PageEntry[] {
   return Array.isArray(entries) ? entries as PageEntry[] : [];
 }
 
-/** The page of a folder, rewritten atomically with every sample; samples of earlier runs stay while their files exist. */
+/**
+ * The page of a folder, rewritten atomically with every sample; samples of earlier runs stay while their files exist.
+ */
 export class SamplePage {
   readonly path: string;
   #entries: PageEntry[];

@@ -97,7 +97,9 @@ async function encodeVideo(
   return framesFirst(samplePosterior(posterior, noise), vae.config.scaling_factor);
 }
 
-/** Runs text encoder and, where a request has pixels, VAE encoder over all requests; both are off the device afterwards. */
+/**
+ * Runs text encoder and, where a request has pixels, VAE encoder over all requests; both are off the device afterwards.
+ */
 export async function prepareRequests(
   session: Session,
   model: ModelFolder,

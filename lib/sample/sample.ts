@@ -77,7 +77,8 @@ async function* denoiseGroup(
  * Samples a video per request. Equal requests and settings give equal videos on the same machine, whatever else is
  * sampled beside them.
  *
- * @throws {UserErrors} listing everything the model cannot do, before anything is loaded; the reason of `signal` when aborted.
+ * @throws {UserErrors} listing everything the model cannot do, before anything is loaded; the reason of `signal` when
+ * aborted.
  */
 export async function* sampleOn(
   session: Session,

@@ -18,7 +18,8 @@ export interface SampleVideosOptions extends Omit<SampleOptions, "settings"> {
  * Samples a video per request with the model in `modelPath`, a diffusers folder. Equal requests and settings give equal
  * videos on the same machine, whatever else is sampled beside them.
  *
- * @throws {UserErrors} listing everything the model cannot do, before anything is loaded; the reason of `signal` when aborted.
+ * @throws {UserErrors} listing everything the model cannot do, before anything is loaded; the reason of `signal` when
+ * aborted.
  * @example
  * ```ts
  * import { sampleVideos } from "@cogtune/cogtune";

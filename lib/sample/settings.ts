@@ -115,8 +115,8 @@ export function checkRequests(
 }
 
 /**
- * Video to video: a strength that leaves a step, whole latent frames, and no padding frame, which would have no video behind
- * it.
+ * Video to video: a strength that leaves a step, whole latent frames, and no padding frame, which would have no video
+ * behind it.
  */
 function videoProblems(
   model: TransformerConfig,

@@ -1,11 +1,12 @@
 /**
  * Videos sampled while a model trains, with the weights that are on the device already.
  *
- * Memory: `prepareRequests` runs the text encoder and the VAE encoder, so it belongs before the training state is allocated; what
- * it gives lives on the host. Before {@linkcode sampleValidation} the arenas of the training step must be freed (dispose its
- * executables); weights, masters, gradients and optimizer state may stay. Denoising then needs the arena of one forward pass of
- * batch 1 without anything kept for backward, which is less than a training step of the same resolution frees; it is freed before
- * the VAE decoder, whose tiles bound its need, is loaded. Afterwards the arenas can be made again from the same recording.
+ * Memory: `prepareRequests` runs the text encoder and the VAE encoder, so it belongs before the training state is
+ * allocated; what it gives lives on the host. Before {@linkcode sampleValidation} the arenas of the training step must
+ * be freed (dispose its executables); weights, masters, gradients and optimizer state may stay. Denoising then needs
+ * the arena of one forward pass of batch 1 without anything kept for backward, which is less than a training step of
+ * the same resolution frees; it is freed before the VAE decoder, whose tiles bound its need, is loaded. Afterwards the
+ * arenas can be made again from the same recording.
  */
 import type { StorageType } from "../io/safetensors/half.ts";
 import type { Session } from "../gpu/session.ts";
@@ -38,8 +39,8 @@ export interface ValidationSample {
 }
 
 /**
- * Names without ending of the videos of one validation; equal prompts are numbered, because their names would be equal too.
- * Whichever process samples a prompt, its file has the name that process 0 gives it.
+ * Names without ending of the videos of one validation; equal prompts are numbered, because their names would be equal
+ * too. Whichever process samples a prompt, its file has the name that process 0 gives it.
  */
 export function validationNames(step: number, prompts: readonly string[]): string[] {
   const counts = new Map<string, number>();
@@ -52,8 +53,8 @@ export function validationNames(step: number, prompts: readonly string[]): strin
 }
 
 /**
- * Samples a prepared request and writes its mp4, and the picture it starts from, at `base`, a path without ending. The same seed
- * is used at every step, so that videos differ by the weights alone.
+ * Samples a prepared request and writes its mp4, and the picture it starts from, at `base`, a path without ending. The
+ * same seed is used at every step, so that videos differ by the weights alone.
  *
  * @throws {UserError} when a value is not finite or a file cannot be written; the reason of `signal` when aborted.
  */

@@ -1,7 +1,8 @@
 /**
- * Gradients of several ranks become one. Ranks work on contiguous blocks of the micro-batches of an optimizer step; the window
- * is that of one process with as many micro-batches, so the number of ranks changes nothing but the order of sums. Where the
- * update is sharded, each rank keeps its shard of the sum, and the working values of all shards are gathered after the update.
+ * Gradients of several ranks become one. Ranks work on contiguous blocks of the micro-batches of an optimizer step; the
+ * window is that of one process with as many micro-batches, so the number of ranks changes nothing but the order of
+ * sums. Where the update is sharded, each rank keeps its shard of the sum, and the working values of all shards are
+ * gathered after the update.
  */
 import { CanonicalSum } from "../comm/exchange/canonical.ts";
 import type { Communicator } from "../comm/exchange/communicator.ts";
@@ -22,7 +23,10 @@ export interface GradientExchange {
   begin(total: number): { readonly begin: number; readonly end: number };
   /** Called behind each micro-batch of this rank. */
   afterMicro(): Promise<void>;
-  /** Leaves the sum over all ranks (or this rank's shard of it) where the update reads it; the sum of squares where the host computes the norm. */
+  /**
+   * Leaves the sum over all ranks (or this rank's shard of it) where the update reads it; the sum of squares where the
+   * host computes the norm.
+   */
   finish(): Promise<number | undefined>;
   /** Brings the updated working values of other ranks. */
   afterUpdate(): Promise<void>;

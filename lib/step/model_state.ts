@@ -163,8 +163,9 @@ export async function refreshCopies(session: Session, run: RunDescription): Prom
 }
 
 /**
- * Writes what other programs load: adapters as one LoRA file with alpha in it, or all weights as a diffusers `transformer/` folder
- * with config and index. Averaged weights, when there are some, lie beside them under names that end in `_ema`.
+ * Writes what other programs load: adapters as one LoRA file with alpha in it, or all weights as a diffusers
+ * `transformer/` folder with config and index. Averaged weights, when there are some, lie beside them under names that
+ * end in `_ema`.
  */
 export async function writeModel(
   session: Session,

@@ -1,4 +1,7 @@
-/** What a config means for the GPU: storage types, batch shape, declared tensors and what of them trains. Pure: no device, no files. */
+/**
+ * What a config means for the GPU: storage types, batch shape, declared tensors and what of them trains. Pure: no
+ * device, no files.
+ */
 import type { DType } from "../../kernels/core/kernel.ts";
 import { UserError } from "../errors.ts";
 import { declareLora, type Lora } from "../models/lora/adapters.ts";
@@ -31,8 +34,8 @@ export interface RunDescription {
   /** Set when adapters train. */
   readonly lora: Lora | undefined;
   /**
-   * Where each checkpoint tensor is uploaded to: frozen weights, or masters when all weights train. Their working copies,
-   * where there are some, are made on the GPU.
+   * Where each checkpoint tensor is uploaded to: frozen weights, or masters when all weights train. Their working
+   * copies, where there are some, are made on the GPU.
    */
   readonly uploads: ReadonlyMap<string, Tensor>;
 }
@@ -85,7 +88,10 @@ function isSharded({ training_type, zero_stage, gpus }: TrainConfig): boolean {
   return training_type === "sft" && zero_stage >= 2 && gpus > 1;
 }
 
-/** The host has all gradients, and so computes their norm, where the GPU sees a shard of them or they are summed in a fixed order. */
+/**
+ * The host has all gradients, and so computes their norm, where the GPU sees a shard of them or they are summed in a
+ * fixed order.
+ */
 function optimizerConfig(config: TrainConfig): OptimizerConfig {
   const { optimizer, beta1, beta2, beta3, epsilon, weight_decay, max_grad_norm, ema_decay, master_weights, seed } =
     config;
@@ -108,10 +114,12 @@ function packAll(
   const leaves = config.offload_optimizer || sharded;
   return packTrainables(foldedShapes(shapes), activation, {
     masters,
-    // Without a working copy the model reads the masters themselves; in bf16 they are as small as the copy that would stay.
+    // Without a working copy the model reads the masters themselves; in bf16 they are as small as the copy that would
+    // stay.
     values: (masters === "f32" && leaves) || (streamed && activation === masters),
     gradients: leaves,
-    // What all ranks share is in the memory of the host, so parameters that no GPU holds as a whole are streamed from there.
+    // What all ranks share is in the memory of the host, so parameters that no GPU holds as a whole are streamed from
+    // there.
     copies: streamed || (sharded && config.zero_stage === 3),
     alwaysCopy: sharded,
     trueShapes: shapes,
@@ -119,8 +127,8 @@ function packAll(
 }
 
 /**
- * Decides storage types, declares every tensor of the run and says what trains: low-rank adapters with f32 masters over frozen
- * weights in the working type, or all weights, with f32 masters and working copies or in bf16 alone.
+ * Decides storage types, declares every tensor of the run and says what trains: low-rank adapters with f32 masters over
+ * frozen weights in the working type, or all weights, with f32 masters and working copies or in bf16 alone.
  *
  * @throws {UserError} when `target_modules` matches no layer.
  */

@@ -1,8 +1,9 @@
 /**
  * The part of the trained values that one rank updates, for sharded optimizer state (ZeRO, arXiv:1910.02054).
  *
- * Gradients leave the GPU block by block and are summed over ranks in host memory, where each rank keeps its shard of the sum. It
- * updates its shard of masters and moments, and the working values of all shards are gathered in host memory again.
+ * Gradients leave the GPU block by block and are summed over ranks in host memory, where each rank keeps its shard of
+ * the sum. It updates its shard of masters and moments, and the working values of all shards are gathered in host
+ * memory again.
  */
 import { shardOf } from "../comm/exchange/arrays.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
@@ -36,8 +37,8 @@ export interface ShardOptions {
 }
 
 /**
- * Declares the shard of `rank`. The buckets have gradients in host memory, and copies: where those are on the GPU they are
- * uploaded from `gathered` after every update, else they are `gathered` themselves.
+ * Declares the shard of `rank`. The buckets have gradients in host memory, and copies: where those are on the GPU they
+ * are uploaded from `gathered` after every update, else they are `gathered` themselves.
  */
 export function shardBuckets(buckets: readonly Bucket[], { rank, size, offload }: ShardOptions): Shard {
   const aliases: HostAlias[] = [];

@@ -1,6 +1,6 @@
 /**
- * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Two recorded plans, replayed for
- * the whole run; everything that changes from step to step is uploaded as data.
+ * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Two recorded plans,
+ * replayed for the whole run; everything that changes from step to step is uploaded as data.
  */
 import type { DType, Target } from "../../kernels/core/kernel.ts";
 import { Arena, Executable } from "../gpu/executable.ts";
@@ -55,7 +55,10 @@ export interface MicroBatch {
   readonly alphas: readonly number[];
   /** Two words that name the micro-batch in the whole run, and padding: what dropout draws from. */
   readonly draws?: Uint32Array<ArrayBuffer>;
-  /** Weight of each sample in the loss: 1 / samples of the global micro-batch, 0 for one that only fills up a partial batch. */
+  /**
+   * Weight of each sample in the loss: 1 / samples of the global micro-batch, 0 for one that only fills up a partial
+   * batch.
+   */
   readonly weights: readonly number[];
 }
 
@@ -70,7 +73,10 @@ export interface BatchTensors {
   readonly draws: Tensor | undefined;
 }
 
-/** The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep} runs. */
+/**
+ * The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep}
+ * runs.
+ */
 export interface StepRecording extends BatchTensors {
   /** f32 [accumulation, 4]: the loss of every micro-batch of the step, read once at its end. */
   readonly losses: Tensor;
@@ -180,7 +186,10 @@ export class TrainingStep implements Disposable {
     this.#update = new Executable(session, recording.update, this.#arena);
   }
 
-  /** Starts an optimizer step: gradients become zero, and so does the loss, which a rank without micro-batches leaves alone. */
+  /**
+   * Starts an optimizer step: gradients become zero, and so does the loss, which a rank without micro-batches leaves
+   * alone.
+   */
   begin(): void {
     this.#microBatches = 0;
     this.session.clear([...this.buckets.map(({ gradients }) => gradients), this.recording.loss]);
@@ -199,7 +208,10 @@ export class TrainingStep implements Disposable {
     uploadBatch(this.session, this.recording, batch, lossScale / this.config.accumulation);
   }
 
-  /** Applies the gradients. `step` counts applied updates from 1; `squares` is their sum of squares where the host knows it. */
+  /**
+   * Applies the gradients. `step` counts applied updates from 1; `squares` is their sum of squares where the host knows
+   * it.
+   */
   async update(learningRate: number, step: number, lossScale = 1, squares?: number): Promise<StepResult> {
     const { losses, optimizer } = this.recording;
     const { control, rule: { distance } } = optimizer;

@@ -1,6 +1,6 @@
 /**
- * Which variants of kernels a run uses: those of the checkpoint that it continues, so that bits stay equal, else those that are the
- * fastest on the first rank's card. All ranks take what the first one decides.
+ * Which variants of kernels a run uses: those of the checkpoint that it continues, so that bits stay equal, else those
+ * that are the fastest on the first rank's card. All ranks take what the first one decides.
  */
 import type { Problem } from "../../kernels/core/kernel.ts";
 import { type Communicator, longPhase } from "../comm/exchange/communicator.ts";
@@ -25,7 +25,10 @@ export interface KernelQuestion {
   readonly checkpoint: string | undefined;
 }
 
-/** Makes the device record with the chosen variants; returns them for the checkpoints, undefined where nothing was measured. */
+/**
+ * Makes the device record with the chosen variants; returns them for the checkpoints, undefined where nothing was
+ * measured.
+ */
 export async function* chooseKernels(question: KernelQuestion): AsyncGenerator<TrainEvent, RunKernels | undefined> {
   const { device, communicator } = question;
   const own = communicator.rank === 0 ? yield* decide(question) : undefined;

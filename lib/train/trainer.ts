@@ -1,4 +1,7 @@
-/** What must be true before the first step: config, model, data, GPU, memory and output folder; then the loop takes over. */
+/**
+ * What must be true before the first step: config, model, data, GPU, memory and output folder; then the loop takes
+ * over.
+ */
 import { createSingle } from "../comm/exchange/single.ts";
 import { type Communicator, longPhase } from "../comm/exchange/communicator.ts";
 import { gatherValues } from "../comm/exchange/gather.ts";
@@ -28,8 +31,8 @@ export interface TrainOptions {
 }
 
 /**
- * Trains as `config` says, on one GPU, and tells what happens. The run holds a lock on its output folder; whatever ends it, the
- * last committed checkpoint is whole.
+ * Trains as `config` says, on one GPU, and tells what happens. The run holds a lock on its output folder; whatever ends
+ * it, the last committed checkpoint is whole.
  *
  * @throws {UserError} for every mistake in config, data or model, before any weight is loaded.
  * @example
@@ -48,7 +51,9 @@ export function train(config: TrainConfig, options: TrainOptions = {}): AsyncGen
   return trainAsRank(config, createSingle(), options);
 }
 
-/** {@linkcode train} as one of the processes that train together: every one calls this, and rank 0 tells what happens. */
+/**
+ * {@linkcode train} as one of the processes that train together: every one calls this, and rank 0 tells what happens.
+ */
 export async function* trainAsRank(
   config: TrainConfig,
   communicator: Communicator,

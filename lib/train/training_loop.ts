@@ -138,7 +138,10 @@ export class TrainingLoop implements Disposable {
     return this.#done;
   }
 
-  /** Makes the remaining steps. `records` are put on disk before every checkpoint, and tell what an interruption has cut off. */
+  /**
+   * Makes the remaining steps. `records` are put on disk before every checkpoint, and tell what an interruption has cut
+   * off.
+   */
   async *run(
     { signal, abandon }: { readonly signal?: AbortSignal; readonly abandon?: AbortSignal },
     records: RunRecords | undefined,
@@ -229,8 +232,8 @@ export class TrainingLoop implements Disposable {
   }
 
   /**
-   * Held-out loss and validation videos that are due and not yet recorded, with the arenas of the training step out of the way.
-   * All ranks share the work.
+   * Held-out loss and validation videos that are due and not yet recorded, with the arenas of the training step out of
+   * the way. All ranks share the work.
    */
   async *#check(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
     const { communicator, heldOut, validation, run } = this.prepared;

@@ -17,8 +17,8 @@ export interface TunedRun {
 }
 
 /**
- * Measures what is not known yet; with `again` everything. Shapes come from the checkpoint where `model_path` is a folder, else from
- * the name of the model; no weights are read.
+ * Measures what is not known yet; with `again` everything. Shapes come from the checkpoint where `model_path` is a
+ * folder, else from the name of the model; no weights are read.
  *
  * @throws {UserError} when neither tells the shape, or there is no GPU.
  */

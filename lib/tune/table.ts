@@ -27,7 +27,10 @@ export type Measured = z.output<typeof measured>;
 /** Everything measured on one card, by keys of problems. */
 export type Table = z.output<typeof table>;
 
-/** Where tables are kept unless a folder is given; from the environment alone, as `plan` has no permission to ask the system. */
+/**
+ * Where tables are kept unless a folder is given; from the environment alone, as `plan` has no permission to ask the
+ * system.
+ */
 function usualFolder(): string {
   const home = Deno.env.get("HOME") ?? Deno.env.get("USERPROFILE") ?? ".";
   return join(Deno.env.get("XDG_CACHE_HOME") || join(home, ".cache"), "cogtune", "kernels");

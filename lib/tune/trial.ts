@@ -9,7 +9,9 @@ import { finish } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";
 import { recordWork } from "../plan/work.ts";
 
-/** Stretches of a result that are compared, and bytes of each: enough to meet every workgroup's share of a large one. */
+/**
+ * Stretches of a result that are compared, and bytes of each: enough to meet every workgroup's share of a large one.
+ */
 const STRETCHES = 64;
 const STRETCH_BYTES = 4096;
 
@@ -105,7 +107,10 @@ export class Trial implements Disposable {
   }
 }
 
-/** Relative L2 distance that results may have which differ in the order of their sums, and in rounding to 11 bits where mixed. */
+/**
+ * Relative L2 distance that results may have which differ in the order of their sums, and in rounding to 11 bits where
+ * mixed.
+ */
 function allowed({ dtype }: Result, mixed: boolean): number {
   if (dtype === "bf16") return 2 ** -6;
   return dtype === "f16" || mixed ? 2 ** -9 : 1e-5;

@@ -1,7 +1,7 @@
 /**
- * Chooses kernels by measuring them. No one can shape kernels for a card they don't have, so every variant of a problem is run once
- * on this one: first in a small size against the slow twin, then in the run's own size for the clock. What gives wrong
- * numbers is refused and reported, never used.
+ * Chooses kernels by measuring them. No one can shape kernels for a card they don't have, so every variant of a problem
+ * is run once on this one: first in a small size against the slow twin, then in the run's own size for the clock. What
+ * gives wrong numbers is refused and reported, never used.
  */
 import type { Problem } from "../../kernels/core/kernel.ts";
 import type { Device } from "../gpu/device.ts";
@@ -37,7 +37,10 @@ export interface TuneOptions {
   readonly again?: boolean;
 }
 
-/** Milliseconds that one variant is timed for, and the most runs of it: beyond, the spread of a card's clock counts more. */
+/**
+ * Milliseconds that one variant is timed for, and the most runs of it: beyond, the spread of a card's clock counts
+ * more.
+ */
 const TIMED_MILLISECONDS = 30;
 const MOST_RUNS = 50;
 
@@ -45,8 +48,8 @@ const MOST_RUNS = 50;
 const HOPELESS = 2;
 
 /**
- * Measures the problems that are not known on this card. Returns what is known of all of them, by key; keeps it for the next run
- * after every problem, so an interrupted run has lost one.
+ * Measures the problems that are not known on this card. Returns what is known of all of them, by key; keeps it for the
+ * next run after every problem, so an interrupted run has lost one.
  */
 export async function* tune(
   device: Device,
@@ -115,8 +118,8 @@ async function checkSmall(device: Device, problem: Problem, refused: Record<stri
 }
 
 /**
- * Refuses variants that differ in full size from the one that is preferred unmeasured. The twin may take a minute there, so it is
- * asked only where they differ, and then decides.
+ * Refuses variants that differ in full size from the one that is preferred unmeasured. The twin may take a minute
+ * there, so it is asked only where they differ, and then decides.
  */
 async function checkWhole(trial: Trial, refused: Record<string, string>): Promise<void> {
   const { problem, session: { device } } = trial;
@@ -137,7 +140,10 @@ async function checkWhole(trial: Trial, refused: Record<string, string>): Promis
   }
 }
 
-/** Runs `body` so that an error of the engine is a reason like what it returns: a text that a driver refuses must not end the run. */
+/**
+ * Runs `body` so that an error of the engine is a reason like what it returns: a text that a driver refuses must not
+ * end the run.
+ */
 async function guarded(device: Device, body: () => Promise<string | undefined | void>): Promise<string | undefined> {
   const { gpu } = device;
   for (const filter of ["validation", "out-of-memory", "internal"] as const) gpu.pushErrorScope(filter);

@@ -17,7 +17,9 @@ function secondsOf({ problems }: Table): Map<string, number> {
   );
 }
 
-/** A card and the seconds that a unit of the phase takes on it; undefined where most of the phase was measured on none. */
+/**
+ * A card and the seconds that a unit of the phase takes on it; undefined where most of the phase was measured on none.
+ */
 export function measuredTime(
   { work }: RecordedPhase,
   tables: readonly Table[] = allTables(),

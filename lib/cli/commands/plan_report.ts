@@ -19,8 +19,8 @@ const SHOWN_GPUS = ["rtx-3060", "rtx-4090", "a100", "h100"];
 const SMALL_SHARE = 0.01;
 
 /**
- * Forecasts a run and tells what it needs. Shapes come from the checkpoint where `model_path` is a folder, else from the name of
- * the model.
+ * Forecasts a run and tells what it needs. Shapes come from the checkpoint where `model_path` is a folder, else from
+ * the name of the model.
  *
  * @throws {UserError} when neither tells the shape, or a GPU is not known.
  */

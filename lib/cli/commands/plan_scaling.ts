@@ -8,7 +8,10 @@ import { forecastScaling, type LinkRates, USUAL_LINKS } from "../../forecast/sca
 import type { PlanOptions } from "../machine/commands.ts";
 import { formatBytes, formatTable } from "../show/text.ts";
 
-/** The share is of steps at the peak rates of GPUs: real ones take longer, so that less of their time goes to the exchange. */
+/**
+ * The share is of steps at the peak rates of GPUs: real ones take longer, so that less of their time goes to the
+ * exchange.
+ */
 export async function scalingLines(
   config: TrainConfig,
   { phases }: RecordedForecast,

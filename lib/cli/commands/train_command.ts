@@ -17,7 +17,8 @@ export async function trainCommand(environment: Environment, words: readonly str
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   requireTrainable(config);
   if (config.dry_run) {
-    // A dry run of the trainer ends with all mistakes, or where the first computation would begin; it downloads nothing.
+    // A dry run of the trainer ends with all mistakes, or where the first computation would begin; it downloads
+    // nothing.
     if (findModelPath(config.model_path!) !== undefined) {
       await Array.fromAsync(commands.train({ ...config, gpus: 1 }, { signal: new AbortController().signal }));
     }

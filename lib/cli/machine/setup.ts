@@ -73,8 +73,8 @@ export async function missingPackages(system: System): Promise<string[]> {
 
 /**
  * Makes sure that ffmpeg and a Vulkan driver are there. On Debian and Ubuntu, as root or with sudo that asks for no
- * password, what is missing is installed. It must run before the first GPU adapter is requested, because the drivers are
- * looked for once per process. Throws UserError with the command to run where it cannot install.
+ * password, what is missing is installed. It must run before the first GPU adapter is requested, because the drivers
+ * are looked for once per process. Throws UserError with the command to run where it cannot install.
  */
 export async function ensureSystem(print: (line: string) => void, system: System = thisSystem): Promise<void> {
   const packages = await missingPackages(system);

@@ -22,8 +22,8 @@ export const processSignals: SignalSource = {
 };
 
 /**
- * Runs `body` with a signal that is aborted by the first SIGINT or SIGTERM. Returns 0, or the exit code of the signal that
- * came while `body` ran. A second signal ends the process before `body` returns.
+ * Runs `body` with a signal that is aborted by the first SIGINT or SIGTERM. Returns 0, or the exit code of the signal
+ * that came while `body` ran. A second signal ends the process before `body` returns.
  */
 export async function withSignals(
   source: SignalSource,

@@ -23,7 +23,10 @@ export interface Output {
 /** Control characters except line break and tab, and those that hide or reorder what stands beside them. */
 const INVISIBLE = /[^\P{Cc}\n\t]|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/gu;
 
-/** Text in which a terminal finds nothing to obey: names of files, prompts and words of other programs may hold anything. */
+/**
+ * Text in which a terminal finds nothing to obey: names of files, prompts and words of other programs may hold
+ * anything.
+ */
 function visible(text: string): string {
   return text.replace(INVISIBLE, (character) => `\\u{${character.codePointAt(0)!.toString(16)}}`);
 }
@@ -35,7 +38,8 @@ export function createTerminal({ out, error, columns }: Output): Terminal {
     writeError: (text) => error(visible(text)),
     redraw(line) {
       const width = columns();
-      // The last column stays free: some terminals wrap when it is filled. \x1b[K clears what a longer line left behind.
+      // The last column stays free: some terminals wrap when it is filled. \x1b[K clears what a longer line left
+      // behind.
       if (width !== undefined) out(`\r${visible(line).slice(0, width - 1)}\x1b[K`);
     },
     get columns() {

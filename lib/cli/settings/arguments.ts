@@ -12,8 +12,8 @@ export interface ConfigArguments {
 const builtIn = new Set(["-h", "--help", "--helpAll", "--help-all"]);
 
 /**
- * Rewrites flags as `key=value`. A flag that takes a list takes all words up to the next flag (`--target_modules to_q to_k`);
- * a boolean flag without a word is true, and `--no-KEY` is false. Words that are no flags stay as they are.
+ * Rewrites flags as `key=value`. A flag that takes a list takes all words up to the next flag (`--target_modules to_q
+ * to_k`); a boolean flag without a word is true, and `--no-KEY` is false. Words that are no flags stay as they are.
  */
 export function normalizeArguments(args: readonly string[]): string[] {
   const result: string[] = [];

@@ -14,7 +14,10 @@ function quoted(word: string): string {
   return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
 }
 
-/** Lines that name the result and say how to look at it and how to continue an interrupted run; `example` is a prompt to try. */
+/**
+ * Lines that name the result and say how to look at it and how to continue an interrupted run; `example` is a prompt to
+ * try.
+ */
 export function nextSteps(
   config: TrainConfig,
   { path, interrupted }: FinishedEvent,

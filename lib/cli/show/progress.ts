@@ -12,7 +12,8 @@ import { formatBytes, formatDuration, formatFlops } from "./text.ts";
 
 const barWidth = 20;
 /**
- * Share of the newest step in the mean time per step: slow enough for a steady forecast, fast enough to follow a change.
+ * Share of the newest step in the mean time per step: slow enough for a steady forecast, fast enough to follow a
+ * change.
  */
 const newestShare = 0.1;
 

@@ -6,8 +6,8 @@ import type { SumType } from "./arrays.ts";
 /** Sums of ranges of one memory. */
 export interface Adder {
   /**
-   * `into[i] += from[i]` over `bytes` bytes; offsets and count are bytes, multiples of the element. The sum is written to
-   * `also` too, which may be `from`.
+   * `into[i] += from[i]` over `bytes` bytes; offsets and count are bytes, multiples of the element. The sum is written
+   * to `also` too, which may be `from`.
    */
   add(type: SumType, into: number, from: number, bytes: number, also?: number): void;
 }

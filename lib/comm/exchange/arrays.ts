@@ -20,8 +20,8 @@ export interface DataOf {
 export const elementBytes: Readonly<Record<DataType, number>> = { f32: 4, bf16: 2, u8: 1 };
 
 /**
- * Shards begin at multiples of this many elements. In bfloat16 and in float32 that is a multiple of 256 bytes, which GPUs
- * want of the offset of a binding.
+ * Shards begin at multiples of this many elements. In bfloat16 and in float32 that is a multiple of 256 bytes, which
+ * GPUs want of the offset of a binding.
  */
 export const SHARD_ELEMENTS = 128;
 

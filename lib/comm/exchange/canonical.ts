@@ -4,8 +4,8 @@ import type { Range } from "./arrays.ts";
 import { blockOf, nodesOf, type TreeNode } from "./tree.ts";
 
 /**
- * Adds up the micro-batches of one optimizer step after another. A rank pushes the gradients of its block in order; sums of
- * finished subtrees are kept, so memory is one array per level of the tree and not one per micro-batch.
+ * Adds up the micro-batches of one optimizer step after another. A rank pushes the gradients of its block in order;
+ * sums of finished subtrees are kept, so memory is one array per level of the tree and not one per micro-batch.
  *
  * ```ts ignore
  * const sum = new CanonicalSum(communicator, gradients);

@@ -28,7 +28,9 @@ export interface Deadlines {
 /** Long enough for a rank that is ten times slower than the others at a step of seconds. */
 export const defaultDeadlines: Deadlines = { usual: 60_000, firstStep: 900_000 };
 
-/** Deadline of an exchange before which a rank may have encoded, saved or sampled: those take hours on a slow machine. */
+/**
+ * Deadline of an exchange before which a rank may have encoded, saved or sampled: those take hours on a slow machine.
+ */
 export const longPhase: number = 6 * 3600_000;
 
 /** Options of one exchange. */
@@ -38,10 +40,10 @@ export interface ExchangeOptions {
 }
 
 /**
- * A group of processes, ranks 0 to size - 1. Every rank calls the same methods in the same order with arrays of the same
- * types and lengths; a rank that does not is named in the error of the others. Arrays may be any, and those from
- * {@linkcode allocate} need no copy. All methods that wait throw {@linkcode PeerError} when a rank fails or stalls; the arrays
- * of that call then hold nothing meaningful, and the communicator is of no more use.
+ * A group of processes, ranks 0 to size - 1. Every rank calls the same methods in the same order with arrays of the
+ * same types and lengths; a rank that does not is named in the error of the others. Arrays may be any, and those from
+ * {@linkcode allocate} need no copy. All methods that wait throw {@linkcode PeerError} when a rank fails or stalls; the
+ * arrays of that call then hold nothing meaningful, and the communicator is of no more use.
  */
 export interface Communicator {
   readonly kind: "single" | "shared_memory" | "mpi";
@@ -51,8 +53,8 @@ export interface Communicator {
   readonly waited: number;
 
   /**
-   * An array of zeros for exchanges: in memory that the ranks share while there is room, else in private memory. It lives
-   * as long as the communicator. Every rank allocates the same, in the same order.
+   * An array of zeros for exchanges: in memory that the ranks share while there is room, else in private memory. It
+   * lives as long as the communicator. Every rank allocates the same, in the same order.
    */
   allocate<T extends DataType>(type: T, length: number): DataOf[T];
 
@@ -60,14 +62,15 @@ export interface Communicator {
   add(into: Data, from: Data): void;
 
   /**
-   * Replaces `data` by its sum over ranks, the same bits on every rank. float32 is summed in an order that depends on the
-   * number of ranks. bfloat16 is summed in float32 and rounded to nearest even after every addition: size - 1 times.
+   * Replaces `data` by its sum over ranks, the same bits on every rank. float32 is summed in an order that depends on
+   * the number of ranks. bfloat16 is summed in float32 and rounded to nearest even after every addition: size - 1
+   * times.
    */
   allReduce(data: Data, options?: ExchangeOptions): Promise<void>;
 
   /**
-   * Replaces this rank's shard of `data`, see {@linkcode shardOf}, by its sum over ranks. The other shards then hold nothing
-   * meaningful.
+   * Replaces this rank's shard of `data`, see {@linkcode shardOf}, by its sum over ranks. The other shards then hold
+   * nothing meaningful.
    */
   reduceScatter(data: Data, options?: ExchangeOptions): Promise<void>;
 
@@ -78,9 +81,9 @@ export interface Communicator {
   broadcast(data: Data, root: number, options?: ExchangeOptions): Promise<void>;
 
   /**
-   * Sums nodes of a tree over the global micro-batches, see tree.ts, into `into`: the same bits for any number of ranks.
-   * `nodes` are this rank's {@linkcode rankNodes} in their order, float32, as long as `into`. With `scatter` only this rank's
-   * shard of `into` is meaningful afterwards.
+   * Sums nodes of a tree over the global micro-batches, see tree.ts, into `into`: the same bits for any number of
+   * ranks. `nodes` are this rank's {@linkcode rankNodes} in their order, float32, as long as `into`. With `scatter`
+   * only this rank's shard of `into` is meaningful afterwards.
    */
   reduceTree(
     nodes: readonly TreeNode[],

@@ -1,8 +1,8 @@
 /**
- * The fixed binary tree over the micro-batches of an optimizer step. A node covers the micro-batches begin to end - 1; its
- * left child covers the largest power of two that is less than its count, its right child the rest. Ranks work on contiguous
- * blocks, and when ranks and micro-batches per rank are powers of two, a block is one node: what a rank sums alone, and what
- * it sums with others, follow the same tree, so the bits don't depend on the number of ranks.
+ * The fixed binary tree over the micro-batches of an optimizer step. A node covers the micro-batches begin to end - 1;
+ * its left child covers the largest power of two that is less than its count, its right child the rest. Ranks work on
+ * contiguous blocks, and when ranks and micro-batches per rank are powers of two, a block is one node: what a rank sums
+ * alone, and what it sums with others, follow the same tree, so the bits don't depend on the number of ranks.
  */
 import type { Range } from "./arrays.ts";
 
@@ -44,8 +44,8 @@ export function rankNodes(total: number, rank: number, size: number): Range[] {
 }
 
 /**
- * The additions that turn `nodes`, which cover the whole tree from left to right, into its root, in order. The root ends
- * up in the place of the first node.
+ * The additions that turn `nodes`, which cover the whole tree from left to right, into its root, in order. The root
+ * ends up in the place of the first node.
  */
 export function treeSums(nodes: readonly Range[], total: number): TreeSum[] {
   const places = new Map(nodes.map(({ begin, end }, place) => [`${begin} ${end}`, place]));

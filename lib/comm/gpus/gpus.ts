@@ -1,7 +1,7 @@
 /**
- * Gives every rank a graphics card of its own. WebGPU takes the first Vulkan device, and the one way to choose among equal
- * cards is an environment variable of Mesa's device-select layer, which acts on the drivers of all vendors; older layers read
- * it wrongly. So a choice is tried in a process of its own and used only when it put the wanted card first.
+ * Gives every rank a graphics card of its own. WebGPU takes the first Vulkan device, and the one way to choose among
+ * equal cards is an environment variable of Mesa's device-select layer, which acts on the drivers of all vendors; older
+ * layers read it wrongly. So a choice is tried in a process of its own and used only when it put the wanted card first.
  */
 import { UserError } from "../../errors.ts";
 import { readReport } from "../launch/report_line.ts";

@@ -1,6 +1,6 @@
 /**
- * Whether ranks sit on the cards they were given, once they have opened them: NVIDIA's driver tells which process uses which
- * card, and so proves what the choice before could only prepare.
+ * Whether ranks sit on the cards they were given, once they have opened them: NVIDIA's driver tells which process uses
+ * which card, and so proves what the choice before could only prepare.
  */
 import { UserErrors } from "../../errors.ts";
 import type { Communicator, ExchangeOptions } from "../exchange/communicator.ts";
@@ -31,8 +31,8 @@ export interface PlacementOptions extends ExchangeOptions {
 }
 
 /**
- * Makes sure that every rank uses the card it was given. To be called by all ranks when they have opened their devices. Without
- * NVIDIA's driver there is nothing to compare.
+ * Makes sure that every rank uses the card it was given. To be called by all ranks when they have opened their devices.
+ * Without NVIDIA's driver there is nothing to compare.
  *
  * @throws {UserErrors} on the first rank of a host, naming each rank of that host which uses another card.
  */

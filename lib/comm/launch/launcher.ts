@@ -56,9 +56,9 @@ interface RankEnd {
 }
 
 /**
- * Runs `module` in `size` processes that find each other by `connect()`, and waits for all to end. When one fails the others
- * are woken and have two seconds; whatever happens, no process and no memory is left. Nothing survives the launcher either:
- * the kernel kills ranks whose launcher ends.
+ * Runs `module` in `size` processes that find each other by `connect()`, and waits for all to end. When one fails the
+ * others are woken and have two seconds; whatever happens, no process and no memory is left. Nothing survives the
+ * launcher either: the kernel kills ranks whose launcher ends.
  *
  * @throws {UserError} when the machine lacks memory for the exchange.
  */
@@ -138,9 +138,9 @@ async function watch(
 }
 
 /**
- * Calls `found` with a rank that a signal has stopped for longer than `patience` milliseconds. Others wait minutes for a rank
- * that compiles and hours for one that saves or encodes, but a stopped one does neither. What counts is the time that this
- * process itself ran, so stopping all of a job does no harm.
+ * Calls `found` with a rank that a signal has stopped for longer than `patience` milliseconds. Others wait minutes for
+ * a rank that compiles and hours for one that saves or encodes, but a stopped one does neither. What counts is the time
+ * that this process itself ran, so stopping all of a job does no harm.
  */
 function watchStops(
   children: readonly Deno.ChildProcess[],
@@ -168,8 +168,8 @@ function isStopped(process: number): boolean {
 }
 
 /**
- * Finds the failure that the others follow from. A rank that says "another rank failed" (code 7) is never it, and neither is
- * one that the launcher killed because it was late; both end after the true cause.
+ * Finds the failure that the others follow from. A rank that says "another rank failed" (code 7) is never it, and
+ * neither is one that the launcher killed because it was late; both end after the true cause.
  */
 function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: boolean): LaunchResult {
   const isClean = ({ status, left }: RankEnd) =>

@@ -1,6 +1,6 @@
 /**
- * The one place where a process that this program started writes to its parent: a line of standard output with a value that
- * structured clone can copy, among whatever drivers print.
+ * The one place where a process that this program started writes to its parent: a line of standard output with a value
+ * that structured clone can copy, among whatever drivers print.
  */
 import { deserialize, serialize } from "node:v8";
 

@@ -220,7 +220,9 @@ class Mpi implements Communicator {
     return new Uint8Array(this.#buffer, which * this.#staging, bytes);
   }
 
-  /** Puts pieces of arrays one after another into the first staging area: all arrays' first piece, then their second. */
+  /**
+   * Puts pieces of arrays one after another into the first staging area: all arrays' first piece, then their second.
+   */
   #pack(pieces: readonly Piece[], ...inputs: Uint8Array[]): [Uint8Array<ArrayBuffer>, Int32Array<ArrayBuffer>] {
     const counts = Int32Array.from(pieces, ({ bytes }) => bytes * inputs.length);
     const area = this.#area(0, counts.reduce((sum, count) => sum + count, 0));
@@ -235,8 +237,8 @@ class Mpi implements Communicator {
   }
 
   /**
-   * Sends each rank its pieces of `inputs`, and returns this rank's pieces of everyone's, by rank and then by input, in the
-   * second staging area. `arrays` are the numbers of inputs of all ranks.
+   * Sends each rank its pieces of `inputs`, and returns this rank's pieces of everyone's, by rank and then by input, in
+   * the second staging area. `arrays` are the numbers of inputs of all ranks.
    */
   async #allToAll(
     pieces: readonly Piece[],

@@ -13,8 +13,8 @@ const ANY_SOURCE = -1;
 const STATUS_WORDS = 16;
 
 /**
- * Watches calls of one rank. Ranks that wait for long tell each other the number of the exchange they are in, and answer
- * those who do; whoever has said nothing of this exchange when the deadline passes is the one that all wait for.
+ * Watches calls of one rank. Ranks that wait for long tell each other the number of the exchange they are in, and
+ * answer those who do; whoever has said nothing of this exchange when the deadline passes is the one that all wait for.
  */
 export class MpiWatch {
   readonly #mpi: MpiLibrary;

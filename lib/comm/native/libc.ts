@@ -44,8 +44,8 @@ const FUTEX_WAIT = 0;
 const FUTEX_WAKE = 1;
 
 /**
- * Sleeps while the 32-bit word at `address` equals `value`, for `milliseconds` at most. The sleep is on Deno's thread pool,
- * so timers and signal handlers of this thread keep running.
+ * Sleeps while the 32-bit word at `address` equals `value`, for `milliseconds` at most. The sleep is on Deno's thread
+ * pool, so timers and signal handlers of this thread keep running.
  */
 export async function futexWait(address: bigint, value: number, milliseconds: number): Promise<void> {
   const timeout = new BigInt64Array([

@@ -6,9 +6,9 @@ const RTLD_NOLOAD = 4;
 const RTLD_NODELETE = 0x1000;
 
 /**
- * Marks every loaded library as never to be unloaded. Open MPI unloads its parts when it is finalised, although threads of the
- * runtime's pool that ran its calls still have functions of those parts to run when they end: a fault at exit. Needs
- * permission to read /proc/self/maps.
+ * Marks every loaded library as never to be unloaded. Open MPI unloads its parts when it is finalised, although threads
+ * of the runtime's pool that ran its calls still have functions of those parts to run when they end: a fault at exit.
+ * Needs permission to read /proc/self/maps.
  */
 export function pinLibraries(): void {
   const library = Deno.dlopen("libc.so.6", { dlopen: { parameters: ["buffer", "i32"], result: "pointer" } });

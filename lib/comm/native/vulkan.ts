@@ -1,6 +1,6 @@
 /**
- * Every Vulkan device with its PCI address, straight from libvulkan: WebGPU tells neither the address nor the memory, so it
- * can't tell two equal cards apart.
+ * Every Vulkan device with its PCI address, straight from libvulkan: WebGPU tells neither the address nor the memory,
+ * so it can't tell two equal cards apart.
  */
 
 /** A Vulkan device. */

@@ -1,8 +1,8 @@
 /**
  * The control block of a region: 64 KiB of words that the launcher and all ranks see.
  *
- * Every rank has a counter of the work it has done, a description of the exchange it is in, and whom it waits for. Only the
- * rank writes its words; the word that says who failed is written once, by whoever finds out first.
+ * Every rank has a counter of the work it has done, a description of the exchange it is in, and whom it waits for. Only
+ * the rank writes its words; the word that says who failed is written once, by whoever finds out first.
  */
 import { futexWake } from "../native/libc.ts";
 
@@ -117,8 +117,8 @@ export class Control {
   }
 
   /**
-   * Whose fault it is that `rank` does not go on: `rank` itself when it is awake or has what it waits for, else that of the
-   * rank it waits for. A circle of waiting ranks means that the exchanges differ; its first member is named.
+   * Whose fault it is that `rank` does not go on: `rank` itself when it is awake or has what it waits for, else that of
+   * the rank it waits for. A circle of waiting ranks means that the exchanges differ; its first member is named.
    */
   culprit(rank: number): number {
     const seen = new Set<number>();

@@ -1,6 +1,6 @@
 /**
- * The memory that the ranks of one host share: an anonymous file (memfd) made by the launcher and opened by ranks through
- * /proc. It has no name, so nothing is left however processes end, and the size of /dev/shm does not bound it.
+ * The memory that the ranks of one host share: an anonymous file (memfd) made by the launcher and opened by ranks
+ * through /proc. It has no name, so nothing is left however processes end, and the size of /dev/shm does not bound it.
  *
  * Layout: a control block (see control.ts), then a slot per rank: its staging area, then its arena for arrays that are
  * exchanged where they lie.
@@ -37,8 +37,8 @@ const O_CLOEXEC = 0o2000000;
 const MFD_CLOEXEC = 1;
 
 /**
- * The shape for `size` ranks. Arenas shrink where many ranks would pass the 16 GiB that a process can map; what does not
- * fit an arena is exchanged through the staging area.
+ * The shape for `size` ranks. Arenas shrink where many ranks would pass the 16 GiB that a process can map; what does
+ * not fit an arena is exchanged through the staging area.
  */
 export function regionShape(size: number, staging = STAGING, arena = ARENA): RegionShape {
   const whole = (bytes: number) => Math.ceil(bytes / PAGE) * PAGE;

@@ -24,8 +24,8 @@ export interface RingPhases {
 const CHUNK = 256 * 1024;
 
 /**
- * A rank's part in exchanges. Every exchange advances the rank's counter by the same amount on every rank, one per piece of
- * work done, and each piece waits for the counter of the rank it reads from.
+ * A rank's part in exchanges. Every exchange advances the rank's counter by the same amount on every rank, one per
+ * piece of work done, and each piece waits for the counter of the rank it reads from.
  */
 export class Ring {
   readonly waiter: Waiter;
@@ -91,12 +91,12 @@ export class Ring {
   }
 
   /**
-   * Ring reduce-scatter, ring all-gather, or both. In step t a rank takes a segment from the slot of its left neighbour, which
-   * did its own step t - 1 on it, chunk by chunk. Before a rank overwrites what its right neighbour read, that reading is done:
-   * the chain of waits goes once around the ring.
+   * Ring reduce-scatter, ring all-gather, or both. In step t a rank takes a segment from the slot of its left
+   * neighbour, which did its own step t - 1 on it, chunk by chunk. Before a rank overwrites what its right neighbour
+   * read, that reading is done: the chain of waits goes once around the ring.
    *
-   * With both, a rank writes the finished sum to its right neighbour's slot as well, while it is in registers: with two ranks
-   * that is the whole gathering, and memory moves 4 bytes for every 5 or 6 of a separate one.
+   * With both, a rank writes the finished sum to its right neighbour's slot as well, while it is in registers: with two
+   * ranks that is the whole gathering, and memory moves 4 bytes for every 5 or 6 of a separate one.
    */
   async run(segments: Segments, { sum, gather }: RingPhases): Promise<void> {
     const { rank, size, region: { shape } } = this;
@@ -131,7 +131,8 @@ export class Ring {
         this.advance();
       }
     }
-    // The left neighbour has written all it writes to this slot, and those to the right have read what they need from it.
+    // The left neighbour has written all it writes to this slot, and those to the right have read what they need from
+    // it.
     if (pushes) {
       await this.reach(left, 1 + sumSteps * chunks);
       if (steps > sumSteps) await this.reach((rank + 2) % size, 1 + (sumSteps + 1) * chunks);

@@ -9,8 +9,9 @@ import { rankNodes, type TreeNode, treeSums } from "../exchange/tree.ts";
 const ALIGNMENT = 256;
 
 /**
- * Sums nodes of all ranks into `into`: every rank puts its nodes into its staging area, sums its shard of them over all areas
- * in the order of the tree, and copies the shards of the others. Large arrays go a piece of every shard at a time.
+ * Sums nodes of all ranks into `into`: every rank puts its nodes into its staging area, sums its shard of them over all
+ * areas in the order of the tree, and copies the shards of the others. Large arrays go a piece of every shard at a
+ * time.
  */
 export async function reduceStagedTree(
   ring: Ring,

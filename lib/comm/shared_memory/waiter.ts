@@ -27,8 +27,8 @@ export class Waiter {
   }
 
   /**
-   * Undefined when `peer` has come to `target` within the spin, else a promise of it. The promise rejects with PeerError when
-   * the group fails or the deadline passes.
+   * Undefined when `peer` has come to `target` within the spin, else a promise of it. The promise rejects with
+   * PeerError when the group fails or the deadline passes.
    */
   reach(peer: number, target: number): Promise<void> | undefined {
     for (let spin = 0; spin < SPINS; spin++) if (reached(this.#control.counter(peer), target)) return;

@@ -1,4 +1,6 @@
-/** A folder of clips, below it as deep as it goes, with captions in text files of the same name beside them, or without. */
+/**
+ * A folder of clips, below it as deep as it goes, with captions in text files of the same name beside them, or without.
+ */
 import { readdirSync } from "node:fs";
 import { join, parse, relative } from "node:path";
 import type { DatasetFormat, DatasetSource, Findings, RawSample } from "./format.ts";
@@ -11,7 +13,9 @@ const CAPTION_ENDINGS = [".txt", ".caption"];
 /** Folder of encoded clips that a run makes in the dataset's. */
 const CACHE_FOLDER = "cache";
 
-/** All files below a folder as paths relative to `root`, hidden ones and links to folders left out, in order of names. */
+/**
+ * All files below a folder as paths relative to `root`, hidden ones and links to folders left out, in order of names.
+ */
 function filesBelow(root: string, folder: string = root): string[] {
   return readdirSync(folder, { withFileTypes: true })
     .filter(({ name }) => !name.startsWith("."))

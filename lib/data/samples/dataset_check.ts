@@ -91,7 +91,10 @@ export interface DatasetReport {
  */
 const STILL_LEVELS = 0.3;
 
-/** A clip whose used frames are darker than this on average is taken for black: video black is 0, night scenes 15 and more. */
+/**
+ * A clip whose used frames are darker than this on average is taken for black: video black is 0, night scenes 15 and
+ * more.
+ */
 const BLACK_LEVELS = 6;
 
 /** Motion is judged on a picture this small: grain averages out (noise of 20 levels leaves 2), movement stays. */

@@ -38,14 +38,16 @@ export interface Lora {
   readonly config: LoraConfig;
   readonly adapters: ReadonlyMap<string, Adapter>;
   /**
-   * Named `LAYER.lora_A.weight`, `LAYER.lora_B.weight` and, when decomposed, `LAYER.lora_magnitude_vector`; ranks padded to a
-   * multiple of four with zeros.
+   * Named `LAYER.lora_A.weight`, `LAYER.lora_B.weight` and, when decomposed, `LAYER.lora_magnitude_vector`; ranks
+   * padded to a multiple of four with zeros.
    */
   readonly trainables: Trainables;
   readonly layers: ReadonlyMap<string, LoraLayer>;
 }
 
-/** Whether an adapter of this scale hardly acts; alpha 1, copied from the advice for other trainers, is the usual cause. */
+/**
+ * Whether an adapter of this scale hardly acts; alpha 1, copied from the advice for other trainers, is the usual cause.
+ */
 export function isWeak(scale: number): boolean {
   return scale < 0.1;
 }
@@ -149,12 +151,15 @@ export function declareLora(
 }
 
 /**
- * Adapter values as files hold them: A [rank, in] and B [out, rank] by `LAYER.lora_A.weight` and `LAYER.lora_B.weight`, of decomposed
- * ones also the norms [out] by `LAYER.lora_magnitude_vector`.
+ * Adapter values as files hold them: A [rank, in] and B [out, rank] by `LAYER.lora_A.weight` and `LAYER.lora_B.weight`,
+ * of decomposed ones also the norms [out] by `LAYER.lora_magnitude_vector`.
  */
 export type LoraValues = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
 
-/** Starting values of A and B: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as peft does), B zero, so the first output is the base's. */
+/**
+ * Starting values of A and B: A uniform in +-1/sqrt(in) (Kaiming with a = sqrt 5, as peft does), B zero, so the first
+ * output is the base's.
+ */
 export function initialLora(lora: Lora, uniform: (count: number) => Float64Array): LoraValues {
   const values = new Map<string, Float32Array<ArrayBuffer>>();
   for (const [layer, { outFeatures, inFeatures, rank }] of lora.layers) {

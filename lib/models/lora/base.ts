@@ -40,7 +40,10 @@ export function baseModel(config: TransformerConfig): BaseModel {
   return { family, width: innerDim(config), layers: config.num_layers, digest };
 }
 
-/** The model as people call it, with its size when that is not the released one: "CogVideoX-5B-I2V (width 128, 2 blocks)". */
+/**
+ * The model as people call it, with its size when that is not the released one: "CogVideoX-5B-I2V (width 128, 2
+ * blocks)".
+ */
 export function baseName({ family, width, layers }: BaseModel): string {
   const [line, ...rest] = family.startsWith("1.5-") ? ["CogVideoX1.5", family.slice(4)] : ["CogVideoX", family];
   const name = [line, ...rest].join("-").toUpperCase().replace("COGVIDEOX", "CogVideoX");

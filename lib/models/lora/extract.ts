@@ -35,7 +35,9 @@ export interface Extraction {
   readonly losses: readonly LayerLoss[];
   /** Error over all layers together. */
   readonly error: number;
-  /** Changed tensors a LoRA can't hold (biases, norms) or that `targets` leave out, with the relative change of each. */
+  /**
+   * Changed tensors a LoRA can't hold (biases, norms) or that `targets` leave out, with the relative change of each.
+   */
   readonly left: readonly { readonly name: string; readonly change: number }[];
 }
 

@@ -1,6 +1,6 @@
 /**
- * Writes LoRA files that no loader applies at the wrong strength: alpha is in the file in the form that each format's loaders
- * read, and a file counts as saved only when reading it back gave every bit that was written.
+ * Writes LoRA files that no loader applies at the wrong strength: alpha is in the file in the form that each format's
+ * loaders read, and a file counts as saved only when reading it back gave every bit that was written.
  */
 import { Buffer } from "node:buffer";
 import { existsSync, mkdirSync } from "node:fs";
@@ -34,13 +34,14 @@ export interface WriteLoraOptions {
 }
 
 /**
- * Writes trained adapters as diffusers reads them, `pytorch_lora_weights.safetensors` with alpha in the adapter metadata.
+ * Writes trained adapters as diffusers reads them, `pytorch_lora_weights.safetensors` with alpha in the adapter
+ * metadata.
  *
  * @param target a path that ends in `.safetensors`, or a folder, created when it is missing.
  * @param values A [rank, in] and B [out, rank] by `LAYER.lora_A.weight` and `LAYER.lora_B.weight`, without padding.
  * @returns the path of the file.
- * @throws {UserError} when values are not finite, or the file can't be written or reads back differently; an earlier file is
- * untouched then.
+ * @throws {UserError} when values are not finite, or the file can't be written or reads back differently; an earlier
+ * file is untouched then.
  */
 export async function writeLora(target: string, values: LoraValues, options: WriteLoraOptions): Promise<string> {
   const { config, base, dtype = "f32", replace = true } = options;
@@ -77,9 +78,11 @@ export interface WriteModulesOptions {
 }
 
 /**
- * Writes a LoRA in any format. SAT states no alpha and applies 1 / rank unless told otherwise, so B is multiplied by alpha there.
+ * Writes a LoRA in any format. SAT states no alpha and applies 1 / rank unless told otherwise, so B is multiplied by
+ * alpha there.
  *
- * @param target a path that ends in `.safetensors`, or a folder: for peft one that must not exist and gets its config too.
+ * @param target a path that ends in `.safetensors`, or a folder: for peft one that must not exist and gets its config
+ * too.
  * @returns the path of the safetensors file.
  * @throws {UserError} when the format has no place for a layer, the file exists, or it can't be written.
  */

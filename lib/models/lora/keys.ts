@@ -1,6 +1,7 @@
 /**
- * How the LoRA formats name their tensors. A is `[rank, in]` and B `[out, rank]` in all of them; they differ in names, and in
- * where alpha is: in the metadata (diffusers), in a JSON file (peft), in a tensor per layer (kohya, ComfyUI), nowhere (SAT).
+ * How the LoRA formats name their tensors. A is `[rank, in]` and B `[out, rank]` in all of them; they differ in names,
+ * and in where alpha is: in the metadata (diffusers), in a JSON file (peft), in a tensor per layer (kohya, ComfyUI),
+ * nowhere (SAT).
  */
 
 /** Formats that can be read and written. */

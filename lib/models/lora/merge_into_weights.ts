@@ -1,4 +1,7 @@
-/** Merging: W + strength * alpha / rank * B A, or the rows of that at strength 1 with other norms (DoRA), so that a model carries a LoRA without a loader that could scale it wrongly. */
+/**
+ * Merging: W + strength * alpha / rank * B A, or the rows of that at strength 1 with other norms (DoRA), so that a
+ * model carries a LoRA without a loader that could scale it wrongly.
+ */
 import { decodeF32, encodeF32, storageBytes, type StorageType } from "../../io/safetensors/half.ts";
 import type { TensorSource } from "../../io/safetensors/safetensors.ts";
 import type { LoraModule, LoraModules } from "./module.ts";
@@ -16,7 +19,8 @@ export interface MergeOptions {
 }
 
 /**
- * The tensors of `base` with the updates added, to be streamed into `writeTransformer`. Sums are taken in f64 and rounded once.
+ * The tensors of `base` with the updates added, to be streamed into `writeTransformer`. Sums are taken in f64 and
+ * rounded once.
  *
  * @param base checked weights of the model the LoRA belongs to.
  * @param modules layers that `base` has; others are ignored.

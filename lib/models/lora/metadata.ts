@@ -1,6 +1,7 @@
 /**
- * What a LoRA file says about itself. diffusers reads the entry `lora_adapter_metadata` and hands it to peft's LoraConfig as it
- * stands, so it holds only fields that every peft version knows; without it, loaders take alpha = rank for granted.
+ * What a LoRA file says about itself. diffusers reads the entry `lora_adapter_metadata` and hands it to peft's
+ * LoraConfig as it stands, so it holds only fields that every peft version knows; without it, loaders take alpha = rank
+ * for granted.
  */
 import { UserError } from "../../errors.ts";
 import { type BaseModel, parseBase } from "./base.ts";
@@ -45,8 +46,9 @@ export function peftConfig(
 }
 
 /**
- * `target_modules` for peft, which adapts every linear or convolution layer whose name is a target or ends in `.TARGET`: the
- * given targets when that rule selects exactly the layers of the file, else the layers one by one (patterns with `*` always).
+ * `target_modules` for peft, which adapts every linear or convolution layer whose name is a target or ends in
+ * `.TARGET`: the given targets when that rule selects exactly the layers of the file, else the layers one by one
+ * (patterns with `*` always).
  */
 export function peftTargets(
   layers: readonly string[],
@@ -92,7 +94,8 @@ export interface Description {
  * Reads metadata entries of a LoRA file, of this program or another.
  *
  * @param where the file, for messages.
- * @param options.configText text of an `adapter_config.json` beside the file, as peft writes it; `decomposed` accepts a DoRA.
+ * @param options.configText text of an `adapter_config.json` beside the file, as peft writes it; `decomposed` accepts a
+ * DoRA.
  * @throws {UserError} when an entry that states alpha can't be read: guessing would apply the LoRA at another strength.
  */
 export function readDescription(
@@ -136,7 +139,8 @@ function peftAlpha(adapter: Record<string, unknown>, where: string): AlphaLookup
   const common = adapter.lora_alpha === undefined ? undefined : checkedAlpha(adapter.lora_alpha, "lora_alpha", where);
   const patterns = Object.entries((adapter.alpha_pattern ?? {}) as Record<string, unknown>).map(([pattern, value]) => {
     const name = pattern.replace(/^\^/, "").replaceAll("\\.", ".");
-    // peft takes a regular expression; nobody writes one but layer names, and one from a file can take forever to match.
+    // peft takes a regular expression; nobody writes one but layer names, and one from a file can take forever to
+    // match.
     if (!/^[\w.]+$/.test(name)) {
       throw new UserError(
         `${where}: alpha_pattern "${pattern.slice(0, 80)}" is no layer name`,

@@ -27,7 +27,8 @@ export type LoraModules = ReadonlyMap<string, LoraModule>;
 /**
  * Pairs values as training holds them.
  *
- * @param alphaOf alpha of a layer. @param shapes shape of every `LAYER.weight` of the base model; the rank of a layer follows from it.
+ * @param alphaOf alpha of a layer. @param shapes shape of every `LAYER.weight` of the base model; the rank of a layer
+ * follows from it.
  * @throws {TypeError} when a layer is unknown or has only one half; {RangeError} when a length does not fit.
  */
 export function loraModules(

@@ -204,7 +204,10 @@ function readPairs(
 
 type PairShape = Pick<LoraModule, "rank" | "inFeatures" | "outFeatures" | "kernel">;
 
-/** Shape of a pair, A [rank, in, ...kernel] and B [out, rank, ...ones]; undefined, with the problem noted, when it is none. */
+/**
+ * Shape of a pair, A [rank, in, ...kernel] and B [out, rank, ...ones]; undefined, with the problem noted, when it is
+ * none.
+ */
 function pairShape(file: SafetensorsFile, layer: string, keys: Keys, problems: string[]): PairShape | undefined {
   const [down, up] = [file.tensors.get(keys.down!)!, file.tensors.get(keys.up!)!];
   const [rank, ...input] = down.shape;

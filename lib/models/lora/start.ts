@@ -4,8 +4,8 @@ import { type Lora, type LoraValues, resizeMatrix } from "./adapters.ts";
 import type { LoraFile } from "./read.ts";
 
 /**
- * Starting values that apply the same update as the file. Where the scale alpha / rank differs from the file's, B makes up for
- * it; a higher rank than the file's starts with the `initial` rows of A and zeros in B. The file fits the model.
+ * Starting values that apply the same update as the file. Where the scale alpha / rank differs from the file's, B makes
+ * up for it; a higher rank than the file's starts with the `initial` rows of A and zeros in B. The file fits the model.
  *
  * @throws {UserErrors} listing layers of the file that are not adapted, and ranks that are too small.
  */

@@ -1,12 +1,14 @@
 /**
- * Truncated singular value decomposition of a matrix on the host, in f64: a randomised range with power iterations (Halko,
- * Martinsson, Tropp 2011, algorithm 4.4), then one-sided Jacobi on the small rest, which is exact to rounding.
+ * Truncated singular value decomposition of a matrix on the host, in f64: a randomised range with power iterations
+ * (Halko, Martinsson, Tropp 2011, algorithm 4.4), then one-sided Jacobi on the small rest, which is exact to rounding.
  */
 
 /** Columns beyond the rank that catch what the random start missed. */
 const OVERSAMPLING = 8;
 
-/** Fine-tuning changes have slowly falling singular values; two power iterations bring the error within 1% of the best. */
+/**
+ * Fine-tuning changes have slowly falling singular values; two power iterations bring the error within 1% of the best.
+ */
 const POWER_ITERATIONS = 2;
 
 /** M ~ U diag(s) V^T. */
@@ -100,7 +102,10 @@ function dot(x: Float64Array, i: number, j: number, width: number): number {
   return sum;
 }
 
-/** Gram-Schmidt on rows, each twice: once leaves errors in proportion to how alike the rows are. Dependent rows become zero. */
+/**
+ * Gram-Schmidt on rows, each twice: once leaves errors in proportion to how alike the rows are. Dependent rows become
+ * zero.
+ */
 function orthonormalise(x: Float64Array, k: number, width: number): void {
   for (let i = 0; i < k; i++) {
     const row = x.subarray(i * width, (i + 1) * width);

@@ -98,7 +98,10 @@ export function t5ParameterShapes(config: T5Config): Map<string, readonly number
   return shapes.set(FINAL_NORM, [config.d_model]);
 }
 
-/** Smallest distances of buckets 8 to 15; the logarithm that defines them is rounded, so the library's results are listed. */
+/**
+ * Smallest distances of buckets 8 to 15; the logarithm that defines them is rounded, so the library's results are
+ * listed.
+ */
 const BUCKET_STARTS = [8, 12, 16, 23, 32, 46, 64, 91];
 
 /** Bucket of a key `offset` positions behind (positive) or before the query; 32 buckets, half for each direction. */

@@ -1,4 +1,7 @@
-/** The T5 v1.1 text encoder of CogVideoX: token ids to embeddings, its weights streamed through the device layer by layer. */
+/**
+ * The T5 v1.1 text encoder of CogVideoX: token ids to embeddings, its weights streamed through the device layer by
+ * layer.
+ */
 import { join } from "node:path";
 import { Executable } from "../../gpu/executable.ts";
 import type { Session } from "../../gpu/session.ts";

@@ -1,6 +1,6 @@
 /**
- * The T5 v1.1 encoder, forward only. One block is recorded once and run for every layer with other weights in the same tensors, so
- * that the encoder is never on the device as a whole.
+ * The T5 v1.1 encoder, forward only. One block is recorded once and run for every layer with other weights in the same
+ * tensors, so that the encoder is never on the device as a whole.
  *
  *   h += softmax(q k^T + bias) v Wo^T          q, k, v = rms(h) Wq^T, rms(h) Wk^T, rms(h) Wv^T; no 1 / sqrt(d)
  *   h += (gelu(x W0^T) * (x W1^T)) W2^T        x = rms(h)
@@ -51,7 +51,10 @@ export interface T5Recording {
 /** One pass of 9.5 GB of weights serves this many prompts; more would only need more memory. */
 const PROMPTS = 16;
 
-/** How many prompts of `tokens` tokens are encoded together: at most `wanted`, and no more than a binding holds on any device. */
+/**
+ * How many prompts of `tokens` tokens are encoded together: at most `wanted`, and no more than a binding holds on any
+ * device.
+ */
 export function promptsAtOnce({ d_ff }: T5Config, tokens: number, wanted: number = PROMPTS): number {
   return Math.max(1, Math.min(wanted, Math.floor(BINDING_BYTES / (4 * tokens * d_ff))));
 }

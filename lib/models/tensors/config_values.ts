@@ -1,4 +1,7 @@
-/** Which numbers a model's config.json may hold. Sizes are bounded before anything is made of them: a file may be hostile. */
+/**
+ * Which numbers a model's config.json may hold. Sizes are bounded before anything is made of them: a file may be
+ * hostile.
+ */
 
 /** No released model comes near; a block has 28 tensors, so more layers would only fill memory with names. */
 const MOST_LAYERS = 1024;

@@ -1,4 +1,7 @@
-/** Rounds frozen weights to 8 or 4 bits with a scale per block, the largest magnitude of the block (absmax quantisation). */
+/**
+ * Rounds frozen weights to 8 or 4 bits with a scale per block, the largest magnitude of the block (absmax
+ * quantisation).
+ */
 import { codesPerWord, NF4_LEVELS, type QuantisedKind } from "../../../kernels/matrix/dequantise.ts";
 import { Tensor } from "../../plan/tensor.ts";
 

@@ -1,4 +1,7 @@
-/** Tensors that train, packed into a few flat buffers so that the optimizer is a handful of launches whatever their number. */
+/**
+ * Tensors that train, packed into a few flat buffers so that the optimizer is a handful of launches whatever their
+ * number.
+ */
 import { bytesOf, type DType } from "../../../kernels/core/kernel.ts";
 import { elements, Tensor } from "../../plan/tensor.ts";
 
@@ -61,7 +64,10 @@ export interface PackOptions extends TrainablePlaces {
   readonly alwaysCopy?: boolean;
 }
 
-/** Packs named shapes in order. `working` other than the masters' type gives every bucket a rounded copy that the model reads. */
+/**
+ * Packs named shapes in order. `working` other than the masters' type gives every bucket a rounded copy that the model
+ * reads.
+ */
 export function packTrainables(
   shapes: ReadonlyMap<string, readonly number[]>,
   working: DType,

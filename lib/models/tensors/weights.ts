@@ -50,7 +50,9 @@ export function checkTensors(
   }
 }
 
-/** Uploads checkpoint tensors to the resident tensors of the same names, converting to their storage types on the way. */
+/**
+ * Uploads checkpoint tensors to the resident tensors of the same names, converting to their storage types on the way.
+ */
 export async function uploadTensors(
   session: Session,
   source: TensorSource,
@@ -74,7 +76,10 @@ export async function uploadTensors(
   }
 }
 
-/** Writes f32 values from element `first` of a tensor on, in its storage type; parts of a quantised one hold whole blocks. */
+/**
+ * Writes f32 values from element `first` of a tensor on, in its storage type; parts of a quantised one hold whole
+ * blocks.
+ */
 export function writeValues(session: Session, tensor: Tensor, values: Float32Array<ArrayBuffer>, first = 0): void {
   const type = tensor.dtype as StorageType;
   if (tensor.quantised === undefined) {

@@ -178,7 +178,10 @@ export interface LatentSize {
   readonly width: number;
 }
 
-/** Latents of a clip of `frames` x `height` x `width` pixels: a latent frame for the first, one for each group behind it. */
+/**
+ * Latents of a clip of `frames` x `height` x `width` pixels: a latent frame for the first, one for each group behind
+ * it.
+ */
 export function latentSize(
   config: TransformerConfig,
   [frames, height, width]: readonly [frames: number, height: number, width: number],
@@ -253,7 +256,10 @@ export function parameterShapes(config: TransformerConfig): Map<string, readonly
   return shapes;
 }
 
-/** Name and shape of the stored table of learned positions, a buffer that is never trained; undefined when there is none. */
+/**
+ * Name and shape of the stored table of learned positions, a buffer that is never trained; undefined when there is
+ * none.
+ */
 export function positionTableShape(config: TransformerConfig): { name: string; shape: readonly number[] } | undefined {
   if (!config.use_learned_positional_embeddings) return undefined;
   const { sample_frames, sample_height, sample_width, patch_size, patch_size_t } = config;

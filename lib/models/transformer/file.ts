@@ -1,4 +1,7 @@
-/** The `transformer/` folder of a diffusers pipeline: opened as a base model, and written as one that diffusers loads as it is. */
+/**
+ * The `transformer/` folder of a diffusers pipeline: opened as a base model, and written as one that diffusers loads as
+ * it is.
+ */
 import { createHash, type Hash } from "node:crypto";
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -35,7 +38,8 @@ export interface OpenTransformer extends Disposable {
 }
 
 /**
- * Opens the transformer of a diffusers folder, given the pipeline or its `transformer/` folder; names and shapes are checked.
+ * Opens the transformer of a diffusers folder, given the pipeline or its `transformer/` folder; names and shapes are
+ * checked.
  *
  * @throws {UserError} when files are missing, or config and weights don't belong together.
  */
@@ -77,7 +81,10 @@ export interface TransformerTensor {
   readonly shape: readonly number[];
   /** Type of the bytes that `data` gives. */
   readonly dtype: StorageType;
-  /** Yields the little-endian values in order, whole elements at a time; called once, when it is the turn of this tensor. */
+  /**
+   * Yields the little-endian values in order, whole elements at a time; called once, when it is the turn of this
+   * tensor.
+   */
   readonly data: () => Iterable<Uint8Array<ArrayBuffer>> | AsyncIterable<Uint8Array<ArrayBuffer>>;
 }
 
@@ -90,9 +97,9 @@ export interface WriteTransformerOptions {
 }
 
 /**
- * Writes a `transformer/` folder that diffusers loads with no further step: config.json as given, weights in one file, or in
- * shards with an index. Every tensor is read back and compared by its hash before the folder gets its name, so `folder` holds
- * everything or does not exist.
+ * Writes a `transformer/` folder that diffusers loads with no further step: config.json as given, weights in one file,
+ * or in shards with an index. Every tensor is read back and compared by its hash before the folder gets its name, so
+ * `folder` holds everything or does not exist.
  *
  * @param configJson text of config.json; the tensors must be exactly those it describes.
  * @throws {UserError} when `folder` exists, can't be written, or a value does not fit into f16.

@@ -49,7 +49,9 @@ export interface TransformerTrace {
   normalised?: Tensor;
 }
 
-/** Records the model; returns the predicted velocity, f32 [B, f, Co, h, w]. `activation` is the storage of activations. */
+/**
+ * Records the model; returns the predicted velocity, f32 [B, f, Co, h, w]. `activation` is the storage of activations.
+ */
 export function transformer(
   plan: Plan,
   config: TransformerConfig,

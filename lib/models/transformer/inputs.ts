@@ -1,4 +1,7 @@
-/** The host side of the transformer's inputs: which tensors there are for a shape, and the tables that never change in a run. */
+/**
+ * The host side of the transformer's inputs: which tensors there are for a shape, and the tables that never change in a
+ * run.
+ */
 import type { DType } from "../../../kernels/core/kernel.ts";
 import { UserError } from "../../errors.ts";
 import type { Session } from "../../gpu/session.ts";
@@ -69,8 +72,8 @@ export function declareInputs(
 }
 
 /**
- * The additive table [textRows + videoRows, D] in f32: the learned one when the shape is the one it was made for, else sines
- * with zero text rows. diffusers falls back silently when only the frame count differs; callers warn.
+ * The additive table [textRows + videoRows, D] in f32: the learned one when the shape is the one it was made for, else
+ * sines with zero text rows. diffusers falls back silently when only the frame count differs; callers warn.
  *
  * @throws {UserError} when a learned table meets another height or width, or the text length is not the model's.
  */
@@ -103,7 +106,10 @@ export function additivePositions(
   return { table, fallback: learned !== undefined };
 }
 
-/** Uploads what stays the same for a whole run: rotary tables, additive positions, ofs. Says whether sines replaced a learned table. */
+/**
+ * Uploads what stays the same for a whole run: rotary tables, additive positions, ofs. Says whether sines replaced a
+ * learned table.
+ */
 export function uploadTables(
   session: Session,
   config: TransformerConfig,

@@ -54,7 +54,10 @@ export interface DeclareOptions {
   readonly trainable?: boolean;
   /** Matrices live in host memory and are copied to the GPU block by block. */
   readonly streamed?: boolean;
-  /** Matrices of the blocks are stored in 8 or 4 bits; the few others are small, and the first and last layers sensitive. */
+  /**
+   * Matrices of the blocks are stored in 8 or 4 bits; the few others are small, and the first and last layers
+   * sensitive.
+   */
   readonly quantised?: QuantisedKind;
 }
 

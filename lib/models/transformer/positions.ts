@@ -1,6 +1,6 @@
 /**
- * Position tables, computed in float64 on the host because kernels' sines are not accurate enough: rotary angles, additive
- * sines, and the sinusoid of a scalar.
+ * Position tables, computed in float64 on the host because kernels' sines are not accurate enough: rotary angles,
+ * additive sines, and the sinusoid of a scalar.
  */
 import { roundHalfEven } from "../../rounding.ts";
 import { innerDim, type TransformerConfig } from "./config.ts";
@@ -56,8 +56,8 @@ export function slicePositions(grid: TokenGrid): Positions {
 }
 
 /**
- * Positions that crop and resize the grid onto the one the 1.0 models were trained with: what the diffusers pipelines use
- * when sampling 1.0 models. At the base size they equal {@linkcode slicePositions}.
+ * Positions that crop and resize the grid onto the one the 1.0 models were trained with: what the diffusers pipelines
+ * use when sampling 1.0 models. At the base size they equal {@linkcode slicePositions}.
  */
 export function cropPositions(config: TransformerConfig, grid: TokenGrid): Positions {
   const { rows: h, columns: w } = grid;
@@ -68,7 +68,8 @@ export function cropPositions(config: TransformerConfig, grid: TokenGrid): Posit
   const resizedW = tall ? roundHalfEven(baseH / h * w) : baseW;
   const top = roundHalfEven((baseH - resizedH) / 2);
   const left = roundHalfEven((baseW - resizedW) / 2);
-  // A ramp of n points from `start` to (start + length) (n - 1) / n: the end is scaled but the start kept, as diffusers does.
+  // A ramp of n points from `start` to (start + length) (n - 1) / n: the end is scaled but the start kept, as diffusers
+  // does.
   const ramp = (start: number, length: number, n: number) => {
     const stop = (start + length) * (n - 1) / n;
     return count(n).map((i) => n === 1 ? start : start + i * (stop - start) / (n - 1));

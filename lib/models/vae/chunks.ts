@@ -106,8 +106,9 @@ export interface VaeForecastOptions {
 }
 
 /**
- * Records every distinct chunk of encoding (or decoding) a video [frames, height, width] in pixels (or latents), without a
- * device and without weights. Chunks run one after the other, so the peak is the largest recording's, not the sum.
+ * Records every distinct chunk of encoding (or decoding) a video [frames, height, width] in pixels (or latents),
+ * without a device and without weights. Chunks run one after the other, so the peak is the largest recording's, not the
+ * sum.
  */
 export function forecastVae(
   config: VaeConfig,

@@ -1,4 +1,6 @@
-/** Shape of the video autoencoder (AutoencoderKLCogVideoX), read from `vae/config.json`, and the layers it consists of. */
+/**
+ * Shape of the video autoencoder (AutoencoderKLCogVideoX), read from `vae/config.json`, and the layers it consists of.
+ */
 import { UserErrors } from "../../errors.ts";
 import { numberProblem } from "../tensors/config_values.ts";
 
@@ -114,7 +116,9 @@ export interface ConvLayer {
   readonly stored: readonly number[];
 }
 
-/** A group norm with `<name>.weight` and `.bias`; a spatial one has them under `norm_layer`, and `conv_y` and `conv_b`. */
+/**
+ * A group norm with `<name>.weight` and `.bias`; a spatial one has them under `norm_layer`, and `conv_y` and `conv_b`.
+ */
 export interface NormLayer {
   readonly kind: "norm" | "spatial norm";
   readonly name: string;

@@ -1,8 +1,8 @@
 /**
  * The encoder and the decoder of the video autoencoder for one chunk of frames, forward only.
  *
- * Video on the GPU is [frames, height, width, channels]. Every causal convolution gets its two earlier frames from a cache that
- * the previous chunk of the same tile filled.
+ * Video on the GPU is [frames, height, width, channels]. Every causal convolution gets its two earlier frames from a
+ * cache that the previous chunk of the same tile filled.
  */
 import type { DType } from "../../../kernels/core/kernel.ts";
 import { causalConv, type ConvOptions, downsampleConv, upsampleConv } from "../../ops/video/conv3d.ts";
@@ -82,7 +82,10 @@ function resnets(context: ChunkContext, x: Tensor, name: string, count: number):
   return h;
 }
 
-/** Records the encoder for x [2 + frames, h, w, 4], earlier frames included; returns f32 moments [frames', h / 8, w / 8, 2 * latent]. */
+/**
+ * Records the encoder for x [2 + frames, h, w, 4], earlier frames included; returns f32 moments [frames', h / 8, w / 8,
+ * 2 * latent].
+ */
 export function encodeChunk(context: ChunkContext, x: Tensor): Tensor {
   const { weights } = context;
   const { config } = weights;
@@ -99,7 +102,10 @@ export function encodeChunk(context: ChunkContext, x: Tensor): Tensor {
   return normConv(context, h, "encoder.norm_out", "encoder.conv_out.conv", { dtype: "f32" });
 }
 
-/** Records the decoder for z [2 + frames, h, w, latent], earlier frames included; returns f32 pixels [frames', 8 h, 8 w, 4]. */
+/**
+ * Records the decoder for z [2 + frames, h, w, latent], earlier frames included; returns f32 pixels [frames', 8 h, 8 w,
+ * 4].
+ */
 export function decodeChunk(context: ChunkContext, z: Tensor): Tensor {
   const { weights } = context;
   const { config } = weights;

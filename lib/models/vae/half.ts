@@ -1,4 +1,6 @@
-/** One half of the autoencoder on a device: its weights, its recorded chunks, and the run of a whole video through it. */
+/**
+ * One half of the autoencoder on a device: its weights, its recorded chunks, and the run of a whole video through it.
+ */
 import { Executable } from "../../gpu/executable.ts";
 import type { Session } from "../../gpu/session.ts";
 import { encodeF32, type StorageType } from "../../io/safetensors/half.ts";

@@ -1,6 +1,7 @@
 /**
- * Spatial tiling of the video autoencoder: tiles overlap, each is processed by itself, and the overlaps are blended linearly. As
- * norm statistics are per tile, the tile sizes are part of the result, so they follow diffusers to the last truncation.
+ * Spatial tiling of the video autoencoder: tiles overlap, each is processed by itself, and the overlaps are blended
+ * linearly. As norm statistics are per tile, the tile sizes are part of the result, so they follow diffusers to the
+ * last truncation.
  */
 import type { Rectangle, Volume } from "./volume.ts";
 import { spatialCompression, type VaeConfig, type VaePart } from "./config.ts";

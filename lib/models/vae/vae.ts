@@ -48,7 +48,9 @@ export function samplePosterior({ mean, logvar }: Posterior, noise: ArrayLike<nu
   return sample;
 }
 
-/** An opened autoencoder; each half's weights are uploaded at its first use. Dispose it to free them and close the file. */
+/**
+ * An opened autoencoder; each half's weights are uploaded at its first use. Dispose it to free them and close the file.
+ */
 export class Vae implements Disposable {
   readonly #encoder: VaeHalf;
   readonly #decoder: VaeHalf;
@@ -85,7 +87,10 @@ export class Vae implements Disposable {
     return posteriorOf(await this.#encoder.run(video, this.#source, this.#tiling));
   }
 
-  /** The video [3, frames, height, width] of latents that are not scaled (divide by the scaling factor before); one call at a time. */
+  /**
+   * The video [3, frames, height, width] of latents that are not scaled (divide by the scaling factor before); one call
+   * at a time.
+   */
   async decode(latents: Volume): Promise<Volume> {
     const { latent_channels } = this.config;
     checkVolume("The latent", latents);

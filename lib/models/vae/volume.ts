@@ -28,8 +28,8 @@ export interface Rectangle {
 }
 
 /**
- * Frames `from` to `to` (exclusive) of a rectangle as [frames, h, w, channels], channels padded with zeros to `width`. Frames
- * before the beginning are copies of frame 0.
+ * Frames `from` to `to` (exclusive) of a rectangle as [frames, h, w, channels], channels padded with zeros to `width`.
+ * Frames before the beginning are copies of frame 0.
  */
 export function gatherChunk(
   { data, shape: [channels, frames, height, columns] }: Volume,

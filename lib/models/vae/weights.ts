@@ -1,4 +1,6 @@
-/** Weights of the video autoencoder: their tensors on the GPU, and how checkpoint tensors are repacked for the kernels. */
+/**
+ * Weights of the video autoencoder: their tensors on the GPU, and how checkpoint tensors are repacked for the kernels.
+ */
 import type { DType } from "../../../kernels/core/kernel.ts";
 import type { Session } from "../../gpu/session.ts";
 import { encodeF32, type StorageType } from "../../io/safetensors/half.ts";
@@ -14,8 +16,8 @@ export function paddedChannels(channels: number): number {
 }
 
 /**
- * [out, in, window...] to [window..., in, out] with both channel counts padded by zeros, for output channels `offset` onwards of
- * `outputs` in all. Exported for its test.
+ * [out, in, window...] to [window..., in, out] with both channel counts padded by zeros, for output channels `offset`
+ * onwards of `outputs` in all. Exported for its test.
  */
 export function packConv(
   weight: Float32Array,

@@ -1,7 +1,7 @@
 /**
- * Convolutions of the video autoencoder, forward only as it is frozen: causal in time, per frame with stride 2, per frame behind a
- * nearest upsampling, and 1x1x1. Launches are cut by output frames, and by the window's frames where a single output frame
- * already reads more than one binding holds.
+ * Convolutions of the video autoencoder, forward only as it is frozen: causal in time, per frame with stride 2, per
+ * frame behind a nearest upsampling, and 1x1x1. Launches are cut by output frames, and by the window's frames where a
+ * single output frame already reads more than one binding holds.
  */
 import { convolution } from "../../../kernels/matrix/conv.ts";
 import type { ConvShape, ConvSpec } from "../../../kernels/matrix/conv_shape.ts";
@@ -39,7 +39,9 @@ export function causalConv(context: VideoContext, x: Tensor, weights: ConvWeight
   return record(context, x, weights, [frames - kt + 1, height, width], geometry, options);
 }
 
-/** Records a 3x3 convolution of every frame with stride 2 and a row and column of zeros below and right: half the size. */
+/**
+ * Records a 3x3 convolution of every frame with stride 2 and a row and column of zeros below and right: half the size.
+ */
 export function downsampleConv(context: VideoContext, x: Tensor, weights: ConvWeights): Tensor {
   const [frames, height, width] = x.shape as [number, number, number];
   // The padded size h + 1 holds floor((h + 1 - 3) / 2) + 1 windows of three.
@@ -48,8 +50,8 @@ export function downsampleConv(context: VideoContext, x: Tensor, weights: ConvWe
 }
 
 /**
- * Records nearest upsampling and a 3x3 convolution of every frame: twice the height and width, and with `time` (for more than one
- * frame) twice the frames, of which an odd number's first is not repeated.
+ * Records nearest upsampling and a 3x3 convolution of every frame: twice the height and width, and with `time` (for
+ * more than one frame) twice the frames, of which an odd number's first is not repeated.
  */
 export function upsampleConv(
   context: VideoContext,

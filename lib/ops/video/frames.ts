@@ -1,6 +1,6 @@
 /**
- * Video tensors [frames, height, width, channels]. Launches are cut along frames or positions so that their bindings fit any
- * device, which is cheaper than a division by pieces; of a frame too large for that, the plan binds the pieces.
+ * Video tensors [frames, height, width, channels]. Launches are cut along frames or positions so that their bindings
+ * fit any device, which is cheaper than a division by pieces; of a frame too large for that, the plan binds the pieces.
  */
 import { copyFrames } from "../../../kernels/rows/resample.ts";
 import type { Plan } from "../../plan/plan.ts";
@@ -32,12 +32,17 @@ export interface Range {
   readonly first: number;
 }
 
-/** Entries of the first dimension: in the tensor itself while it fits a binding (windows need aligned starts), else in a window. */
+/**
+ * Entries of the first dimension: in the tensor itself while it fits a binding (windows need aligned starts), else in a
+ * window.
+ */
 export function range({ bindingBytes }: VideoContext, x: Tensor, from: number, count: number): Range {
   return x.bytes <= bindingBytes ? { tensor: x, first: from } : { tensor: entries(x, from, count), first: 0 };
 }
 
-/** Calls `record` with consecutive ranges of `total` entries: as many `step`s of them as a binding holds, at least one. */
+/**
+ * Calls `record` with consecutive ranges of `total` entries: as many `step`s of them as a binding holds, at least one.
+ */
 export function slices(
   { bindingBytes }: VideoContext,
   total: number,
@@ -59,8 +64,9 @@ export interface FrameCache {
 }
 
 /**
- * Completes `x` [lead + frames, height, width, channels], whose own frames lie behind `lead` free ones: those are filled with the
- * cached frames, or with copies of the first frame when nothing is cached, and the last frames of all become the cache.
+ * Completes `x` [lead + frames, height, width, channels], whose own frames lie behind `lead` free ones: those are
+ * filled with the cached frames, or with copies of the first frame when nothing is cached, and the last frames of all
+ * become the cache.
  */
 export function carryFrames(context: VideoContext, x: Tensor, { frames, first }: FrameCache): void {
   const lead = frames.shape[0]!;

@@ -1,6 +1,7 @@
 /**
- * Group norm of a video chunk (statistics over its frames and pixels and the channels of a group), with an optional SiLU, and
- * the decoder's spatial norm GroupNorm(f) * y + s, where y and s come from the latent and lie on its small grid.
+ * Group norm of a video chunk (statistics over its frames and pixels and the channels of a group), with an optional
+ * SiLU, and the decoder's spatial norm GroupNorm(f) * y + s, where y and s come from the latent and lie on its small
+ * grid.
  */
 import {
   groupNormApply,

@@ -4,8 +4,8 @@ import type { Tensor } from "../../plan/tensor.ts";
 import { entries, frameBytes, slices, type VideoContext } from "./frames.ts";
 
 /**
- * Records y [ceil(frames / 2), h, w, channels]: means of pairs of frames; the first frame of an odd number stays as it is.
- * A single frame is returned unchanged.
+ * Records y [ceil(frames / 2), h, w, channels]: means of pairs of frames; the first frame of an odd number stays as it
+ * is. A single frame is returned unchanged.
  */
 export function halveFrames(context: VideoContext, x: Tensor): Tensor {
   const [frames, ...inner] = x.shape as [number, number, number, number];

@@ -1,6 +1,6 @@
 /**
- * Checkpoints `checkpoint-<step>`: what loads elsewhere (a LoRA file, or a diffusers transformer folder) beside everything an
- * exact continuation needs. Committed as a whole or not at all.
+ * Checkpoints `checkpoint-<step>`: what loads elsewhere (a LoRA file, or a diffusers transformer folder) beside
+ * everything an exact continuation needs. Committed as a whole or not at all.
  */
 import { existsSync } from "node:fs";
 import { basename, join } from "node:path";

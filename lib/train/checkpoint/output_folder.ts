@@ -1,4 +1,7 @@
-/** The output folder of a run: taken for this run alone, cleared of what a crash left, and asked for the checkpoint to continue. */
+/**
+ * The output folder of a run: taken for this run alone, cleared of what a crash left, and asked for the checkpoint to
+ * continue.
+ */
 import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { UserError } from "../../errors.ts";
@@ -27,8 +30,8 @@ export async function checkpointOf(
 /**
  * Takes the output folder of `config`, creating it if need be.
  *
- * @throws {UserError} when another process has it; when there is nothing to continue; when a run from the beginning would overwrite
- * checkpoints of an earlier one.
+ * @throws {UserError} when another process has it; when there is nothing to continue; when a run from the beginning
+ * would overwrite checkpoints of an earlier one.
  */
 export async function openOutputFolder(config: FolderSettings): Promise<OutputFolder> {
   const { output_dir, resume_from_checkpoint, checkpointing_limit } = config;

@@ -29,8 +29,8 @@ export interface SavedRun {
 }
 
 /**
- * Takes over masters, optimizer states and counters. Returns the counters, and a line for every setting that differs from the
- * checkpoint's and changes the result.
+ * Takes over masters, optimizer states and counters. Returns the counters, and a line for every setting that differs
+ * from the checkpoint's and changes the result.
  *
  * @throws {UserErrors} when the saved state does not fit the run.
  */
@@ -44,7 +44,9 @@ export async function restoreRun(
   return { state: readRunState(checkpoint), changes };
 }
 
-/** Writes the model alone as the best so far, with what its held-out loss is; every rank calls it, and the first writes. */
+/**
+ * Writes the model alone as the best so far, with what its held-out loss is; every rank calls it, and the first writes.
+ */
 export async function saveBest(
   { session, config, model, run, optimizer, communicator }: SavedRun,
   measured: Measured,

@@ -1,6 +1,7 @@
 /**
- * What an exact continuation saves: masters and optimizer states, always as whole tensors. Where they are sharded over ranks, a
- * tensor is gathered while it is written and cut while it is read, so a checkpoint does not depend on the number of ranks.
+ * What an exact continuation saves: masters and optimizer states, always as whole tensors. Where they are sharded over
+ * ranks, a tensor is gathered while it is written and cut while it is read, so a checkpoint does not depend on the
+ * number of ranks.
  */
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { shardOf } from "../../comm/exchange/arrays.ts";

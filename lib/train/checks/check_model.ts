@@ -1,4 +1,7 @@
-/** Everything that can be known about a model folder before any of its weights are read: whether it is whole, and the one meant. */
+/**
+ * Everything that can be known about a model folder before any of its weights are read: whether it is whole, and the
+ * one meant.
+ */
 import { join } from "node:path";
 import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { parseScheduleConfig } from "../../diffusion/schedule.ts";
@@ -16,8 +19,8 @@ function nameOf(transformer: TransformerConfig): ModelName {
 }
 
 /**
- * Checks that the folder holds the kind of model that the config trains: image to video or not, 1.0 or 1.5, and the kind of
- * positions. A model of another kind would train without an error and learn nothing that sampling can use.
+ * Checks that the folder holds the kind of model that the config trains: image to video or not, 1.0 or 1.5, and the
+ * kind of positions. A model of another kind would train without an error and learn nothing that sampling can use.
  *
  * @throws {UserErrors} naming config key and file.
  */

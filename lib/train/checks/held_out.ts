@@ -1,6 +1,6 @@
 /**
- * Loss on clips that are not trained on, at fixed noise and timesteps, so that two steps differ by the weights alone. Per band of
- * timesteps, because early (clean) and late (noisy) timesteps learn at different rates.
+ * Loss on clips that are not trained on, at fixed noise and timesteps, so that two steps differ by the weights alone.
+ * Per band of timesteps, because early (clean) and late (noisy) timesteps learn at different rates.
  */
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { gatherNumbers } from "../../comm/exchange/gather.ts";
@@ -48,8 +48,9 @@ export class HeldOut implements Disposable {
   }
 
   /**
-   * Measures with the weights on the device; all ranks call it together and share the draws out, and all get the same sums. Needs
-   * the arena of one forward pass of batch 1; `inputs` and what else the training step keeps resident is used again.
+   * Measures with the weights on the device; all ranks call it together and share the draws out, and all get the same
+   * sums. Needs the arena of one forward pass of batch 1; `inputs` and what else the training step keeps resident is
+   * used again.
    */
   async run(
     session: Session,

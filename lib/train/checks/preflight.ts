@@ -1,6 +1,6 @@
 /**
- * Everything that can be known about a run before anything is computed. `train`, a dry run and `plan` ask the same questions,
- * and all that is wrong with config, model, dataset and lists is said at once.
+ * Everything that can be known about a run before anything is computed. `train`, a dry run and `plan` ask the same
+ * questions, and all that is wrong with config, model, dataset and lists is said at once.
  */
 import { MOST_ITERATIONS } from "../../../kernels/core/kernel.ts";
 import type { TrainConfig } from "../../config/config.ts";
@@ -50,8 +50,8 @@ class Checks {
 }
 
 /**
- * Checks config, model folder, shapes, dataset, held-out clips and validation lists of a run whose model is at `path`; decodes and
- * encodes no clip.
+ * Checks config, model folder, shapes, dataset, held-out clips and validation lists of a run whose model is at `path`;
+ * decodes and encodes no clip.
  *
  * @throws {UserError} the mistake, or UserErrors with all of them.
  */
@@ -122,8 +122,8 @@ function requireTokens(config: TrainConfig, transformer: TransformerConfig): voi
 }
 
 /**
- * The part of {@linkcode preflight} that needs neither clips nor weights: for a forecast, and before a model is downloaded. What the
- * config leaves out is not asked for.
+ * The part of {@linkcode preflight} that needs neither clips nor weights: for a forecast, and before a model is
+ * downloaded. What the config leaves out is not asked for.
  *
  * @throws {UserError} the mistake, or UserErrors with all of them.
  */

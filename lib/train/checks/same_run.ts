@@ -1,4 +1,6 @@
-/** What ranks that train together must have in common: on several hosts, each reads a config and a dataset of its own. */
+/**
+ * What ranks that train together must have in common: on several hosts, each reads a config and a dataset of its own.
+ */
 import { createHash } from "node:crypto";
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { gatherValues } from "../../comm/exchange/gather.ts";

@@ -1,4 +1,7 @@
-/** Videos sampled during training: what the config asks for, prepared once, sampled with the weights on the devices of all ranks. */
+/**
+ * Videos sampled during training: what the config asks for, prepared once, sampled with the weights on the devices of
+ * all ranks.
+ */
 import { dirname, join, resolve } from "node:path";
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { gatherValues } from "../../comm/exchange/gather.ts";
@@ -24,8 +27,8 @@ import type { RunDescription } from "../../step/run_description.ts";
 export const VALIDATION_FOLDER = "validation_res";
 
 /**
- * The requests of a config, read and, as far as the model is known, checked; none without `do_validation`. Paths in the lists
- * follow the rule of datasets: relative to the list, and out of its folder only with `allow_outside`.
+ * The requests of a config, read and, as far as the model is known, checked; none without `do_validation`. Paths in the
+ * lists follow the rule of datasets: relative to the list, and out of its folder only with `allow_outside`.
  *
  * @throws {UserErrors} naming every problem.
  */
@@ -86,8 +89,8 @@ interface Outcome {
 }
 
 /**
- * Prompts and pictures of a run's validations, encoded before the training state is allocated. Ranks share the prompts out: rank r
- * encodes and samples those from the r-th on whose place differs by a multiple of the number of ranks.
+ * Prompts and pictures of a run's validations, encoded before the training state is allocated. Ranks share the prompts
+ * out: rank r encodes and samples those from the r-th on whose place differs by a multiple of the number of ranks.
  */
 export class Validation {
   private constructor(
@@ -102,7 +105,10 @@ export class Validation {
     readonly learned: Float32Array<ArrayBuffer> | undefined,
   ) {}
 
-  /** Reads and encodes what `config` asks for; undefined without `do_validation`. Throws UserErrors naming every problem. */
+  /**
+   * Reads and encodes what `config` asks for; undefined without `do_validation`. Throws UserErrors naming every
+   * problem.
+   */
   static async prepare(
     device: Device,
     config: TrainConfig,
@@ -121,14 +127,17 @@ export class Validation {
     return new Validation(config, model, communicator, settings, requests, own, learned);
   }
 
-  /** Whether videos are due after `step` of `totalSteps` optimizer steps: at the start, at every interval and at the end. */
+  /**
+   * Whether videos are due after `step` of `totalSteps` optimizer steps: at the start, at every interval and at the
+   * end.
+   */
   isDue(step: number, totalSteps: number): boolean {
     return step % this.config.validation_steps! === 0 || step === totalSteps;
   }
 
   /**
-   * Samples every prompt, one per rank at a time; all ranks call it together, and the first keeps the page of all steps. A failure
-   * becomes a warning: it must not end a run that has trained for hours.
+   * Samples every prompt, one per rank at a time; all ranks call it together, and the first keeps the page of all
+   * steps. A failure becomes a warning: it must not end a run that has trained for hours.
    */
   async *run(
     session: Session,
@@ -160,7 +169,9 @@ export class Validation {
     }
   }
 
-  /** Samples this rank's request of the round that begins with the request `first`; it may have none in the last round. */
+  /**
+   * Samples this rank's request of the round that begins with the request `first`; it may have none in the last round.
+   */
   async #sample(
     session: Session,
     { parameters, step: { activation } }: RunDescription,

@@ -1,6 +1,6 @@
 /**
- * How a sample is noised and weighed, as functions of the seed and its global index alone: neither ranks nor resuming change what a step
- * sees.
+ * How a sample is noised and weighed, as functions of the seed and its global index alone: neither ranks nor resuming
+ * change what a step sees.
  */
 import type { TrainConfig } from "../../config/config.ts";
 import { RandomStream } from "../../data/random/random.ts";
@@ -16,8 +16,8 @@ export function requireTimesteps({ timestep_min, timestep_max = timestep_min }: 
 }
 
 /**
- * The timestep of a sample. Logit-normal as in arXiv:2403.03206, section 3.1: the logistic function of a normal number is the
- * place in the band.
+ * The timestep of a sample. Logit-normal as in arXiv:2403.03206, section 3.1: the logistic function of a normal number
+ * is the place in the band.
  */
 export function drawTimestep(config: TrainConfig, count: number, sample: number): number {
   const { seed, timestep_min: first, timestep_max: last = count - 1, timestep_logit_mean, timestep_logit_std } = config;
@@ -34,7 +34,10 @@ export function dropsCaption({ seed, caption_dropout }: TrainConfig, sample: num
   return new RandomStream({ seed, purpose: "captionDropout", step: 0, sample }).uniform() < caption_dropout;
 }
 
-/** Standard normal noise [f, channels, plane]; with `noise_offset`, every channel's is shifted by a normal number of its own. */
+/**
+ * Standard normal noise [f, channels, plane]; with `noise_offset`, every channel's is shifted by a normal number of its
+ * own.
+ */
 export function drawNoise(
   { seed, noise_offset }: TrainConfig,
   { frames, channels, plane }: { readonly frames: number; readonly channels: number; readonly plane: number },
@@ -50,8 +53,9 @@ export function drawNoise(
 }
 
 /**
- * Weight of a sample's loss at cumulative `alpha` of its timestep. Min-SNR (arXiv:2303.09556) weighs the error of the clean
- * latents by min(SNR, gamma); the error of the velocity is SNR + 1 times that one, with SNR = alpha / (1 - alpha).
+ * Weight of a sample's loss at cumulative `alpha` of its timestep. Min-SNR (arXiv:2303.09556) weighs the error of the
+ * clean latents by min(SNR, gamma); the error of the velocity is SNR + 1 times that one, with SNR = alpha / (1 -
+ * alpha).
  */
 export function lossWeight({ snr_gamma }: TrainConfig, alpha: number): number {
   return snr_gamma === undefined ? 1 : Math.min(alpha, snr_gamma * (1 - alpha));

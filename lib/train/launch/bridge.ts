@@ -1,6 +1,7 @@
 /**
- * How training in a worker or in other processes is told to the caller: one kind of message, errors that keep their class, one
- * queue. Messages are what structured clone can copy, so NaN, -0, undefined and arrays of numbers arrive as they left.
+ * How training in a worker or in other processes is told to the caller: one kind of message, errors that keep their
+ * class, one queue. Messages are what structured clone can copy, so NaN, -0, undefined and arrays of numbers arrive as
+ * they left.
  */
 import { PeerError } from "../../comm/exchange/communicator.ts";
 import { UserError, UserErrors } from "../../errors.ts";
@@ -74,8 +75,8 @@ export function unpackError(packed: unknown): unknown {
 export type Opening = (take: (message: Message) => void) => Promise<() => void | Promise<void>>;
 
 /**
- * Yields the events of a far side in their order until it is done; throws what it failed with, or the reason of `signal` where
- * that was what ended it. However the loop is left, the far side has ended by then.
+ * Yields the events of a far side in their order until it is done; throws what it failed with, or the reason of
+ * `signal` where that was what ended it. However the loop is left, the far side has ended by then.
  */
 export async function* receive(open: Opening, signal: AbortSignal | undefined): AsyncGenerator<TrainEvent> {
   let close: Awaited<ReturnType<Opening>>;

@@ -1,4 +1,6 @@
-/** Where training runs: in this process, on several GPUs of this machine with a process each, or as part of an MPI job. */
+/**
+ * Where training runs: in this process, on several GPUs of this machine with a process each, or as part of an MPI job.
+ */
 import { connect } from "../../comm/connect.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../report/events.ts";
@@ -7,8 +9,8 @@ import { deadlinesOf, rankEvents } from "./ranks.ts";
 import { workerEvents } from "./worker.ts";
 
 /**
- * Trains the way the config and the surroundings ask for: as one rank of a job that mpirun started, in a process per GPU, or in a
- * worker of this process.
+ * Trains the way the config and the surroundings ask for: as one rank of a job that mpirun started, in a process per
+ * GPU, or in a worker of this process.
  *
  * @example
  * ```ts
@@ -16,8 +18,8 @@ import { workerEvents } from "./worker.ts";
  *
  * const { config } = await loadConfig({ preset: "5b-lora", overrides: { data_root: "nowhere", gpus: 1 } });
  * try {
- *   for await (const { type } of trainAnywhere(config)) throw new Error(`told ${type} before the folder was found missing`);
- * } catch (error) {
+ * for await (const { type } of trainAnywhere(config)) throw new Error(`told ${type} before the folder was found
+ * missing`); } catch (error) {
  *   if (!(error instanceof UserErrors)) throw error;
  * }
  * ```
@@ -52,8 +54,8 @@ function trainInBackground(config: TrainConfig, options: TrainOptions = {}): Asy
 }
 
 /**
- * As `train`, in `config.gpus` processes. Other lines that ranks print arrive as warnings with the rank in front. Leaving the loop
- * ends all ranks.
+ * As `train`, in `config.gpus` processes. Other lines that ranks print arrive as warnings with the rank in front.
+ * Leaving the loop ends all ranks.
  *
  * @throws {PeerError} when a rank was killed or made no progress; else what a rank threw.
  * @example

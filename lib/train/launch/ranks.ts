@@ -22,8 +22,8 @@ export function deadlinesOf({ rank_timeout }: TrainConfig): Deadlines {
 }
 
 /**
- * The events of `config.gpus` processes that run `module`, which calls {@linkcode runRank}. Other lines that they print arrive as
- * warnings with the rank in front.
+ * The events of `config.gpus` processes that run `module`, which calls {@linkcode runRank}. Other lines that they print
+ * arrive as warnings with the rank in front.
  */
 export function rankEvents(
   module: URL,
@@ -65,8 +65,8 @@ export function rankEvents(
 }
 
 /**
- * The program of one rank: joins the group, runs `work` with the config in its arguments, and ends the process. The first rank
- * tells what `work` yields, and every rank an error of its own.
+ * The program of one rank: joins the group, runs `work` with the config in its arguments, and ends the process. The
+ * first rank tells what `work` yields, and every rank an error of its own.
  */
 export async function runRank(work: typeof trainAsRank): Promise<never> {
   const stop = new AbortController();

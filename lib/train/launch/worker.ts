@@ -1,6 +1,6 @@
 /**
- * Training in a worker. Waiting for the GPU blocks the thread that waits until the queue is empty, so the thread that draws
- * progress and hears signals must be another one.
+ * Training in a worker. Waiting for the GPU blocks the thread that waits until the queue is empty, so the thread that
+ * draws progress and hears signals must be another one.
  */
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../report/events.ts";
@@ -12,8 +12,8 @@ import { type Message, packError, receive } from "./bridge.ts";
 type Order = { readonly kind: "start"; readonly config: TrainConfig } | { readonly kind: "stop" | "leave" };
 
 /**
- * Milliseconds that a worker has to give its GPU back. Terminating one that holds a device ended the process with a segmentation
- * fault in 2 of 11 runs (Mesa 22.3, llvmpipe).
+ * Milliseconds that a worker has to give its GPU back. Terminating one that holds a device ended the process with a
+ * segmentation fault in 2 of 11 runs (Mesa 22.3, llvmpipe).
  */
 const LEAVE_TIME = 5000;
 

@@ -1,4 +1,6 @@
-/** What happens in a training run, as `train()` tells it: the one source of progress lines, metric files and dashboards. */
+/**
+ * What happens in a training run, as `train()` tells it: the one source of progress lines, metric files and dashboards.
+ */
 import type { DownloadEvent } from "../../models/folder/hub.ts";
 import type { TuneEvent } from "../../tune/tune.ts";
 
@@ -77,7 +79,10 @@ export interface StepEvent {
   readonly trafficBytes: number;
   /** `flops / secondsPerStep`, waiting for other ranks included. */
   readonly flopsPerSecond: number;
-  /** Share of that in the peak of the GPU's f32 units; absent for a GPU whose peak is not known. Matrix units may exceed 1. */
+  /**
+   * Share of that in the peak of the GPU's f32 units; absent for a GPU whose peak is not known. Matrix units may exceed
+   * 1.
+   */
   readonly peakShare?: number;
   /** Passes over the dataset so far, with fraction. */
   readonly epoch: number;

@@ -17,8 +17,9 @@ export class MetricsLog implements Disposable {
   readonly measured: readonly Measured[];
 
   /**
-   * Opens `path` for appending, making it and its folder when absent. With `resumeStep`, everything from the first record
-   * of a later step on is cut off, as is a torn last line: those steps are made again. `onKept` sees the records before it.
+   * Opens `path` for appending, making it and its folder when absent. With `resumeStep`, everything from the first
+   * record of a later step on is cut off, as is a torn last line: those steps are made again. `onKept` sees the records
+   * before it.
    */
   constructor(
     path: string,
@@ -74,7 +75,10 @@ function writeAll(file: number, bytes: Uint8Array): void {
   for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
 }
 
-/** Bytes before the first line that belongs to a step after `step` or is not a whole record; `onKept` sees those before it. */
+/**
+ * Bytes before the first line that belongs to a step after `step` or is not a whole record; `onKept` sees those before
+ * it.
+ */
 function keptBytes(file: number, step: number, onKept: (record: MetricsRecord) => void): number {
   const chunk = new Uint8Array(1 << 16);
   const decoder = new TextDecoder();

@@ -1,4 +1,6 @@
-/** What a run leaves to look at besides checkpoints: metrics.jsonl and a page always, TensorBoard files when asked for. */
+/**
+ * What a run leaves to look at besides checkpoints: metrics.jsonl and a page always, TensorBoard files when asked for.
+ */
 import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";

@@ -1,7 +1,7 @@
 /**
  * TensorBoard event files: TFRecord frames (length, masked CRC-32C of it, data, masked CRC-32C of the data), each an
- * `Event` protocol buffer. Fields used: wall_time 1 (double), step 2 (varint), file_version 3 (text), summary 5 {value 1
- * {tag 1, simple_value 2 (float)}}, session_log 7 {status 1}.
+ * `Event` protocol buffer. Fields used: wall_time 1 (double), step 2 (varint), file_version 3 (text), summary 5 {value
+ * 1 {tag 1, simple_value 2 (float)}}, session_log 7 {status 1}.
  */
 import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";

@@ -30,7 +30,9 @@ export interface PageFigures {
   readonly state: "running" | "finished" | "interrupted";
   readonly step: number;
   readonly totalSteps: number;
-  /** Seconds that the remaining optimizer steps take; absent before the first step. Validations and saving come on top. */
+  /**
+   * Seconds that the remaining optimizer steps take; absent before the first step. Validations and saving come on top.
+   */
   readonly secondsLeft?: number;
   readonly facts: readonly (readonly [name: string, value: string])[];
   readonly charts: readonly Chart[];
@@ -53,7 +55,9 @@ const UNITS = {
 
 type Title = keyof typeof UNITS;
 
-/** Weight of the past in the smoothed loss: its mean reaches back about 20 steps, where the drawn timesteps average out. */
+/**
+ * Weight of the past in the smoothed loss: its mean reaches back about 20 steps, where the drawn timesteps average out.
+ */
 const SMOOTHING = 0.95;
 
 /** Last steps whose mean time gives the time left. */
@@ -66,8 +70,8 @@ const BUCKETS = 300;
 const MOST_NOTES = 200;
 
 /**
- * A curve of at most two points per bucket of neighbouring points, their lowest and their highest in order of steps, so that no
- * spike is lost; values have the five digits that a chart can show.
+ * A curve of at most two points per bucket of neighbouring points, their lowest and their highest in order of steps, so
+ * that no spike is lost; values have the five digits that a chart can show.
  */
 export function thin(
   steps: readonly number[],

@@ -1,4 +1,7 @@
-/** The page of a run, index.html in its output folder: rewritten while the run goes on, whole at every moment, read from disk. */
+/**
+ * The page of a run, index.html in its output folder: rewritten while the run goes on, whole at every moment, read from
+ * disk.
+ */
 import { basename, join } from "node:path";
 import { printConfig, type TrainConfig } from "../../../config/config.ts";
 import { writeFileAtomic } from "../../../io/atomic.ts";

@@ -1,6 +1,6 @@
 /**
- * How the page of a run looks. Its charts are drawn as SVG by 4 KB of the script below; uPlot 1.6.32 and its style would add 53 KB to
- * every writing of the page.
+ * How the page of a run looks. Its charts are drawn as SVG by 4 KB of the script below; uPlot 1.6.32 and its style
+ * would add 53 KB to every writing of the page.
  */
 import { PLAYER } from "../../../sample/page.ts";
 
@@ -66,8 +66,8 @@ ${PLAYER}
 <svg hidden></svg>`;
 
 /**
- * Text from outside reaches the document as `textContent` alone. While a run goes on, the page loads itself anew, unless a video
- * plays; a refresh by meta element would forget the slider, the focus and the place on the page.
+ * Text from outside reaches the document as `textContent` alone. While a run goes on, the page loads itself anew,
+ * unless a video plays; a refresh by meta element would forget the slider, the focus and the place on the page.
  */
 export const SCRIPT = `"use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
