@@ -131,6 +131,14 @@ Deno.test("only lib/gpu requests a device, and only the terminal prints", () => 
   assert.deepEqual(wrong, []);
 });
 
+Deno.test("one exported name means one type", () => {
+  const names = [...code].flatMap(([file, text]) =>
+    [...text.matchAll(/^export (?:interface|type|class) (\w+)/gm)].map(([, name]) => ({ name: name!, file }))
+  );
+  const shared = [...Map.groupBy(names, ({ name }) => name)].filter(([, places]) => places.length > 1);
+  assert.deepEqual(shared.map(([name, places]) => `${name}: ${places.map(({ file }) => file).join(", ")}`), []);
+});
+
 Deno.test("every file says what it is for", () => {
   const silent = files.filter((file) => !/^\/\*\*/.test(readFileSync(join(root, file), "utf8")));
   assert.deepEqual(silent, []);

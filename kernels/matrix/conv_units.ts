@@ -18,7 +18,7 @@ import {
 } from "./conv_shape.ts";
 import { alongWidth } from "./gemm_units.ts";
 import { unitThreads, type UnitTile } from "./unit_tile.ts";
-import { type Operand, type Product, stageOf, unitBody, unitDeclarations } from "./unit_text.ts";
+import { type Operand, stageOf, unitBody, unitDeclarations, type UnitProduct } from "./unit_text.ts";
 
 /**
  * The input: every thread walks the taps with its own counters, as its place in a stage is its place among the channels
@@ -61,7 +61,7 @@ function finishText({ residual, accumulate }: ConvSpec): string {
 /** The launch of a tile. */
 export function convUnits(spec: ConvSpec, shape: ConvShape, tile: UnitTile): Launch {
   const { channels, outputs, window: [kt, kh, kw] } = shape;
-  const product: Product = {
+  const product: UnitProduct = {
     tile,
     a: gathered(tile, spec),
     b: alongWidth(tile, "b", spec.weight, { load: "load_weight", start: "params.depth + " }),

@@ -62,23 +62,23 @@ export function stageOf(tile: UnitTile, { name, along }: Pick<Operand, "name" | 
 }
 
 /** A tile and what fills it. */
-export interface Product {
+export interface UnitProduct {
   readonly tile: UnitTile;
   readonly a: Operand;
   readonly b: Operand;
 }
 
 /** Index of the first scale of an operand. */
-function firstLine({ tile, a }: Product, { name }: Operand): number {
+function firstLine({ tile, a }: UnitProduct, { name }: Operand): number {
   return name === "b" && isScaled(a) ? tile.rows : 0;
 }
 
-function scaledLines({ tile, a, b }: Product): number {
+function scaledLines({ tile, a, b }: UnitProduct): number {
   return (isScaled(a) ? tile.rows : 0) + (isScaled(b) ? tile.columns : 0);
 }
 
 /** Workgroup variables and what handles scales. */
-export function unitDeclarations(product: Product): string {
+export function unitDeclarations(product: UnitProduct): string {
   const { tile, a, b } = product;
   const { m, n, down, across, buffers } = tile;
   const lines = scaledLines(product);
@@ -92,7 +92,7 @@ export function unitDeclarations(product: Product): string {
 }
 
 /** The thread's place in an operand's stage, its scales and the registers of the fetched stage. */
-function prepare({ tile }: Product, operand: Operand): string {
+function prepare({ tile }: UnitProduct, operand: Operand): string {
   const { name, along, dtype, setup } = operand;
   const { groups, fours } = stageOf(tile, operand);
   const scales = along === "depth"
@@ -106,7 +106,7 @@ ${unroll(groups, (i) => `var ${name}${i} = ${dtype === "f16" ? "vec4<f16>()" : "
 }
 
 /** Copies the fetched groups to the stage, and records numbers that are too large for their scale. */
-function put(product: Product, operand: Operand): string {
+function put(product: UnitProduct, operand: Operand): string {
   const { tile } = product;
   const { name, along, inside } = operand;
   const { groups, step, stride, size } = stageOf(tile, operand);
@@ -143,7 +143,7 @@ atomicStore(&grown, 1u);
 }
 
 /** Reads the thread's scales, which `settle` changed. */
-function readScales(product: Product, operand: Operand): string {
+function readScales(product: UnitProduct, operand: Operand): string {
   if (!isScaled(operand)) return "";
   const { name, along } = operand;
   const { groups, step } = stageOf(product.tile, operand);
@@ -158,7 +158,7 @@ function unitsOf({ rows, columns, down, across, m, n }: UnitTile): { readonly ta
   return { tall: rows / down / m, wide: columns / across / n };
 }
 
-function multiply({ tile, a, b }: Product): string {
+function multiply({ tile, a, b }: UnitProduct): string {
   const { m, n, k, depth, down, across } = tile;
   const { tall, wide } = unitsOf(tile);
   const place = (operand: Operand) => {
@@ -212,7 +212,7 @@ ${work}
 }
 
 /** Entries of a table of scales that belong to a group of sums: its row's and its columns'. */
-function scalesOf(product: Product, table: string): { readonly row: string; readonly columns: string } {
+function scalesOf(product: UnitProduct, table: string): { readonly row: string; readonly columns: string } {
   const line = firstLine(product, product.b);
   return {
     row: isScaled(product.a) ? `${table}[row]` : "0",
@@ -223,7 +223,7 @@ function scalesOf(product: Product, table: string): { readonly row: string; read
 /**
  * Settles the scales that numbers of this stage outgrew: the sums so far follow, and the stage is written once more.
  */
-function settleScales(product: Product): string {
+function settleScales(product: UnitProduct): string {
   const { tile, a, b } = product;
   const { row, columns } = scalesOf(product, "shifts");
   return `let outgrown = workgroupUniformLoad(&grown) != 0u;
@@ -250,7 +250,7 @@ continue;
 }
 
 /** Hands the sums, scaled back, to `finish`. */
-function finishSums(product: Product, bias: boolean): string {
+function finishSums(product: UnitProduct, bias: boolean): string {
   const { row, columns } = scalesOf(product, "exponents");
   const scaled = `let e = vec4i(-(${row})) - ${columns};
 // In two steps, as the power itself may lie outside f32 although the result does not.
@@ -285,12 +285,12 @@ export interface UnitKernel {
  * Body of the kernel: finds the tile among `params.tiles`, sums over the depth from `4 * first4` to `4 * last4`, and
  * hands every four columns inside C to `finish(part, row, col4, sum, shift)`.
  */
-export function unitBody(product: Product, { bias, parts }: UnitKernel): string {
+export function unitBody(product: UnitProduct, { bias, parts }: UnitKernel): string {
   const { tile, a, b } = product;
   const { down, across, rows, columns, depth, buffers } = tile;
   const { tall, wide } = unitsOf(tile);
   const lines = scaledLines(product);
-  const both = (text: (product: Product, operand: Operand) => string) => `${text(product, a)}\n${text(product, b)}`;
+  const both = (text: (product: UnitProduct, operand: Operand) => string) => `${text(product, a)}\n${text(product, b)}`;
   const place = parts
     ? `if (wg >= params.tiles * params.parts) { return; }
 let part = wg / params.tiles;

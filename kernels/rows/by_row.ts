@@ -113,14 +113,14 @@ function perRow(
 }
 
 /** Rows [rows, width] of which every `sequence` share one table [sequence, width]. */
-export interface TableShape {
+export interface AddedTableShape {
   readonly rows: number;
   readonly sequence: number;
   readonly width: number;
 }
 
 /** x[b, n] += table[n] for every batch element. Buffers: x, table. */
-export function addTable(spec: { readonly x: DType; readonly table: DType }, shape: TableShape): Launch {
+export function addTable(spec: { readonly x: DType; readonly table: DType }, shape: AddedTableShape): Launch {
   return perRow(
     {
       name: "add_table",

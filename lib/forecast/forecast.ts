@@ -19,7 +19,7 @@ import { describeRun, namedTransformer, roundsProducts, type RunDescription } fr
 import { recordStep, type StepRecording } from "../step/training_step.ts";
 
 /** Recordings that make up the work of a phase, with how often each runs. */
-export interface Work {
+export interface PhaseWork {
   readonly recording: Recording;
   readonly runs: number;
 }
@@ -27,7 +27,7 @@ export interface Work {
 /** A phase with what it was forecast from. */
 export interface RecordedPhase extends PhaseForecast {
   /** What its work consists of. */
-  readonly work: readonly Work[];
+  readonly work: readonly PhaseWork[];
 }
 
 /** A forecast with what it was made from. */
@@ -74,7 +74,7 @@ function phase(
   name: string,
   unit: string,
   parts: readonly MemoryPart[],
-  work: readonly Work[],
+  work: readonly PhaseWork[],
   hosts: Iterable<Tensor> = [],
 ): RecordedPhase {
   const costs = work.map(({ recording, runs }) => ({ cost: cost(recording), runs }));

@@ -18,7 +18,7 @@ import { type RunDescription, trainedParameters } from "../step/run_description.
 import { recordStep, TrainingStep } from "../step/training_step.ts";
 import type { RunKernels } from "./checkpoint/checkpoint.ts";
 import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
-import { bestOf, isStale, type Measured } from "./checks/best_loss.ts";
+import { bestOf, isStale, type MeasuredLoss } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
@@ -47,7 +47,7 @@ export interface PreparedRun {
   readonly validation: Validation | undefined;
   readonly heldOut: HeldOut | undefined;
   readonly communicator: Communicator;
-  /** Measured kernels that the device has been given. */
+  /** MeasuredLoss kernels that the device has been given. */
   readonly kernels: RunKernels | undefined;
 }
 
@@ -68,7 +68,7 @@ export class TrainingLoop implements Disposable {
   /** What the run continues from. */
   #checkpoint: string | undefined;
   /** Held-out losses of the run so far. */
-  #measured: Measured[] = [];
+  #measured: MeasuredLoss[] = [];
   #done = 0;
   #applied = 0;
   readonly #skips = new SkippedSteps();

@@ -2,7 +2,7 @@
 import { UserError } from "../../errors.ts";
 import { loadConfig } from "../../config/config.ts";
 import { configArguments } from "../settings/arguments.ts";
-import type { PlanOptions } from "../machine/commands.ts";
+import type { PlanRequest } from "../machine/commands.ts";
 import type { Environment } from "../machine/environment.ts";
 
 /** Sizes as people write them; without a unit GiB are meant, as in `gpu_memory`. */
@@ -30,7 +30,7 @@ function parsePositive(name: string, text: string, unit: string): number {
 }
 
 /** Takes the options of this command out of the settings. */
-export function planOptions(words: readonly string[]): { options: PlanOptions; settings: string[] } {
+export function planOptions(words: readonly string[]): { options: PlanRequest; settings: string[] } {
   const own = new Map(OWN.flatMap((name) => {
     const word = words.findLast((word) => word.startsWith(`${name}=`));
     return word === undefined ? [] : [[name, word.slice(name.length + 1)] as const];

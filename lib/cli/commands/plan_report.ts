@@ -7,7 +7,7 @@ import { fitMemory, type FitOptions } from "../../forecast/fit.ts";
 import { folderShapes } from "../../forecast/folder_shapes.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
 import { checkInputs } from "../../train/checks/preflight.ts";
-import type { PlanOptions } from "../machine/commands.ts";
+import type { PlanRequest } from "../machine/commands.ts";
 import { measuredTime } from "./plan_measured.ts";
 import { scalingLines } from "./plan_scaling.ts";
 import { formatBytes, formatDuration, formatFlops, formatTable } from "../show/text.ts";
@@ -24,7 +24,7 @@ const SMALL_SHARE = 0.01;
  *
  * @throws {UserError} when neither tells the shape, or a GPU is not known.
  */
-export async function planLines(config: TrainConfig, options: PlanOptions = {}): Promise<readonly string[]> {
+export async function planLines(config: TrainConfig, options: PlanRequest = {}): Promise<readonly string[]> {
   const { gpu, fitBytes, hosts = 1 } = options;
   await checkInputs(config);
   const shapes = folderShapes(config);

@@ -5,7 +5,7 @@ import type { ForecastOptions, RecordedForecast } from "../../forecast/forecast.
 import { gpuRates } from "../../forecast/gpu_rates.ts";
 import { measureLinks } from "../../forecast/measure_links.ts";
 import { forecastScaling, type LinkRates, USUAL_LINKS } from "../../forecast/scaling.ts";
-import type { PlanOptions } from "../machine/commands.ts";
+import type { PlanRequest } from "../machine/commands.ts";
 import { formatBytes, formatTable } from "../show/text.ts";
 
 /**
@@ -16,7 +16,7 @@ export async function scalingLines(
   config: TrainConfig,
   { phases }: RecordedForecast,
   gpus: readonly string[],
-  { hosts = 1, links = {}, measure = false, model }: PlanOptions & Pick<ForecastOptions, "model">,
+  { hosts = 1, links = {}, measure = false, model }: PlanRequest & Pick<ForecastOptions, "model">,
 ): Promise<string[]> {
   const measured = measure ? await measureLinks(config.gpus) : {};
   const rates: LinkRates = { ...USUAL_LINKS, ...measured, ...links };

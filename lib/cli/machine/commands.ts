@@ -17,7 +17,7 @@ export interface DataReport {
 }
 
 /** What `plan` is asked besides the config. */
-export interface PlanOptions {
+export interface PlanRequest {
   /** Also find the switches with which the run fits this many bytes of GPU memory. */
   readonly fitBytes?: number;
   /** Machines with `gpus` GPUs each. */
@@ -34,7 +34,7 @@ export interface PlanOptions {
 export interface Commands {
   train(config: TrainConfig, options: { readonly signal: AbortSignal }): AsyncIterable<TrainEvent>;
   /** The forecast of a run as lines of a table. */
-  plan(config: TrainConfig, options?: PlanOptions): Promise<readonly string[]>;
+  plan(config: TrainConfig, options?: PlanRequest): Promise<readonly string[]>;
   /** Measures kernels at the shapes of a run. */
   tune(
     config: TrainConfig,

@@ -26,7 +26,7 @@ export const elementBytes: Readonly<Record<DataType, number>> = { f32: 4, bf16: 
 export const SHARD_ELEMENTS = 128;
 
 /** A range of elements; `end` is exclusive. */
-export interface Range {
+export interface ElementRange {
   readonly begin: number;
   readonly end: number;
 }
@@ -75,7 +75,7 @@ export function viewData<T extends DataType>(type: T, buffer: ArrayBuffer, offse
  * The elements of an array of `length` that belong to `rank` of `size`: equal shares, rounded up to
  * {@linkcode SHARD_ELEMENTS}, so that the last ranks may get less or nothing.
  */
-export function shardOf(length: number, rank: number, size: number): Range {
+export function shardOf(length: number, rank: number, size: number): ElementRange {
   const share = Math.ceil(length / size / SHARD_ELEMENTS) * SHARD_ELEMENTS;
   return { begin: Math.min(length, rank * share), end: Math.min(length, (rank + 1) * share) };
 }

@@ -1,6 +1,6 @@
 /** Sums of micro-batch gradients that have the same bits for 1, 2 and 4 ranks. */
 import type { Communicator, ExchangeOptions } from "./communicator.ts";
-import type { Range } from "./arrays.ts";
+import type { ElementRange } from "./arrays.ts";
 import { blockOf, nodesOf, type TreeNode } from "./tree.ts";
 
 /**
@@ -25,7 +25,7 @@ export class CanonicalSum {
   #nodes: TreeNode[] = [];
   #total = 1;
   #index = 0;
-  #block: Range = { begin: 0, end: 0 };
+  #block: ElementRange = { begin: 0, end: 0 };
   #pending: Float32Array<ArrayBuffer> | undefined;
 
   #arrays = 0;
@@ -41,7 +41,7 @@ export class CanonicalSum {
   }
 
   /** The micro-batches of the step that this rank works on; may be empty when there are fewer than ranks. */
-  get block(): Range {
+  get block(): ElementRange {
     return this.#block;
   }
 

@@ -4,10 +4,10 @@
  * contiguous blocks, and when ranks and micro-batches per rank are powers of two, a block is one node: what a rank sums
  * alone, and what it sums with others, follow the same tree, so the bits don't depend on the number of ranks.
  */
-import type { Range } from "./arrays.ts";
+import type { ElementRange } from "./arrays.ts";
 
 /** A node with the sum of its micro-batches. */
-export interface TreeNode extends Range {
+export interface TreeNode extends ElementRange {
   readonly data: Float32Array<ArrayBuffer>;
 }
 
@@ -18,18 +18,18 @@ export interface TreeSum {
 }
 
 /** The micro-batches, of `total` in an optimizer step, that `rank` of `size` works on. */
-export function blockOf(total: number, rank: number, size: number): Range {
+export function blockOf(total: number, rank: number, size: number): ElementRange {
   return { begin: Math.floor((total * rank) / size), end: Math.floor((total * (rank + 1)) / size) };
 }
 
 /** End of the left child of a node of at least two micro-batches. */
-function split({ begin, end }: Range): number {
+function split({ begin, end }: ElementRange): number {
   return begin + 2 ** (Math.ceil(Math.log2(end - begin)) - 1);
 }
 
 /** The fewest nodes of the tree over `total` micro-batches that cover `block`, from left to right. */
-export function nodesOf(block: Range, total: number): Range[] {
-  const cover = (node: Range): Range[] => {
+export function nodesOf(block: ElementRange, total: number): ElementRange[] {
+  const cover = (node: ElementRange): ElementRange[] => {
     if (node.begin >= block.end || node.end <= block.begin) return [];
     if (block.begin <= node.begin && node.end <= block.end) return [node];
     const middle = split(node);
@@ -39,7 +39,7 @@ export function nodesOf(block: Range, total: number): Range[] {
 }
 
 /** The nodes that `rank` of `size` has after adding up its own micro-batches. */
-export function rankNodes(total: number, rank: number, size: number): Range[] {
+export function rankNodes(total: number, rank: number, size: number): ElementRange[] {
   return nodesOf(blockOf(total, rank, size), total);
 }
 
@@ -47,10 +47,10 @@ export function rankNodes(total: number, rank: number, size: number): Range[] {
  * The additions that turn `nodes`, which cover the whole tree from left to right, into its root, in order. The root
  * ends up in the place of the first node.
  */
-export function treeSums(nodes: readonly Range[], total: number): TreeSum[] {
+export function treeSums(nodes: readonly ElementRange[], total: number): TreeSum[] {
   const places = new Map(nodes.map(({ begin, end }, place) => [`${begin} ${end}`, place]));
   const sums: TreeSum[] = [];
-  const place = (node: Range): number => {
+  const place = (node: ElementRange): number => {
     const known = places.get(`${node.begin} ${node.end}`);
     if (known !== undefined) return known;
     if (node.end - node.begin < 2) throw new RangeError(`Cannot sum the tree: micro-batch ${node.begin} is missing`);
@@ -72,7 +72,7 @@ export function checkNodes(
   size: number,
   length: number,
 ): void {
-  const show = (ranges: readonly Range[]) =>
+  const show = (ranges: readonly ElementRange[]) =>
     ranges.map(({ begin, end }) => `${begin} to ${end - 1}`).join(", ") || "none";
   const expected = rankNodes(total, rank, size);
   if (show(nodes) !== show(expected)) {

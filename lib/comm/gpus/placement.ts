@@ -17,7 +17,7 @@ export interface Assignment {
 }
 
 /** Where a rank runs. */
-export interface Place {
+export interface RankPlace {
   readonly host: string;
   readonly process: number;
   /** PCI address of the card it was given; undefined where there was nothing to choose. */
@@ -26,7 +26,7 @@ export interface Place {
 
 /** Options of {@linkcode checkPlacement}; place and cards are replaced by tests. */
 export interface PlacementOptions extends ExchangeOptions {
-  readonly place?: Place;
+  readonly place?: RankPlace;
   readonly cards?: () => readonly NvidiaCard[];
 }
 
@@ -54,7 +54,7 @@ export async function checkPlacement(communicator: Communicator, options: Placem
   }
 }
 
-function ownPlace(): Place {
+function ownPlace(): RankPlace {
   return { host: Deno.hostname(), process: Deno.pid, pci: Deno.env.get(gpuVariable) };
 }
 

@@ -6,7 +6,7 @@ import { type OpenRegion, slotOffset } from "./region.ts";
 import { Waiter } from "./waiter.ts";
 
 /** The part of every rank's slot that belongs to each rank. */
-export type Segments = readonly {
+export type RingSegments = readonly {
   /** Bytes from the beginning of a slot. */
   readonly offset: number;
   readonly bytes: number;
@@ -98,7 +98,7 @@ export class Ring {
    * With both, a rank writes the finished sum to its right neighbour's slot as well, while it is in registers: with two
    * ranks that is the whole gathering, and memory moves 4 bytes for every 5 or 6 of a separate one.
    */
-  async run(segments: Segments, { sum, gather }: RingPhases): Promise<void> {
+  async run(segments: RingSegments, { sum, gather }: RingPhases): Promise<void> {
     const { rank, size, region: { shape } } = this;
     const left = (rank + size - 1) % size;
     this.start();

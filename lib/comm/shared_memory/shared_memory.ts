@@ -14,7 +14,7 @@ import {
   viewData,
 } from "../exchange/arrays.ts";
 import { type OpenRegion, openRegion, type RegionShape, slotOffset } from "./region.ts";
-import { Ring, type RingPhases, type Segments } from "./ring.ts";
+import { Ring, type RingPhases, type RingSegments } from "./ring.ts";
 import { checkRoot } from "../exchange/single.ts";
 import { checkNodes, type TreeNode } from "../exchange/tree.ts";
 import { reduceStagedTree } from "./tree_exchange.ts";
@@ -171,7 +171,7 @@ export class SharedMemory implements Communicator {
     await this.#exchange(name, data.byteLength, detail, options, async () => {
       const bytes = shards.map(({ begin, end }) => ({ begin: begin * size, end: end * size }));
       if (!shared) return await this.#staged(bytesOfData(data), bytes, phases);
-      const segments: Segments = bytes.map(({ begin, end }) => ({ offset: place + begin, bytes: end - begin }));
+      const segments: RingSegments = bytes.map(({ begin, end }) => ({ offset: place + begin, bytes: end - begin }));
       await this.#ring.run(segments, phases);
     });
   }

@@ -11,7 +11,7 @@ import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import type { OptimizerTensors } from "../../optim/update.ts";
 import { writeModel } from "../../step/model_state.ts";
 import type { RunDescription } from "../../step/run_description.ts";
-import type { Measured } from "../checks/best_loss.ts";
+import type { MeasuredLoss } from "../checks/best_loss.ts";
 import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint.ts";
 import { stateEntries } from "./state_entries.ts";
 
@@ -49,7 +49,7 @@ export async function restoreRun(
  */
 export async function saveBest(
   { session, config, model, run, optimizer, communicator }: SavedRun,
-  measured: Measured,
+  measured: MeasuredLoss,
 ): Promise<void> {
   if (communicator.rank === 0) {
     await commitFolder(join(config.output_dir, BEST_FOLDER), async (folder) => {

@@ -1,7 +1,7 @@
 /** metrics.jsonl: one line per event of a run, and the cut back to a step when a run is continued. */
 import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
-import type { Measured } from "../checks/best_loss.ts";
+import type { MeasuredLoss } from "../checks/best_loss.ts";
 import type { TrainEvent } from "./events.ts";
 
 const newline = 10;
@@ -14,7 +14,7 @@ export class MetricsLog implements Disposable {
   readonly #file: number;
   readonly #kept: ReadonlyMap<string, number>;
   /** Held-out losses that were there when the file was opened. */
-  readonly measured: readonly Measured[];
+  readonly measured: readonly MeasuredLoss[];
 
   /**
    * Opens `path` for appending, making it and its folder when absent. With `resumeStep`, everything from the first
@@ -30,7 +30,7 @@ export class MetricsLog implements Disposable {
     this.#file = openSync(path, resumes ? "r+" : "a");
     const counts = new Map<string, number>();
     this.#kept = counts;
-    const measured: Measured[] = [];
+    const measured: MeasuredLoss[] = [];
     this.measured = measured;
     if (!resumes) return;
     const kept = keptBytes(this.#file, options.resumeStep, (record) => {

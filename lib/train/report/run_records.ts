@@ -4,7 +4,7 @@
 import { existsSync, renameSync } from "node:fs";
 import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
-import type { Measured } from "../checks/best_loss.ts";
+import type { MeasuredLoss } from "../checks/best_loss.ts";
 import type { TrainEvent, WarningEvent } from "./events.ts";
 import { MetricsLog } from "./metrics_log.ts";
 import { RunPage } from "./page/run_page.ts";
@@ -36,7 +36,7 @@ export class RunRecords implements Disposable {
   }
 
   /** Held-out losses up to the step the run continues from. */
-  get measured(): readonly Measured[] {
+  get measured(): readonly MeasuredLoss[] {
     return this.#metrics.measured;
   }
 

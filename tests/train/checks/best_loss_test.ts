@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { bestOf, isStale, type Measured } from "../../../lib/train/checks/best_loss.ts";
+import { bestOf, isStale, type MeasuredLoss } from "../../../lib/train/checks/best_loss.ts";
 import type { FinishedEvent, HeldOutEvent } from "../../../lib/train/report/events.ts";
 import { collect, configOf, inScratch } from "../runs.ts";
 
-const measured = (...losses: number[]): Measured[] => losses.map((loss, i) => ({ step: 10 * i, loss }));
+const measured = (...losses: number[]): MeasuredLoss[] => losses.map((loss, i) => ({ step: 10 * i, loss }));
 
 Deno.test("the best is the first of the lowest finite losses", () => {
   assert.equal(bestOf([]), undefined);
