@@ -159,6 +159,7 @@ async function checkClip(item: DatasetItem, options: DatasetCheckOptions): Promi
       `hardly moves (${motion.toFixed(2)} of 255 levels between frames): models trained on stills stop moving`,
     );
   }
+  if (info.colour === "hdr") notes.push("is HDR: its range is mapped to that of a screen (BT.709)");
   if (item.imagePath !== undefined) notes.push(...await checkImage(item.imagePath, info));
   const { width, height, fps, frames, duration, codec } = info;
   const { indices, padded } = choice;

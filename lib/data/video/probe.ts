@@ -1,6 +1,7 @@
 /** What a clip or picture contains, without decoding it. */
 import { UserError } from "../../errors.ts";
 import { runTool } from "./ffmpeg.ts";
+import type { ColourRule } from "./geometry.ts";
 import { inputArguments, openMedia } from "./media_file.ts";
 
 /** Limits that a training clip never reaches; beyond them a file is damaged or hostile. */
@@ -27,6 +28,8 @@ export interface Probe {
   readonly timestamps: Float64Array;
   readonly codec: string;
   readonly pixelFormat: string;
+  /** What decoding has to do about colour that the tags do not say. */
+  readonly colour?: ColourRule | undefined;
   /** Whether the format holds one still picture. */
   readonly still: boolean;
 }
@@ -41,6 +44,8 @@ interface ProbeJson {
     readonly nb_frames?: string;
     readonly sample_aspect_ratio?: string;
     readonly pix_fmt?: string;
+    readonly color_space?: string;
+    readonly color_transfer?: string;
     readonly tags?: { rotate?: string };
     readonly side_data_list?: { rotation?: number }[];
   }[];
@@ -50,6 +55,24 @@ function ratio(text: string | undefined, otherwise: number): number {
   const [over, under] = (text ?? "").split(/[/:]/).map(Number);
   const value = over! / under!;
   return Number.isFinite(value) && value > 0 ? value : otherwise;
+}
+
+/** Transfer functions of HDR: PQ and HLG. */
+const HDR_TRANSFERS = ["smpte2084", "arib-std-b67"];
+
+/**
+ * Players take video without a tag for BT.709 from 720 lines or 1280 columns up, while swscale takes it for BT.601: 192, 64, 32
+ * would come out as 180, 51, 33. Pictures without a tag are BT.601, as JFIF says.
+ */
+function colourRule(
+  { color_transfer = "", color_space = "unknown", pix_fmt = "" }: NonNullable<ProbeJson["streams"]>[number],
+  width: number,
+  height: number,
+  still: boolean,
+): ColourRule | undefined {
+  if (HDR_TRANSFERS.includes(color_transfer)) return "hdr";
+  const isUntagged = !still && color_space === "unknown" && pix_fmt.startsWith("yuv");
+  return isUntagged && (width >= 1280 || height >= 720) ? "bt709" : undefined;
 }
 
 async function runProbe(path: string, label: string): Promise<{ json: ProbeJson; error: string; still: boolean }> {
@@ -64,7 +87,8 @@ async function runProbe(path: string, label: string): Promise<{ json: ProbeJson;
       "-select_streams",
       "V:0",
       "-show_entries",
-      "packet=pts_time,flags:stream=codec_name,width,height,avg_frame_rate,nb_frames,sample_aspect_ratio,pix_fmt:" +
+      "packet=pts_time,flags:stream=codec_name,width,height,avg_frame_rate,nb_frames,sample_aspect_ratio,pix_fmt," +
+      "color_space,color_transfer:" +
       "stream_side_data=rotation:stream_tags=rotate",
       "-of",
       "json=compact=1",
@@ -133,6 +157,7 @@ export async function probe(path: string, label: string = path): Promise<Probe> 
     timestamps,
     codec: stream.codec_name ?? "unknown",
     pixelFormat: stream.pix_fmt ?? "unknown",
+    colour: colourRule(stream, codedWidth, codedHeight, still),
     still,
   };
 }
