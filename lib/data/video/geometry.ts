@@ -17,8 +17,8 @@ export interface Size {
 }
 
 /**
- * What has to be done about colour besides what a file's tags say: take untagged YUV for BT.709 (`bt709`), or map the range
- * of HDR (`hdr`) to that of a screen.
+ * What has to be done about colour besides what a file's tags say: take untagged YUV for BT.709 (`bt709`), or map the
+ * range of HDR (`hdr`) to that of a screen.
  */
 export type ColourRule = "bt709" | "hdr";
 
@@ -74,8 +74,8 @@ export function fitGeometry(
 }
 
 /**
- * HDR to BT.709: to linear light, where 203 cd/m2 is a screen's white (ITU-R BT.2408), to the primaries of BT.709, and through
- * a curve that keeps what is darker than 0.3 of white as it is and bends what is brighter.
+ * HDR to BT.709: to linear light, where 203 cd/m2 is a screen's white (ITU-R BT.2408), to the primaries of BT.709, and
+ * through a curve that keeps what is darker than 0.3 of white as it is and bends what is brighter.
  */
 const TONE_MAP = "zscale=t=linear:npl=203,format=gbrpf32le,zscale=p=bt709,tonemap=mobius:desat=0," +
   "zscale=t=bt709:m=bt709:r=tv,format=yuv444p,";

@@ -61,8 +61,8 @@ function ratio(text: string | undefined, otherwise: number): number {
 const HDR_TRANSFERS = ["smpte2084", "arib-std-b67"];
 
 /**
- * Players take video without a tag for BT.709 from 720 lines or 1280 columns up, while swscale takes it for BT.601: 192, 64, 32
- * would come out as 180, 51, 33. Pictures without a tag are BT.601, as JFIF says.
+ * Players take video without a tag for BT.709 from 720 lines or 1280 columns up, while swscale takes it for BT.601:
+ * 192, 64, 32 would come out as 180, 51, 33. Pictures without a tag are BT.601, as JFIF says.
  */
 function colourRule(
   { color_transfer = "", color_space = "unknown", pix_fmt = "" }: NonNullable<ProbeJson["streams"]>[number],
