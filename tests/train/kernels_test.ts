@@ -131,7 +131,9 @@ Deno.test("a checkpoint of another card is continued with kernels chosen for thi
 
 Deno.test("a forecast without a GPU has the problems of the run, so that it finds what was measured", async () => {
   const config = configOf("unused", { mixed_precision: "bf16" });
-  using device = await openDevice({ mixed: roundsProducts(config) });
+  using device = await openDevice();
+  // As a GPU would have it: software drivers are kept off their matrix units.
+  device.target = { ...device.target, mixed: roundsProducts(config) };
   const { transformer } = openModelFolder(config.model_path!);
   const { phases } = recordForecast(config, { model: transformer });
   const { work } = phases.find(({ name }) => name === "training")!;
