@@ -1,6 +1,7 @@
 /** docs/permissions.md against the program: every command works with exactly its flags, and names each one that is missing. */
 import assert from "node:assert/strict";
 import { cpSync, readFileSync } from "node:fs";
+import { homedir } from "node:os";
 import { join } from "node:path";
 import { fromFileUrl } from "../paths.ts";
 import { examples, inScratch } from "../train/runs.ts";
@@ -45,7 +46,8 @@ async function run(folder: string, flags: readonly string[], command: string) {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "--no-prompt", "--quiet", ...flags, program, ...command.split(" "), ...WORDS[command]!],
     cwd: folder,
-    env: { NO_COLOR: "1" },
+    // The usual cache folder: other test files share this environment and change it.
+    env: { NO_COLOR: "1", XDG_CACHE_HOME: join(homedir(), ".cache") },
   }).output();
   const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
   // Drivers write to standard error too.

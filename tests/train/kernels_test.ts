@@ -1,7 +1,6 @@
 /** Runs with measured kernels: what they measure and keep, how they continue, and that ranks agree. */
 import assert from "node:assert/strict";
 import { readFileSync, rmSync } from "node:fs";
-import { homedir } from "node:os";
 import { join } from "node:path";
 import type { Problem } from "../../kernels/core/kernel.ts";
 import { createSingle } from "../../lib/comm/exchange/single.ts";
@@ -23,10 +22,6 @@ import { collect, configOf, inScratch } from "./runs.ts";
 
 const tuning = (events: readonly TrainEvent[]) => events.filter(({ type }) => type === "tune").length;
 const losses = (events: readonly TrainEvent[]) => events.flatMap((event) => event.type === "step" ? [event.loss] : []);
-
-// Other test files share this environment, and the programs that they start look for packages below the cache folder.
-const caches = Deno.env.get("XDG_CACHE_HOME") ?? join(homedir(), ".cache");
-Deno.env.set("DENO_DIR", Deno.env.get("DENO_DIR") ?? join(caches, "deno"));
 
 /** Runs `body` with a cache folder of its own. */
 async function withCache(body: (cache: string) => Promise<void>): Promise<void> {
