@@ -34,6 +34,8 @@ export interface LaunchResult {
   readonly code: number;
   /** What went wrong, in one line. */
   readonly cause?: string;
+  /** Whether `stop` ended ranks before they had done their work. */
+  readonly stopped?: boolean;
 }
 
 /** Milliseconds that ranks have to end by themselves once one has failed. */
@@ -172,11 +174,11 @@ function isStopped(process: number): boolean {
  * neither is one that the launcher killed because it was late; both end after the true cause.
  */
 function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: boolean): LaunchResult {
-  const isClean = ({ status, left }: RankEnd) =>
-    (status.success && left) ||
-    (stopped && (stoppedCodes.includes(status.code) || status.signal === "SIGTERM"));
+  const isDone = ({ status, left }: RankEnd) => status.success && left;
+  const isClean = (end: RankEnd) =>
+    isDone(end) || (stopped && (stoppedCodes.includes(end.status.code) || end.status.signal === "SIGTERM"));
   const unclean = ends.filter((end) => !isClean(end));
-  if (unclean.length === 0) return { code: 0 };
+  if (unclean.length === 0) return ends.every(isDone) ? { code: 0 } : { code: 0, stopped };
   const own = unclean.find(({ status }) => status.signal === null && ![0, peerFailureCode].includes(status.code));
   const named = ends.find(({ rank }) => rank === failure?.rank);
   if (failure?.reason === "failed" && own !== undefined) {
@@ -186,7 +188,7 @@ function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: 
     return { code: peerFailureCode, cause: `rank ${unclean[0]!.rank} ended with exit code ${unclean[0]!.status.code}` };
   }
   // A rank that was asked to end before it was ready to obey ends at once, and the others after it.
-  if (stopped && isClean(named)) return { code: 0 };
+  if (stopped && isClean(named)) return { code: 0, stopped };
   const what = {
     gone: stopped && named.status.signal === "SIGKILL"
       ? "did not end when asked to and was killed"

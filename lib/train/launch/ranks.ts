@@ -49,7 +49,8 @@ export function rankEvents(
         else if (message) take(message);
         else if (message === undefined && text.trim() !== "" && !NOISE.test(text)) warn(`rank ${rank}: ${text}`);
       },
-    }).then(({ code, cause }) => {
+    }).then(({ code, cause, stopped }) => {
+      if (stopped) return take({ kind: "failed", error: packError(new DOMException("stopped", "AbortError")) });
       if (cause === undefined) return take({ kind: "done" });
       const PeerOrOwn = code === peerFailureCode ? PeerError : Error;
       const error = failed === undefined ? packError(new PeerOrOwn(cause)) : failed.error;

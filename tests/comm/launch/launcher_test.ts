@@ -101,7 +101,7 @@ Deno.test("stop: all ranks end after the same step, and that is no failure", asy
 
 Deno.test("stop: ranks that are still starting end too, and those that do not obey are killed", async () => {
   const early = await runScenario(2, { steps: 1e6, length: 10 }, { stop: AbortSignal.abort() });
-  assert.equal(early.code, 0, early.cause);
+  assert.deepEqual([early.code, early.stopped], [0, true], early.cause);
   const stop = new AbortController();
   const fault = { action: "stop", rank: 1, at: 5 } as const;
   const late = await runScenario(2, { steps: 1e6, length: 10, fault, untilStopped: true }, {

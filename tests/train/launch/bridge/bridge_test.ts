@@ -77,6 +77,12 @@ for (const [name, eventsOf, program, gpus] of TRANSPORTS) {
   });
 }
 
+Deno.test("ranks: who stops a run whose ranks are starting gets the reason too", async () => {
+  const stop = AbortSignal.abort();
+  const run = rankEvents(new URL("rank_program.ts", import.meta.url), fakeConfig(STOPPED, 2), { signal: stop });
+  assert.deepEqual(await received(run), { events: [], thrown: stop.reason });
+});
+
 Deno.test("ranks that end because of others leave the error to the launcher", async () => {
   const module = new URL("rank_program.ts", import.meta.url);
   const { events, thrown } = await received(rankEvents(module, fakeConfig(PEER_FAILED, 2)));
