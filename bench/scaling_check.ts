@@ -211,7 +211,7 @@ async function asLauncher(rounds: string, modes: readonly string[]): Promise<voi
         module: new URL(import.meta.url),
         args: [mode, rounds],
         size,
-        onLine: ({ text }) => /XDG_RUNTIME_DIR/.test(text) || print(text),
+        onLine: ({ text }) => print(text),
       });
       if (cause !== undefined) throw new Error(cause);
     }

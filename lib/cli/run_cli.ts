@@ -1,47 +1,28 @@
-/** The command line: commands, their help, and what errors look like. */
-import {
-  type Application,
-  buildApplication,
-  buildCommand,
-  buildRouteMap,
-  type Command,
-  type CommandContext,
-  run,
-  text_en,
-} from "@stricli/core";
-import metadata from "../../deno.json" with { type: "json" };
+/** The command line: which command the words mean, and what errors look like. */
+import { run } from "@stricli/core";
 import { PeerError, peerFailureCode } from "../comm/exchange/communicator.ts";
-import { UserError } from "../errors.ts";
-import { normalizeArguments } from "./settings/arguments.ts";
-import { dataCheckCommand, dataImportCommand, layoutHelp } from "./commands/data_commands.ts";
-import { diagnose } from "./commands/doctor.ts";
+import { UserError, UserErrors } from "../errors.ts";
 import type { Environment } from "./machine/environment.ts";
-import { configHelp } from "./settings/help.ts";
-import { loraRoutes } from "./commands/lora_routes.ts";
-import { sample } from "./commands/sample_route.ts";
-import { planCommand } from "./commands/plan_command.ts";
-import { trainCommand } from "./commands/train_command.ts";
-import { tuneCommand } from "./commands/tune_command.ts";
+import { quietTerminal } from "./machine/terminal.ts";
+import { buildProgram, CONFIG_COMMANDS } from "./routes.ts";
+import { normalizeArguments } from "./settings/arguments.ts";
+import { outputFlags } from "./settings/output_flags.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
 const userErrorCode = 2;
 
-interface Context extends CommandContext {
-  readonly environment: Environment;
-  /** Sets the exit code of a command that ends without an error. */
-  exitWith(code: number): void;
-}
-
-/** Commands whose words are settings rather than flags of their own. */
-const configCommands = ["train", "plan", "tune", "data check", "data import"];
+/** Commands whose results programs can read. */
+const JSON_COMMANDS = ["train", "plan", "doctor", "data check", "lora inspect"];
 
 /**
  * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a
  * machine that `doctor` finds unfit, 2 for a mistake of the user, 7 when a rank was lost, 130 or 143 after a signal.
  * `train` is implied when the first word is no command.
  */
-export async function runCli(args: readonly string[], environment: Environment): Promise<number> {
-  const { terminal } = environment;
+export async function runCli(args: readonly string[], outer: Environment): Promise<number> {
+  const { words, quiet, json } = outputFlags(args);
+  const terminal = quiet || json ? quietTerminal(outer.terminal) : outer.terminal;
+  const environment: Environment = { ...outer, terminal, json };
   const process = {
     stdout: { write: (text: string) => terminal.write(text) },
     stderr: { write: (text: string) => terminal.writeError(text) },
@@ -49,10 +30,16 @@ export async function runCli(args: readonly string[], environment: Environment):
   };
   let code: number | undefined;
   const exitWith = (chosen: number) => void (code = chosen);
+  const describe = (error: unknown) => {
+    if (json) terminal.json({ type: "error", ...errorFigures(error) });
+    return describeError(error);
+  };
   try {
-    await run(application, routedWords(args), { process, environment, exitWith });
+    const routed = routedWords(words);
+    if (json) requireJson(routed);
+    await run(buildProgram(describe, exitCodeOf), routed, { process, environment, exitWith });
   } catch (error) {
-    terminal.writeError(`${describeError(error)}\n`);
+    terminal.writeError(`${describe(error)}\n`);
     return exitCodeOf(error);
   }
   if (code !== undefined) return code;
@@ -67,10 +54,20 @@ function routedWords(args: readonly string[]): string[] {
   const isRoot = first !== undefined && ["-h", "--help", "-v", "--version"].includes(first);
   const implied = first === undefined || (!isRoot && (first.startsWith("--") || /=|\.ya?ml$/i.test(first)));
   const words = implied ? ["train", ...args] : [...args];
-  const name = configCommands.find((name) => words.slice(0, name.split(" ").length).join(" ") === name);
+  const name = commandOf(words, Object.keys(CONFIG_COMMANDS));
   if (name === undefined) return ["sample", "lora"].includes(words[0]!) ? words.map(underscored) : words;
   const count = name.split(" ").length;
-  return [...words.slice(0, count), ...normalizeArguments(words.slice(count))];
+  return [...words.slice(0, count), ...normalizeArguments(words.slice(count), CONFIG_COMMANDS[name]!.flags)];
+}
+
+/** The one of some commands that words begin with. */
+function commandOf(words: readonly string[], names: readonly string[]): string | undefined {
+  return names.find((name) => words.slice(0, name.split(" ").length).join(" ") === name);
+}
+
+function requireJson(words: readonly string[]): void {
+  if (commandOf(words, JSON_COMMANDS) !== undefined) return;
+  throw new UserError(`--json is of ${JSON_COMMANDS.join(", ")}`, "leave it out");
 }
 
 /** `--guidance-scale=3` as `--guidance_scale=3`: both spellings are accepted everywhere. */
@@ -78,101 +75,19 @@ function underscored(word: string): string {
   return word.replace(/^--[\w-]+/, (flag) => flag === "--help-all" ? flag : `--${flag.slice(2).replaceAll("-", "_")}`);
 }
 
-function configCommand(
-  brief: string,
-  usage: string,
-  body: (environment: Environment, words: readonly string[]) => Promise<number>,
-  more: string = "",
-): Command<Context> {
-  return buildCommand<Record<never, never>, string[], Context>({
-    async func(_flags, ...words) {
-      this.exitWith(await body(this.environment, words));
-    },
-    parameters: {
-      positional: {
-        kind: "array",
-        parameter: { brief: "YAML file or setting", parse: String, placeholder: "setting" },
-      },
-    },
-    docs: { brief, fullDescription: `${brief}.\n\n${more}${configHelp()}`, customUsage: [usage] },
-  });
-}
-
-const train = configCommand(
-  "Fine-tune a model",
-  "[--preset NAME] [FILE.yaml] [--KEY VALUE]...",
-  trainCommand,
-);
-
-const plan = configCommand(
-  "Forecast memory, work and time of a run without a GPU",
-  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--fit 12GiB] [--gpu NAME] [--hosts N] " +
-    "[--links measured] [--transfer|memory|staged|network GB/s]",
-  planCommand,
-);
-
-const tune = configCommand(
-  "Measure the variants of kernels on this GPU at the shapes of a run, and show which are used",
-  "[--preset NAME] [FILE.yaml] [--KEY VALUE]... [--again]",
-  tuneCommand,
-);
-
-const dataCheck = configCommand(
-  "Check every clip and prompt of a dataset",
-  "--data_root FOLDER [--html PAGE.html] [FILE.yaml] [--KEY VALUE]...",
-  dataCheckCommand,
-  layoutHelp(),
-);
-
-const dataImport = configCommand(
-  "Write the lists of a dataset that is laid out for another trainer; clips stay where they are",
-  "--data_root FOLDER_OR_TABLE --to FOLDER [--KEY VALUE]...",
-  dataImportCommand,
-  layoutHelp(),
-);
-
-const doctor = buildCommand<Record<never, never>, [], Context>({
-  async func() {
-    const { terminal, system, commands } = this.environment;
-    const checks = await diagnose(system, () => commands.describeEngines());
-    for (const { name, status, found, remedy } of checks) {
-      terminal.write(`${status.padEnd(8)} ${name.padEnd(15)} ${found}\n`);
-      if (remedy !== undefined) terminal.write(`${" ".repeat(25)}${remedy}\n`);
-    }
-    this.exitWith(checks.some(({ status }) => status === "problem") ? 1 : 0);
-  },
-  parameters: {},
-  docs: { brief: "Check the machine: runtime, GPU, drivers, ffmpeg, memory, disk" },
-});
-
-const application: Application<Context> = buildApplication(
-  buildRouteMap({
-    routes: {
-      train,
-      plan,
-      tune,
-      sample,
-      doctor,
-      data: buildRouteMap({ routes: { check: dataCheck, import: dataImport }, docs: { brief: "Look at a dataset" } }),
-      lora: loraRoutes,
-    },
-    docs: { brief: "Fine-tune CogVideoX video models. Without a command: train" },
-  }),
-  {
-    name: "cogtune",
-    versionInfo: { currentVersion: metadata.version },
-    documentation: { disableAnsiColor: true },
-    determineExitCode: exitCodeOf,
-    localization: { text: { ...text_en, exceptionWhileRunningCommand: describeError } },
-  },
-);
-
 /** A user's mistake is its message; only a fault of the program shows where in the program it happened. */
 function describeError(error: unknown): string {
   if (error instanceof UserError || error instanceof PeerError) return `error: ${error.message}`;
   // Deno names what was wanted and the flag that allows it.
   if (isUsers(error)) return `error: ${error.message}; docs/permissions.md lists the flags of every command`;
   return error instanceof Error ? error.stack ?? error.message : String(error);
+}
+
+/** The same for programs. */
+function errorFigures(error: unknown): Readonly<Record<string, unknown>> {
+  if (!(error instanceof UserError)) return { message: error instanceof Error ? error.message : String(error) };
+  const { summary, hint } = error;
+  return { message: summary, problems: error instanceof UserErrors ? error.problems : [], hint };
 }
 
 /** Whether the user can mend it: a mistake, or a permission that was not given. */

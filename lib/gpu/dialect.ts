@@ -15,8 +15,20 @@ export interface Dialect {
   readonly hidesSubgroups: boolean;
 }
 
+/**
+ * Both engines look for a Wayland screen, whose library prints an error where this variable is unset, as on servers.
+ * With any absolute path it looks, finds none and is silent. Nothing is done where the variable may not be touched:
+ * a question about a permission would be worse than that line.
+ */
+function quietWayland(): void {
+  const variable = "XDG_RUNTIME_DIR";
+  const allowed = Deno.permissions.querySync({ name: "env", variable }).state === "granted";
+  if (allowed && !Deno.env.get(variable)) Deno.env.set(variable, "/nonexistent");
+}
+
 /** Opens an engine; Dawn is loaded only when asked for. */
 export async function openDialect(engine: Engine): Promise<Dialect> {
+  quietWayland();
   const f16 = "enable f16;\n";
   if (engine === "deno") {
     return {

@@ -82,6 +82,7 @@ export async function* trainAsRank(
     told.push(event);
     yield event;
   };
+  for (const message of output?.cleared ?? []) yield* tell({ type: "status", message });
   for (const message of [...output?.warnings ?? [], ...data.warnings]) yield* tell({ type: "warning", message });
   const fill = { signal, share: communicator };
   yield* fillDataCache(device, config, model, data, fill);

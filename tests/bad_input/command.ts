@@ -5,7 +5,7 @@ import { cpSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync } from 
 import { join } from "node:path";
 import type { Environment } from "../../lib/cli/machine/environment.ts";
 import { createTerminal } from "../../lib/cli/machine/terminal.ts";
-import { planLines } from "../../lib/cli/commands/plan_report.ts";
+import { planReport } from "../../lib/cli/commands/plan_report.ts";
 import { processEnvironment } from "../../lib/cli/process_environment.ts";
 import { runCli } from "../../lib/cli/run_cli.ts";
 import { train } from "../../lib/train/trainer.ts";
@@ -26,7 +26,7 @@ export async function command(args: readonly string[]): Promise<Outcome> {
   let out = "";
   let error = "";
   const environment: Environment = {
-    ...processEnvironment({ train, plan: planLines, tune: tuneRun }),
+    ...processEnvironment({ train, plan: planReport, tune: tuneRun }),
     terminal: createTerminal({
       out: (text) => void (out += text),
       error: (text) => void (error += text),

@@ -101,13 +101,13 @@ export async function cli(
     },
     plan: (config) => {
       calls.push("plan");
-      return Promise.resolve([`forecast of ${config.model}`]);
+      return Promise.resolve({ lines: [`forecast of ${config.model}`], figures: { peakBytes: 1 } });
     },
     async *tune() {
       yield { type: "tune", done: 0, total: 0, problem: "" };
       return await Promise.resolve({ card: "a card", problems: [] });
     },
-    checkData: () => Promise.resolve({ lines: ["3 clips"], notes: [], problems: [] }),
+    checkData: () => Promise.resolve({ lines: ["3 clips"], notes: [], problems: [], figures: { samples: 3 } }),
     describeEngines: () => Promise.resolve([{ engine: "deno" }]),
     ...options.commands,
   };

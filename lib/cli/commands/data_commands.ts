@@ -6,14 +6,21 @@ import { writeLists } from "../../data/dataset/write_lists.ts";
 import { UserError } from "../../errors.ts";
 import { datasetOptions } from "../../train/data/dataset_options.ts";
 import type { Environment } from "../machine/environment.ts";
+import type { DataReport } from "../machine/commands.ts";
+import type { Terminal } from "../machine/terminal.ts";
 import { configArguments } from "../settings/arguments.ts";
+import { type OwnFlag, takeOwn } from "../settings/own_flags.ts";
 import { dataRoot } from "./data_report.ts";
 
-/** Takes one option of a command out of the settings. */
-function takeOption(words: readonly string[], name: string): [value: string | undefined, settings: string[]] {
-  const own = words.filter((word) => word.startsWith(`${name}=`));
-  return [own.at(-1)?.slice(name.length + 1), words.filter((word) => !own.includes(word))];
-}
+/** What `data check` takes besides settings. */
+export const dataCheckFlags: readonly OwnFlag[] = [
+  { name: "html", takes: "PAGE.html", brief: "Also write a page of the clips as training sees them" },
+];
+
+/** What `data import` takes besides settings. */
+export const dataImportFlags: readonly OwnFlag[] = [
+  { name: "to", takes: "FOLDER", brief: "Folder to write the lists to" },
+];
 
 /** The config of words about a dataset: mostly for a released model, and the tiny default would warn of every clip. */
 async function readConfig(words: readonly string[]): Promise<TrainConfig> {
@@ -22,20 +29,27 @@ async function readConfig(words: readonly string[]): Promise<TrainConfig> {
 
 /** Checks a dataset; returns the exit code, 2 when something stops training. */
 export async function dataCheckCommand(environment: Environment, words: readonly string[]): Promise<number> {
-  const { commands, terminal } = environment;
-  const [html, settings] = takeOption(words, "html");
+  const { commands, terminal, json } = environment;
+  const { own, settings } = takeOwn(words, dataCheckFlags);
   const config = await readConfig(settings);
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
-  const { lines, notes, problems } = await commands.checkData(config, html);
+  const report = await commands.checkData(config, own.get("html"));
+  const { notes, problems } = report;
+  if (json) terminal.json({ type: "data check", ...report.figures, notes, problems });
+  else showReport(terminal, report);
+  return problems.length === 0 ? 0 : 2;
+}
+
+function showReport(terminal: Terminal, { lines, notes, problems }: DataReport): void {
   for (const line of lines) terminal.write(`${line}\n`);
   for (const note of notes) terminal.write(`note: ${note}\n`);
   for (const problem of problems) terminal.write(`problem: ${problem}\n`);
-  return problems.length === 0 ? 0 : 2;
 }
 
 /** Writes the lists of a dataset into a folder; returns the exit code. */
 export async function dataImportCommand({ terminal }: Environment, words: readonly string[]): Promise<number> {
-  const [folder, settings] = takeOption(words, "to");
+  const { own, settings } = takeOwn(words, dataImportFlags);
+  const folder = own.get("to");
   if (folder === undefined || folder === "") throw new UserError("No folder to write to", "Add --to FOLDER");
   const config = await readConfig(settings);
   const root = dataRoot(config);

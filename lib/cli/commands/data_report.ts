@@ -37,7 +37,10 @@ export async function checkData(config: TrainConfig, html?: string): Promise<Dat
     await writeFileAtomic(html, datasetPage(root, lines, report));
     lines.push(`Page:         ${html}`);
   }
-  return { lines, notes: report.warnings, problems: report.problems };
+  // Pictures are for the page.
+  const clips = report.statistics.clips.map(({ sheet: _sheet, ...clip }) => clip);
+  const figures = { ...report.statistics, clips };
+  return { lines, notes: report.warnings, problems: report.problems, figures };
 }
 
 /** The dataset that a config names. */

@@ -3,6 +3,7 @@ import type { AdapterReport } from "../../gpu/adapter.ts";
 import { installDawn } from "../../gpu/dawn.ts";
 import { describeMatrix, type EngineReport } from "../../gpu/engine.ts";
 import { findVulkanDrivers, findVulkanLoader, installCommand } from "../machine/setup.ts";
+import type { Environment } from "../machine/environment.ts";
 import type { System } from "../machine/system.ts";
 import { formatBytes } from "../show/text.ts";
 
@@ -22,6 +23,36 @@ const minimumDeno = [2, 9] as const;
 const lowDisk = 5 * 2 ** 30;
 /** Weights of CogVideoX-2b in half precision, with room to work. */
 const lowMemory = 6 * 2 ** 30;
+
+/** Checks the machine, prints what was found and what follows from it; returns the exit code. */
+export async function doctorCommand({ terminal, system, commands, json }: Environment): Promise<number> {
+  let engines: readonly EngineReport[] = [];
+  const checks = await diagnose(system, async () => engines = await commands.describeEngines());
+  const ready = !checks.some(({ status }) => status === "problem");
+  const verdict = judge(checks, engines);
+  if (json) terminal.json({ type: "doctor", ready, verdict, checks, engines });
+  else {
+    for (const { name, status, found, remedy } of checks) {
+      terminal.write(`${status.padEnd(8)} ${name.padEnd(15)} ${found}\n`);
+      if (remedy !== undefined) terminal.write(`${" ".repeat(25)}${remedy}\n`);
+    }
+    terminal.write(`\n${verdict}\n`);
+  }
+  return ready ? 0 : 1;
+}
+
+/** What the checks come to, in one line. */
+function judge(checks: readonly Check[], engines: readonly EngineReport[]): string {
+  const problems = checks.filter(({ status }) => status === "problem").map(({ name }) => name);
+  if (problems.length > 0) {
+    return `Not ready to train: ${problems.length} problem${problems.length === 1 ? "" : "s"} (${problems.join(", ")})`;
+  }
+  const adapters = engines.flatMap(({ adapter }) => adapter ?? []);
+  const card = adapters.find(({ software, matrix }) => !software && matrix.length > 0) ??
+    adapters.find(({ software }) => !software);
+  if (card !== undefined) return `Ready to train on ${card.description}, engine ${card.engine}`;
+  return "Ready for tests and tiny models only: no GPU was found, a software driver computes on the CPU";
+}
 
 /** Runs all checks. */
 export async function diagnose(

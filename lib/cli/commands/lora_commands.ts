@@ -13,7 +13,8 @@ import { type LoraFile, readLora } from "../../models/lora/read.ts";
 import { type LoraEffect, verifyLora } from "../../models/lora/verify.ts";
 import { mergeLora, storedTypes } from "../../models/lora/merge_into_weights.ts";
 import { type OpenTransformer, openTransformer, writeTransformer } from "../../models/transformer/file.ts";
-import { alphaText, inspectLines } from "./lora_inspect.ts";
+import type { Environment } from "../machine/environment.ts";
+import { alphaText, inspectFigures, inspectLines } from "./lora_inspect.ts";
 import type { Terminal } from "../machine/terminal.ts";
 import { formatTable } from "../show/text.ts";
 
@@ -26,8 +27,10 @@ export interface LoraFlags {
 }
 
 /** `lora inspect FILE`. */
-export function inspectCommand(terminal: Terminal, path: string): void {
-  print(terminal, inspectLines(readLora(path)));
+export function inspectCommand({ terminal, json }: Environment, path: string): void {
+  const file = readLora(path);
+  if (json) terminal.json({ type: "lora inspect", ...inspectFigures(file) });
+  else print(terminal, inspectLines(file));
 }
 
 /** `lora verify FILE`: 0, or 1 when the LoRA changes nothing. */

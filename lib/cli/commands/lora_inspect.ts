@@ -35,6 +35,16 @@ export function inspectLines(file: LoraFile): string[] {
   ];
 }
 
+/** The same for programs; `alpha` is null where the file does not state it. */
+export function inspectFigures(file: LoraFile): Readonly<Record<string, unknown>> {
+  const layers = [...file.modules].map(([layer, module]) => {
+    const { rank, inFeatures, outFeatures, alpha } = module;
+    return { layer, rank, alpha: file.alphaStored ? alpha : null, inFeatures, outFeatures, norm: updateNorm(module) };
+  });
+  const { path, format, targets, dtypes, base = null, strays } = file;
+  return { path, format, targets, dtypes, base, strays, metadata: Object.fromEntries(file.metadata), layers };
+}
+
 function distinct(values: readonly number[]): string {
   return [...new Set(values)].join(", ");
 }

@@ -1,16 +1,10 @@
 /** The words and flags of the `lora` commands. */
-import {
-  buildCommand,
-  buildRouteMap,
-  type Command,
-  type CommandContext,
-  numberParser,
-  type RouteMap,
-} from "@stricli/core";
+import { buildCommand, buildRouteMap, type Command, numberParser, type RouteMap } from "@stricli/core";
 import { UserError } from "../../errors.ts";
 import type { StorageType } from "../../io/safetensors/half.ts";
 import { type LoraFormat, loraFormats } from "../../models/lora/keys.ts";
-import type { Environment } from "../machine/environment.ts";
+import type { CliContext } from "../context.ts";
+import { describedCommand } from "../help/examples.ts";
 import {
   exportCommand,
   extractCommand,
@@ -19,12 +13,6 @@ import {
   mergeCommand,
   verifyCommand,
 } from "./lora_commands.ts";
-
-/** What the commands need of the framework's context. */
-export interface LoraContext extends CommandContext {
-  readonly environment: Environment;
-  exitWith(code: number): void;
-}
 
 const file = {
   kind: "tuple",
@@ -48,23 +36,23 @@ const alpha = {
 
 const dtypes: readonly StorageType[] = ["f32", "f16", "bf16"];
 
-const inspect: Command<LoraContext> = buildCommand<Record<never, never>, [string], LoraContext>({
+const inspect: Command<CliContext> = buildCommand<Record<never, never>, [string], CliContext>({
   func(_flags, path) {
-    inspectCommand(this.environment.terminal, path);
+    inspectCommand(this.environment, path);
   },
   parameters: { positional: file },
-  docs: { brief: "List layers, ranks, alpha and the norm of each update of a LoRA file" },
+  docs: describedCommand("lora inspect", "List layers, ranks, alpha and the norm of each update of a LoRA file"),
 });
 
-const verify: Command<LoraContext> = buildCommand<Pick<LoraFlags, "model_path" | "alpha">, [string], LoraContext>({
+const verify: Command<CliContext> = buildCommand<Pick<LoraFlags, "model_path" | "alpha">, [string], CliContext>({
   func(flags, path) {
     this.exitWith(verifyCommand(this.environment.terminal, path, flags));
   },
   parameters: { positional: file, flags: { model_path: modelPath, alpha } },
-  docs: { brief: "Check that a LoRA belongs to a model and by how much it changes each weight" },
+  docs: describedCommand("lora verify", "Check that a LoRA belongs to a model and by how much it changes each weight"),
 });
 
-const merge: Command<LoraContext> = buildCommand<LoraFlags & { strength: number }, [string], LoraContext>({
+const merge: Command<CliContext> = buildCommand<LoraFlags & { strength: number }, [string], CliContext>({
   async func(flags, path) {
     await mergeCommand(this.environment.terminal, path, flags);
   },
@@ -83,7 +71,7 @@ const merge: Command<LoraContext> = buildCommand<LoraFlags & { strength: number 
       },
     },
   },
-  docs: { brief: "Add a LoRA to its model: writes a transformer folder that diffusers loads" },
+  docs: describedCommand("lora merge", "Add a LoRA to its model: writes a transformer folder that diffusers loads"),
 });
 
 interface ExtractFlags extends Omit<LoraFlags, "alpha"> {
@@ -91,7 +79,7 @@ interface ExtractFlags extends Omit<LoraFlags, "alpha"> {
   readonly target_modules?: readonly string[];
 }
 
-const extract: Command<LoraContext> = buildCommand<ExtractFlags, [string], LoraContext>({
+const extract: Command<CliContext> = buildCommand<ExtractFlags, [string], CliContext>({
   async func(flags, path) {
     this.exitWith(await extractCommand(this.environment.terminal, path, flags));
   },
@@ -115,7 +103,7 @@ const extract: Command<LoraContext> = buildCommand<ExtractFlags, [string], LoraC
       dtype: { kind: "enum", values: dtypes, brief: "Storage of the result; f32 when unset", optional: true },
     },
   },
-  docs: { brief: "Make a LoRA from what full fine-tuning changed" },
+  docs: describedCommand("lora extract", "Make a LoRA from what full fine-tuning changed"),
 });
 
 interface ExportFlags extends Omit<LoraFlags, "model_path"> {
@@ -123,7 +111,7 @@ interface ExportFlags extends Omit<LoraFlags, "model_path"> {
   readonly model_path?: string;
 }
 
-const exportTo: Command<LoraContext> = buildCommand<ExportFlags, [string], LoraContext>({
+const exportTo: Command<CliContext> = buildCommand<ExportFlags, [string], CliContext>({
   async func(flags, path) {
     await exportCommand(this.environment.terminal, path, flags);
   },
@@ -137,22 +125,23 @@ const exportTo: Command<LoraContext> = buildCommand<ExportFlags, [string], LoraC
       dtype: { kind: "enum", values: dtypes, brief: "Storage of the result; f32 when unset", optional: true },
     },
   },
-  docs: {
-    brief: "Write a LoRA in the format of another program",
-    fullDescription: [
-      "Write a LoRA in the format of another program. Every format can be read by every lora command.",
+  docs: describedCommand(
+    "lora export",
+    "Write a LoRA in the format of another program",
+    [
+      "Every format can be read by every lora command.",
       "",
       "diffusers  pytorch_lora_weights.safetensors with alpha in the adapter metadata",
       "peft       a folder with adapter_model.safetensors and adapter_config.json",
       "kohya      lora_unet__ names with an alpha tensor per layer: VideoX-Fun, ComfyUI-CogVideoXWrapper",
       "comfyui    names of ComfyUI's own CogVideoX model, with an alpha tensor per layer",
       "sat        names of the original SAT code, alpha folded into B because SAT assumes 1",
-    ].join("\n"),
-  },
+    ],
+  ),
 });
 
 /** `lora inspect | verify | merge | extract | export`. */
-export const loraRoutes: RouteMap<LoraContext> = buildRouteMap({
+export const loraRoutes: RouteMap<CliContext> = buildRouteMap({
   routes: { inspect, verify, merge, extract, export: exportTo },
   docs: { brief: "Look at LoRA files, merge, extract and convert them" },
 });

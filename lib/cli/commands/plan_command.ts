@@ -2,6 +2,7 @@
 import { UserError } from "../../errors.ts";
 import { loadConfig } from "../../config/config.ts";
 import { configArguments } from "../settings/arguments.ts";
+import { type OwnFlag, takeOwn } from "../settings/own_flags.ts";
 import type { PlanRequest } from "../machine/commands.ts";
 import type { Environment } from "../machine/environment.ts";
 
@@ -18,9 +19,20 @@ export function parseMemory(text: string): number {
   return Number(match[1]) * unit;
 }
 
-/** Words that are options of this command rather than settings of a run. */
+/** Links between GPUs whose rate can be given. */
 const RATES = ["transfer", "memory", "staged", "network"] as const;
-const OWN = ["fit", "gpu", "hosts", "links", ...RATES] as const;
+
+/** What `plan` takes besides settings. */
+export const planFlags: readonly OwnFlag[] = [
+  { name: "fit", takes: "12GiB", brief: "Find the fastest memory switches that fit this much GPU memory" },
+  { name: "gpu", takes: "NAME", brief: "Forecast the time on this GPU: a known name, or its rates as TFLOPS:GBPS" },
+  { name: "hosts", takes: "N", brief: "Machines with `gpus` GPUs each" },
+  { name: "links", takes: "measured", brief: "Measure the links between GPUs on this machine" },
+  { name: "transfer", takes: "GB/s", brief: "Rate between a GPU and its host" },
+  { name: "memory", takes: "GB/s", brief: "Rate of the exchange in shared memory" },
+  { name: "staged", takes: "GB/s", brief: "Rate between the host's copy and shared memory" },
+  { name: "network", takes: "GB/s", brief: "Rate between hosts" },
+];
 
 /** Reads a positive number; `unit` is for the message. */
 function parsePositive(name: string, text: string, unit: string): number {
@@ -30,11 +42,8 @@ function parsePositive(name: string, text: string, unit: string): number {
 }
 
 /** Takes the options of this command out of the settings. */
-export function planOptions(words: readonly string[]): { options: PlanRequest; settings: string[] } {
-  const own = new Map(OWN.flatMap((name) => {
-    const word = words.findLast((word) => word.startsWith(`${name}=`));
-    return word === undefined ? [] : [[name, word.slice(name.length + 1)] as const];
-  }));
+export function planOptions(words: readonly string[]): { options: PlanRequest; settings: readonly string[] } {
+  const { own, settings } = takeOwn(words, planFlags);
   const [fit, gpu, hosts, source] = [own.get("fit"), own.get("gpu"), own.get("hosts"), own.get("links")];
   if (source !== undefined && source !== "measured") {
     throw new UserError(
@@ -54,15 +63,20 @@ export function planOptions(words: readonly string[]): { options: PlanRequest; s
       ...(source === undefined ? {} : { measure: true }),
       ...(links.length === 0 ? {} : { links: Object.fromEntries(links) }),
     },
-    settings: words.filter((word) => !OWN.some((name) => word.startsWith(`${name}=`))),
+    settings,
   };
 }
 
 /** Runs the command; returns the exit code. */
-export async function planCommand({ commands, terminal }: Environment, words: readonly string[]): Promise<number> {
+export async function planCommand(
+  { commands, terminal, json }: Environment,
+  words: readonly string[],
+): Promise<number> {
   const { options, settings } = planOptions(words);
   const { config, notes } = await loadConfig(configArguments(settings));
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
-  terminal.write(`${(await commands.plan(config, options)).join("\n")}\n`);
+  const { lines, figures } = await commands.plan(config, options);
+  if (json) terminal.json({ type: "plan", ...figures });
+  else terminal.write(`${lines.join("\n")}\n`);
   return 0;
 }

@@ -1,15 +1,15 @@
-/** `cogtune plan`: the forecast of a run as lines. */
+/** `cogtune plan`: the forecast of a run as lines and as figures. */
 import { roofline } from "../../plan/recording.ts";
 import type { TrainConfig } from "../../config/config.ts";
-import { type RecordedForecast, type RecordedPhase, recordForecast } from "../../forecast/forecast.ts";
+import { type PhaseWork, type RecordedForecast, type RecordedPhase, recordForecast } from "../../forecast/forecast.ts";
 import type { MemoryPart } from "../../forecast/needs.ts";
-import { fitMemory, type FitOptions } from "../../forecast/fit.ts";
+import { type Fit, fitMemory } from "../../forecast/fit.ts";
 import { folderShapes } from "../../forecast/folder_shapes.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
 import { checkInputs } from "../../train/checks/preflight.ts";
-import type { PlanRequest } from "../machine/commands.ts";
+import type { PlanReport, PlanRequest } from "../machine/commands.ts";
 import { measuredTime } from "./plan_measured.ts";
-import { scalingLines } from "./plan_scaling.ts";
+import { scalingReport } from "./plan_scaling.ts";
 import { formatBytes, formatDuration, formatFlops, formatTable } from "../show/text.ts";
 
 /** GPUs whose times are shown unless one is named. */
@@ -24,7 +24,7 @@ const SMALL_SHARE = 0.01;
  *
  * @throws {UserError} when neither tells the shape, or a GPU is not known.
  */
-export async function planLines(config: TrainConfig, options: PlanRequest = {}): Promise<readonly string[]> {
+export async function planReport(config: TrainConfig, options: PlanRequest = {}): Promise<PlanReport> {
   const { gpu, fitBytes, hosts = 1 } = options;
   await checkInputs(config);
   const shapes = folderShapes(config);
@@ -32,7 +32,9 @@ export async function planLines(config: TrainConfig, options: PlanRequest = {}):
   const result = recordForecast({ ...config, gpus: ranks }, shapes);
   const shownGpus = gpu === undefined ? SHOWN_GPUS : [gpu];
   const rates = gpu === undefined ? {} : { rates: gpuRates(gpu) };
-  return [
+  const scaling = ranks > 1 ? await scalingReport(config, result, shownGpus, { ...options, ...shapes }) : undefined;
+  const fit = fitBytes === undefined ? undefined : fitMemory(config, fitBytes, { ...shapes, ...rates });
+  const lines = [
     ...phaseTable(result.phases),
     "",
     ...memoryLines(result),
@@ -41,13 +43,18 @@ export async function planLines(config: TrainConfig, options: PlanRequest = {}):
     ...measuredLines(result.phases),
     "",
     verdict(config, result),
-    ...(ranks > 1 ? await scalingLines(config, result, shownGpus, { ...options, ...shapes }) : []),
-    ...(fitBytes === undefined ? [] : fitLines(config, fitBytes, { ...shapes, ...rates })),
+    ...(scaling?.lines ?? []),
+    ...(fitBytes === undefined ? [] : fitLines(fit, fitBytes)),
   ];
+  const phases = result.phases.map(({ work, ...phase }) => ({
+    ...phase,
+    seconds: Object.fromEntries(shownGpus.map((gpu) => [gpu, secondsAtPeak(work, gpu)])),
+  }));
+  const { peakBytes, peakPhase, live } = result;
+  return { lines, figures: { phases, peakBytes, peakPhase, live, fit, exchange: scaling?.exchange } };
 }
 
-function fitLines(config: TrainConfig, bytes: number, options: FitOptions): string[] {
-  const fit = fitMemory(config, bytes, options);
+function fitLines(fit: Fit | undefined, bytes: number): string[] {
   if (fit === undefined) {
     return [`nothing fits ${formatBytes(bytes)}: lower train_resolution or batch_size, or use a larger GPU`];
   }
@@ -97,15 +104,17 @@ function memoryLines({ phases, peakPhase, live }: RecordedForecast): string[] {
   ];
 }
 
-/** Seconds of a unit of each phase if every launch ran at the rate its arithmetic or its memory traffic allows. */
+/** Seconds of a unit of a phase if every launch ran at the rate its arithmetic or its memory traffic allows. */
+function secondsAtPeak(work: readonly PhaseWork[], gpu: string): number {
+  const rates = gpuRates(gpu);
+  return work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0);
+}
+
 function timeTable(phases: readonly RecordedPhase[], gpus: readonly string[]): string[] {
   const rows = phases.map(({ name, unit, work }) => [
     name,
     unit,
-    ...gpus.map((gpu) => {
-      const rates = gpuRates(gpu);
-      return formatSeconds(work.reduce((sum, { recording, runs }) => sum + runs * roofline(recording, rates), 0));
-    }),
+    ...gpus.map((gpu) => formatSeconds(secondsAtPeak(work, gpu))),
   ]);
   return ["time at the peak rates of a GPU; real runs take longer:", ...formatTable(["phase", "per", ...gpus], rows)];
 }

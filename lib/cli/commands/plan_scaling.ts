@@ -4,7 +4,7 @@ import type { TrainConfig } from "../../config/config.ts";
 import type { ForecastOptions, RecordedForecast } from "../../forecast/forecast.ts";
 import { gpuRates } from "../../forecast/gpu_rates.ts";
 import { measureLinks } from "../../forecast/measure_links.ts";
-import { forecastScaling, type LinkRates, USUAL_LINKS } from "../../forecast/scaling.ts";
+import { forecastScaling, type LinkRates, type ScalingForecast, USUAL_LINKS } from "../../forecast/scaling.ts";
 import type { PlanRequest } from "../machine/commands.ts";
 import { formatBytes, formatTable } from "../show/text.ts";
 
@@ -12,20 +12,16 @@ import { formatBytes, formatTable } from "../show/text.ts";
  * The share is of steps at the peak rates of GPUs: real ones take longer, so that less of their time goes to the
  * exchange.
  */
-export async function scalingLines(
+export async function scalingReport(
   config: TrainConfig,
   { phases }: RecordedForecast,
   gpus: readonly string[],
   { hosts = 1, links = {}, measure = false, model }: PlanRequest & Pick<ForecastOptions, "model">,
-): Promise<string[]> {
+): Promise<{ readonly lines: readonly string[]; readonly exchange: ScalingForecast }> {
   const measured = measure ? await measureLinks(config.gpus) : {};
   const rates: LinkRates = { ...USUAL_LINKS, ...measured, ...links };
-  const { ranks, bytesPerRank, bytesPerHost, transferBytes, seconds } = forecastScaling(
-    config,
-    hosts,
-    rates,
-    model === undefined ? {} : { model },
-  );
+  const exchange = forecastScaling(config, hosts, rates, model === undefined ? {} : { model });
+  const { ranks, bytesPerRank, bytesPerHost, transferBytes, seconds } = exchange;
   const training = phases.find(({ name }) => name === "training")!;
   const rows = gpus.map((name) => {
     const step = training.work.reduce(
@@ -40,7 +36,7 @@ export async function scalingLines(
     .map((name) => `${name} ${(rates[name] / 1e9).toPrecision(3)} (${sourceOf(name)})`);
   const network = bytesPerHost === 0 ? "" : `, ${formatBytes(bytesPerHost)} from host to host`;
   const cores = navigator.hardwareConcurrency;
-  return [
+  const lines = [
     "",
     `${ranks} ranks exchange ${formatBytes(bytesPerRank)} each per step${network}, ` +
     `${formatBytes(transferBytes)} between GPU and host: ${seconds.toPrecision(3)} s`,
@@ -48,4 +44,5 @@ export async function scalingLines(
     ...(measure ? [`  measured with ${config.gpus} processes on the ${cores} cores of this machine`] : []),
     ...formatTable(["  GPU", "step", "efficiency"], rows),
   ];
+  return { lines, exchange };
 }

@@ -23,6 +23,7 @@ import type { Environment } from "../machine/environment.ts";
 import type { SampleFlags } from "./sample_flags.ts";
 import { withSignals } from "../machine/signals.ts";
 import type { Terminal } from "../machine/terminal.ts";
+import { shortPath } from "../show/short_path.ts";
 import { formatBytes, formatDuration } from "../show/text.ts";
 
 const DEFAULT_SEED = 42;
@@ -115,7 +116,14 @@ class StatusLine {
     this.#drawn = true;
   }
 
+  /** Says what goes on. */
   line(text: string): void {
+    this.finish();
+    this.terminal.status(`${text}\n`);
+  }
+
+  /** Names a result. */
+  result(text: string): void {
     this.finish();
     this.terminal.write(`${text}\n`);
   }
@@ -134,7 +142,7 @@ const PHASES = {
 
 /** Draws what is not a finished video. */
 function show(status: StatusLine, event: SamplingEvent, total: number): void {
-  if (event.type === "note") status.line(`note: ${event.message}`);
+  if (event.type === "note") status.result(`note: ${event.message}`);
   else if (event.type === "phase") status.draw(PHASES[event.phase]);
   else if (event.type === "step") status.draw(`video ${event.index + 1}/${total}: step ${event.step}/${event.steps}`);
 }
@@ -160,7 +168,7 @@ async function save(
     await page.add({ prompt, seed, file: shown, image: start, details: describeSettings(settings) });
   }
   const { frames, width, height } = video;
-  return `${paths.join(", ")} (${frames} frames of ${width}x${height}, ${formatDuration(seconds)})`;
+  return `${paths.map(shortPath).join(", ")} (${frames} frames of ${width}x${height}, ${formatDuration(seconds)})`;
 }
 
 /** The folder that `model_path` means, downloaded first when it is a hub id. */
@@ -182,7 +190,7 @@ async function modelFolder(path: string, status: StatusLine): Promise<string> {
 export async function sampleCommand(environment: Environment, flags: SampleFlags): Promise<number> {
   const { terminal } = environment;
   const status = new StatusLine(terminal);
-  const note = (text: string) => status.line(`note: ${text}`);
+  const note = (text: string) => status.result(`note: ${text}`);
   const model = openModelFolder(await modelFolder(flags.model_path, status));
   const settings = settingsOf(flags, model);
   const fps = flags.fps ?? modelRate(model);
@@ -201,13 +209,14 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
       try {
         for await (const event of sampleOn(session, model, requests, { settings, loras: flags.lora, signal })) {
           if (event.type !== "video") show(status, event, requests.length);
-          else status.line(await save(event, requests[event.index]!, { page, flags, settings, fps }));
+          else status.result(await save(event, requests[event.index]!, { page, flags, settings, fps }));
         }
-        if (existsSync(page.path)) status.line(`page: ${page.path}`);
+        if (existsSync(page.path)) status.result(`page: ${shortPath(page.path)}`);
       } finally {
         status.finish();
       }
     },
-    (name) => status.line(`${name}: ending after this step; finished videos are on disk`),
+    (name, again) =>
+      status.line(again ? `${name} again: ended` : `${name}: ending after this step; finished videos are on disk`),
   );
 }

@@ -12,7 +12,7 @@ import { withSignals } from "../machine/signals.ts";
 
 /** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
 export async function trainCommand(environment: Environment, words: readonly string[]): Promise<number> {
-  const { commands, terminal } = environment;
+  const { commands, terminal, json } = environment;
   const { config, notes } = await loadConfig(configArguments(await countedGpus(words)));
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   requireTrainable(config);
@@ -22,12 +22,13 @@ export async function trainCommand(environment: Environment, words: readonly str
     if (findModelPath(config.model_path!) !== undefined) {
       await Array.fromAsync(commands.train({ ...config, gpus: 1 }, { signal: new AbortController().signal }));
     }
-    const table = await commands.plan(config);
-    terminal.write(`${printConfig(config)}\n${table.join("\n")}\n`);
+    const { lines, figures } = await commands.plan(config);
+    if (json) terminal.json({ type: "dry run", config, ...figures });
+    else terminal.write(`${printConfig(config)}\n${lines.join("\n")}\n`);
     return 0;
   }
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
-  terminal.write(`${changedSettings(config)}\n`);
+  terminal.status(`${changedSettings(config)}\n`);
   const progress = new Progress(terminal);
   return await withSignals(
     environment.signals,
@@ -35,15 +36,21 @@ export async function trainCommand(environment: Environment, words: readonly str
       try {
         let example: ExampleRequest | undefined;
         for await (const event of commands.train(config, { signal })) {
-          progress.show(event);
           if (event.type === "started") ({ example } = event);
+          if (json) terminal.json(event);
+          else progress.show(event);
           if (event.type === "finished") { for (const line of nextSteps(config, event, example)) progress.line(line); }
         }
       } finally {
         progress.finish();
       }
     },
-    (name) => progress.line(`${name}: finishing this step and saving; once more ends at once, without saving`),
+    (name, again) =>
+      progress.line(
+        again
+          ? `${name} again: ended without saving; what was saved before is whole`
+          : `${name}: finishing this step and saving; once more ends at once, without saving`,
+      ),
   );
 }
 

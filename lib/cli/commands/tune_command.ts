@@ -3,19 +3,22 @@ import { loadConfig } from "../../config/config.ts";
 import type { TunedRun } from "../../train/tune_run.ts";
 import type { Environment } from "../machine/environment.ts";
 import { configArguments } from "../settings/arguments.ts";
+import { type OwnFlag, takeOwn } from "../settings/own_flags.ts";
 import { Progress } from "../show/progress.ts";
 import { formatFlops, formatTable } from "../show/text.ts";
 
-/** Word that is an option of this command rather than a setting of a run. */
-const AGAIN = /^again(=(true)?)?$/;
+/** What `tune` takes besides settings. */
+export const tuneFlags: readonly OwnFlag[] = [
+  { name: "again", brief: "Measure what has been measured before, too" },
+];
 
 /** Runs the command; returns the exit code. */
 export async function tuneCommand({ commands, terminal }: Environment, words: readonly string[]): Promise<number> {
-  const again = words.some((word) => AGAIN.test(word));
-  const { config, notes } = await loadConfig(configArguments(words.filter((word) => !AGAIN.test(word))));
+  const { own, settings } = takeOwn(words, tuneFlags);
+  const { config, notes } = await loadConfig(configArguments(settings));
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   const progress = new Progress(terminal);
-  const tuning = commands.tune(config, { again });
+  const tuning = commands.tune(config, { again: own.has("again") });
   for (;;) {
     const { done, value } = await tuning.next();
     if (done) {

@@ -14,6 +14,15 @@ export interface DataReport {
   readonly notes: readonly string[];
   /** What stops training. */
   readonly problems: readonly string[];
+  /** The figures of the lines, and of every clip, for programs. */
+  readonly figures: Readonly<Record<string, unknown>>;
+}
+
+/** A forecast, ready to print. */
+export interface PlanReport {
+  readonly lines: readonly string[];
+  /** The figures of the lines for programs: bytes, seconds and operations. */
+  readonly figures: Readonly<Record<string, unknown>>;
 }
 
 /** What `plan` is asked besides the config. */
@@ -33,8 +42,7 @@ export interface PlanRequest {
 /** The program behind the command line. */
 export interface Commands {
   train(config: TrainConfig, options: { readonly signal: AbortSignal }): AsyncIterable<TrainEvent>;
-  /** The forecast of a run as lines of a table. */
-  plan(config: TrainConfig, options?: PlanRequest): Promise<readonly string[]>;
+  plan(config: TrainConfig, options?: PlanRequest): Promise<PlanReport>;
   /** Measures kernels at the shapes of a run. */
   tune(
     config: TrainConfig,

@@ -10,6 +10,8 @@ export interface Environment {
   readonly terminal: Terminal;
   readonly signals: SignalSource;
   readonly system: System;
+  /** Whether results are told as JSON, for programs. */
+  readonly json?: boolean;
   /** Installs what training needs and the machine lacks; prints what it does. */
   ensureSystem(print: (line: string) => void): Promise<void>;
 }

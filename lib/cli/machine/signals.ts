@@ -23,19 +23,21 @@ export const processSignals: SignalSource = {
 
 /**
  * Runs `body` with a signal that is aborted by the first SIGINT or SIGTERM. Returns 0, or the exit code of the signal
- * that came while `body` ran. A second signal ends the process before `body` returns.
+ * that came while `body` ran. A second signal ends the process before `body` returns. `say` is told of both before
+ * anything else happens, so that it can leave the terminal with a clean line.
  */
 export async function withSignals(
   source: SignalSource,
   body: (signal: AbortSignal) => Promise<void>,
-  onFirst: (name: HandledSignal) => void,
+  say: (name: HandledSignal, again: boolean) => void,
 ): Promise<number> {
   const controller = new AbortController();
   let exitCode = 0;
   const handlers = handledSignals().map((name): [HandledSignal, () => void] => [name, () => {
-    if (exitCode !== 0) return source.exit(signalExitCodes[name]);
+    const again = exitCode !== 0;
+    say(name, again);
+    if (again) return source.exit(signalExitCodes[name]);
     exitCode = signalExitCodes[name];
-    onFirst(name);
     controller.abort();
   }]);
   for (const [name, handler] of handlers) source.listen(name, handler);

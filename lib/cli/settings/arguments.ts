@@ -1,6 +1,7 @@
 /** Turns the many ways of writing a setting (`--train_steps 5`, `--train-steps=5`, `train_steps=5`) into one. */
 import { UserErrors } from "../../errors.ts";
 import { configKeys, keysWithoutEffect, properties } from "../../config/schema.ts";
+import type { OwnFlag } from "./own_flags.ts";
 
 /** Where a command finds its config. */
 export interface ConfigArguments {
@@ -14,8 +15,10 @@ const builtIn = new Set(["-h", "--help", "--helpAll", "--help-all"]);
 /**
  * Rewrites flags as `key=value`. A flag that takes a list takes all words up to the next flag (`--target_modules to_q
  * to_k`); a boolean flag without a word is true, and `--no-KEY` is false. Words that are no flags stay as they are.
+ * `own` are the flags of the command that are no settings.
  */
-export function normalizeArguments(args: readonly string[]): string[] {
+export function normalizeArguments(args: readonly string[], own: readonly OwnFlag[] = []): string[] {
+  const switches = own.filter(({ takes }) => takes === undefined).map(({ name }) => name);
   const result: string[] = [];
   for (let at = 0; at < args.length; at++) {
     const word = args[at]!;
@@ -27,6 +30,10 @@ export function normalizeArguments(args: readonly string[]): string[] {
     const name = word.slice(2, equals < 0 ? undefined : equals).replaceAll("-", "_");
     if (equals >= 0) {
       result.push(`${name}=${word.slice(equals + 1)}`);
+      continue;
+    }
+    if (switches.includes(name)) {
+      result.push(`${name}=true`);
       continue;
     }
     const values: string[] = [];

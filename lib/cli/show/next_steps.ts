@@ -5,14 +5,11 @@ import { properties } from "../../config/schema.ts";
 import { PAGE_NAME } from "../../sample/page.ts";
 import { VALIDATION_FOLDER } from "../../train/checks/validation.ts";
 import type { ExampleRequest, FinishedEvent } from "../../train/report/events.ts";
+import { programCall, quoted } from "./program_call.ts";
+import { shortPath } from "./short_path.ts";
 
 /** How `sample` makes the videos that the run has validated with. */
 const SAMPLING = ["sampler", "num_inference_steps", "guidance_scale"] as const;
-
-/** A word as a shell reads it back. */
-function quoted(word: string): string {
-  return /^[\w@%+=:,./-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`;
-}
 
 /**
  * Lines that name the result and say how to look at it and how to continue an interrupted run; `example` is a prompt to
@@ -20,11 +17,13 @@ function quoted(word: string): string {
  */
 export function nextSteps(
   config: TrainConfig,
-  { path, interrupted }: FinishedEvent,
+  { path: folder, interrupted }: FinishedEvent,
   { prompt, image }: ExampleRequest = { prompt: "..." },
 ): string[] {
-  const command = (...words: string[]) => `  ${["deno", "run", "-A", "mod.ts", ...words].map(quoted).join(" ")}`;
-  const model = config.model_path!;
+  const command = (...words: string[]) => `  ${programCall()} ${words.map(quoted).join(" ")}`;
+  const path = shortPath(folder);
+  const output = shortPath(config.output_dir);
+  const model = shortPath(config.model_path!);
   const isLora = config.training_type === "lora";
   const result = join(path, isLora ? "pytorch_lora_weights.safetensors" : "transformer");
   const settings = SAMPLING.filter((key) => config[key] !== properties[key]!.default);
@@ -36,14 +35,12 @@ export function nextSteps(
   ];
   return [
     `Result: ${result}`,
-    ...(config.do_validation
-      ? [`Videos of every validation: ${join(config.output_dir, VALIDATION_FOLDER, PAGE_NAME)}`]
-      : []),
+    ...(config.do_validation ? [`Videos of every validation: ${join(output, VALIDATION_FOLDER, PAGE_NAME)}`] : []),
     ...(interrupted ? ["Continue with the same command and:", `  --resume_from_checkpoint ${quoted(path)}`] : []),
     ...(config.use_dora && isLora
       ? [
         "Add the DoRA to the weights:",
-        command("lora", "merge", result, "--model_path", model, "--output", join(config.output_dir, "transformer")),
+        command("lora", "merge", result, "--model_path", model, "--output", join(output, "transformer")),
       ]
       : isLora
       ? [

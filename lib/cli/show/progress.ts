@@ -8,9 +8,10 @@ import type {
   TuneEvent,
 } from "../../train/report/events.ts";
 import type { Terminal } from "../machine/terminal.ts";
+import { type LinePart, progressLine } from "./fit_line.ts";
+import { shortPath } from "./short_path.ts";
 import { formatBytes, formatDuration, formatFlops } from "./text.ts";
 
-const barWidth = 20;
 /**
  * Share of the newest step in the mean time per step: slow enough for a steady forecast, fast enough to follow a
  * change.
@@ -39,14 +40,25 @@ export class Progress {
       case "tune":
         return this.#showTuning(event);
       case "step":
-        return this.#draw(this.#stepLine(event), `${bar(event.step, event.totalSteps)} `);
+        return this.#draw(event.step / event.totalSteps, this.#stepParts(event));
+      case "warning":
+      case "skipped":
+      case "range_test":
+      case "finished":
+        return this.result(describeEvent(event));
       default:
         return this.line(describeEvent(event));
     }
   }
 
-  /** Prints a line that stays. */
+  /** Prints a line about what goes on. */
   line(text: string): void {
+    this.finish();
+    this.#terminal.status(`${text}\n`);
+  }
+
+  /** Prints a line that is told to whoever wants to hear nothing else, too. */
+  result(text: string): void {
     this.finish();
     this.#terminal.write(`${text}\n`);
   }
@@ -59,45 +71,46 @@ export class Progress {
 
   #showDownload({ model, file, done, total }: DownloadEvent): void {
     const text = `${model}: ${formatBytes(done)} of ${formatBytes(total)}`;
-    if (this.#terminal.columns !== undefined) this.#draw(`${text}  ${file}`, `${bar(done, total)} `);
+    if (this.#terminal.columns !== undefined) this.#draw(done / total, [{ text, rank: 0 }, { text: file, rank: 1 }]);
     // A log gets a line per file.
     else if (file !== this.#file) this.line(`downloading ${text}  ${file}`);
     this.#file = file;
   }
 
   #showCache({ kind, done, total, reused }: CacheEvent): void {
-    const text = `encoded ${done}/${total} ${kind}s, ${reused} of them reused from the cache`;
-    if (this.#terminal.columns !== undefined) this.#draw(text, `${bar(done, total)} `);
-    else if (done === total) this.line(text);
+    const text = `encoded ${done}/${total} ${kind}s`;
+    const again = `${reused} of them reused from the cache`;
+    if (this.#terminal.columns !== undefined) this.#draw(done / total, [{ text, rank: 0 }, { text: again, rank: 1 }]);
+    else if (done === total) this.line(`${text}, ${again}`);
   }
 
   #showTuning({ done, total, problem }: TuneEvent): void {
     const text = `measured kernels ${done}/${total}`;
-    if (this.#terminal.columns !== undefined) this.#draw(`${text}  ${problem}`, `${bar(done, total)} `);
+    if (this.#terminal.columns !== undefined) this.#draw(done / total, [{ text, rank: 0 }, { text: problem, rank: 1 }]);
     else if (done === total) this.line(text);
   }
 
-  #stepLine(event: StepEvent): string {
+  #stepParts(event: StepEvent): LinePart[] {
     const { step, totalSteps, loss, gradNorm, learningRate, secondsPerStep, flopsPerSecond, gpuBytes, ranks } = event;
     const mean = this.#secondsPerStep ?? secondsPerStep;
     this.#secondsPerStep = mean + newestShare * (secondsPerStep - mean);
+    const share = event.peakShare === undefined ? "" : ` (${formatPercent(event.peakShare)} of peak)`;
     return [
-      `step ${step}/${totalSteps}`,
-      `loss ${loss.toFixed(4)}`,
-      `grad norm ${gradNorm.toPrecision(3)}`,
-      `lr ${learningRate.toExponential(2)}`,
-      `${secondsPerStep.toPrecision(3)} s/step`,
-      `${formatFlops(flopsPerSecond)}/s${
-        event.peakShare === undefined ? "" : ` (${formatPercent(event.peakShare)} of peak)`
-      }`,
-      `${formatDuration(this.#secondsPerStep * (totalSteps - step))} left`,
-      ranks === undefined ? formatBytes(gpuBytes) : describeRanks(ranks),
-    ].join("  ");
+      { text: `step ${step}/${totalSteps}`, rank: 0 },
+      { text: `loss ${loss.toFixed(4)}`, rank: 1 },
+      { text: `grad norm ${gradNorm.toPrecision(3)}`, rank: 5 },
+      { text: `lr ${learningRate.toExponential(2)}`, rank: 6 },
+      { text: `${secondsPerStep.toPrecision(3)} s/step`, rank: 3 },
+      { text: `${formatFlops(flopsPerSecond)}/s${share}`, rank: 7 },
+      { text: `${formatDuration(this.#secondsPerStep * (totalSteps - step))} left`, rank: 2 },
+      { text: ranks === undefined ? formatBytes(gpuBytes) : describeRanks(ranks), rank: 4 },
+    ];
   }
 
-  #draw(text: string, prefix: string): void {
-    if (this.#terminal.columns === undefined) return this.line(text);
-    this.#terminal.redraw(prefix + text);
+  #draw(share: number, parts: readonly LinePart[]): void {
+    const { columns } = this.#terminal;
+    if (columns === undefined) return this.line(parts.map(({ text }) => text).join("  "));
+    this.#terminal.redraw(progressLine(share, parts, columns));
     this.#drawn = true;
   }
 }
@@ -118,29 +131,24 @@ function describeRanks(ranks: readonly RankUsage[]): string {
   return `slowest rank ${seconds.indexOf(most)}: ${most.toPrecision(3)} s, memory ${range}`;
 }
 
-function bar(done: number, total: number): string {
-  const filled = total === 0 ? barWidth : Math.min(barWidth, Math.floor(barWidth * done / total));
-  return "█".repeat(filled) + "░".repeat(barWidth - filled);
-}
-
 function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | StepEvent | TuneEvent>): string {
   switch (event.type) {
     case "started": {
       const { step, totalSteps, clips, parameters, device, outputDir } = event;
       const from = step === 0 ? `${totalSteps} steps` : `steps ${step + 1} to ${totalSteps}`;
       const count = parameters.toLocaleString("en-US");
-      return `Training ${count} parameters on ${clips} clips, ${from}, on ${device}\nOutput: ${outputDir}`;
+      return `Training ${count} parameters on ${clips} clips, ${from}, on ${device}\nOutput: ${shortPath(outputDir)}`;
     }
     case "skipped":
       return `step ${event.step} skipped: ${event.reason} in ${event.tensor} (clip ${event.clip}, timestep ${event.timestep})`;
     case "saved":
-      return `saved ${event.path} (${formatBytes(event.bytes)}, ${formatDuration(event.seconds)})`;
+      return `saved ${shortPath(event.path)} (${formatBytes(event.bytes)}, ${formatDuration(event.seconds)})`;
     case "status":
       return event.message;
     case "warning":
       return `warning: ${event.message}`;
     case "sample":
-      return `sampled ${event.path} (${formatDuration(event.seconds)})`;
+      return `sampled ${shortPath(event.path)} (${formatDuration(event.seconds)})`;
     case "heldout": {
       const bands = event.bands.map(({ from, to, loss }) => `${from}-${to} ${loss.toFixed(4)}`).join(", ");
       return `held-out loss ${event.loss.toFixed(4)} after step ${event.step} (timesteps ${bands})`;
@@ -153,9 +161,9 @@ function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | S
     case "finished": {
       const verb = event.interrupted ? "Stopped" : "Finished";
       const best = event.bestStep === undefined ? "" : `; lowest held-out loss: after step ${event.bestStep}`;
-      return `${verb} after step ${event.step}, ${
-        formatDuration(event.seconds)
-      }; last checkpoint: ${event.path}${best}`;
+      return `${verb} after step ${event.step}, ${formatDuration(event.seconds)}; last checkpoint: ${
+        shortPath(event.path)
+      }${best}`;
     }
   }
 }

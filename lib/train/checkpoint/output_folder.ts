@@ -14,6 +14,8 @@ import type { TrainConfig } from "../../config/config.ts";
 export interface OutputFolder extends Disposable {
   /** Checkpoint to continue from; undefined when the run starts from the beginning. */
   readonly checkpoint: string | undefined;
+  /** What an interrupted run had left and is gone; nothing is wrong. */
+  readonly cleared: readonly string[];
   /** What was found odd or changed. */
   readonly warnings: readonly string[];
 }
@@ -59,8 +61,8 @@ export async function openOutputFolder(config: FolderSettings): Promise<OutputFo
     const newer = existing.filter(({ step }) => step > begun);
     return {
       checkpoint: found?.path,
+      cleared: leftovers.map((name) => `cleared ${name}, which an interrupted run left`),
       warnings: [
-        ...leftovers.map((name) => `cleared ${name}, which an interrupted run left`),
         ...(found?.warnings ?? []),
         ...newer.map(({ path }) =>
           `"${path}" is of a later step than where this run begins: it is overwritten when that step is reached`

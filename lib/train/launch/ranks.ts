@@ -13,9 +13,6 @@ import { type Message, packError, receive, unpackError } from "./bridge.ts";
 /** Milliseconds that the first step may take: a rank that compiles kernels is not stuck. */
 const LEAST_FIRST_STEP = 900_000;
 
-/** Lines that every process of a Vulkan program prints on a machine without a desktop; they mean nothing. */
-const NOISE = /XDG_RUNTIME_DIR/;
-
 /** How long the ranks of a run wait for each other. */
 export function deadlinesOf({ rank_timeout }: TrainConfig): Deadlines {
   return { usual: rank_timeout * 1000, firstStep: LEAST_FIRST_STEP };
@@ -47,7 +44,7 @@ export function rankEvents(
         const message = readReport(text) as Message | null | undefined;
         if (message?.kind === "failed") failed ??= message;
         else if (message) take(message);
-        else if (message === undefined && text.trim() !== "" && !NOISE.test(text)) warn(`rank ${rank}: ${text}`);
+        else if (message === undefined && text.trim() !== "") warn(`rank ${rank}: ${text}`);
       },
     }).then(({ code, cause, stopped }) => {
       if (stopped) return take({ kind: "failed", error: packError(new DOMException("stopped", "AbortError")) });

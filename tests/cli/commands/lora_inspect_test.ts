@@ -53,6 +53,21 @@ Deno.test("lora inspect prints alpha, or what loaders would assume", async () =>
   assert.match(known.out, new RegExp(row(`${alpha}`), "m"));
 });
 
+Deno.test("lora inspect --json tells programs the same figures", async () => {
+  const { out } = await cli(["lora", "inspect", plain, "--json"]);
+  const told = JSON.parse(out);
+  assert.deepEqual([told.type, told.format, told.base, told.layers.length], [
+    "lora inspect",
+    "diffusers",
+    null,
+    layers,
+  ]);
+  const [first] = readLora(plain).modules;
+  const { layer, norm, ...rest } = told.layers[0];
+  assert.deepEqual([layer, norm], [first![0], updateNorm(first![1])]);
+  assert.deepEqual(rest, { rank, alpha: null, inFeatures: width, outFeatures: width });
+});
+
 Deno.test("lora inspect of a missing file is a user error", async () => {
   const { code, error } = await cli(["lora", "inspect", "no/such.safetensors"]);
   assert.equal(code, 2);

@@ -1,7 +1,7 @@
 /** The lines of `cogtune plan`, and the search for switches that fit. */
 import assert from "node:assert/strict";
 import { parseMemory, planOptions } from "../../../lib/cli/commands/plan_command.ts";
-import { planLines } from "../../../lib/cli/commands/plan_report.ts";
+import { planReport } from "../../../lib/cli/commands/plan_report.ts";
 import { UserError } from "../../../lib/errors.ts";
 import { parseConfig } from "../../../lib/config/config.ts";
 import { recordForecast } from "../../../lib/forecast/forecast.ts";
@@ -13,7 +13,7 @@ import { formatBytes } from "../../../lib/cli/show/text.ts";
 const GIB = 2 ** 30;
 
 Deno.test("the report names phases, what the memory consists of, times and the verdict", async () => {
-  const lines = (await planLines(parseConfig("preset: 2b-lora"), { gpu: "RTX 4090" })).join("\n");
+  const lines = (await planReport(parseConfig("preset: 2b-lora"), { gpu: "RTX 4090" })).lines.join("\n");
   assert.match(lines, /^text encoding +\d/m);
   assert.match(lines, /^training +\d.* step +\d/m);
   // 1,693,783,872 parameters in f16.
@@ -26,7 +26,7 @@ Deno.test("the verdict says how much is missing", async () => {
   const config = parseConfig("preset: 5b-lora", { overrides: { gpu_memory: 12 } });
   const needed = recordForecast(config).peakBytes;
   const missing = formatBytes(needed - 12 * GIB);
-  assert.ok((await planLines(config)).at(-1)!.includes(`${missing} more than the 12 GiB of gpu_memory`));
+  assert.ok((await planReport(config)).lines.at(-1)!.includes(`${missing} more than the 12 GiB of gpu_memory`));
 });
 
 Deno.test("a GPU is known by name or described by its rates", () => {
@@ -59,7 +59,7 @@ Deno.test("several hosts: the flags of links, and a report that says where each 
   const { options, settings } = planOptions(words);
   assert.deepEqual(options, { gpu: "h100", hosts: 4, links: { network: 1e7 } });
   assert.deepEqual(settings, ["preset=5b-lora", "gpus=8"]);
-  const text = (await planLines(parseConfig("preset: 5b-lora\ngpus: 8"), options)).join("\n");
+  const text = (await planReport(parseConfig("preset: 5b-lora\ngpus: 8"), options)).lines.join("\n");
   // LoRA of rank 128: 132,120,576 values, 2 x 31 / 32 of which each rank sends.
   const exchanged = 132_120_576 * 4 * 2 * 31 / 32;
   const [, seconds] =
@@ -79,7 +79,9 @@ Deno.test("several hosts: the flags of links, and a report that says where each 
 });
 
 Deno.test("links are measured on this machine, and the report says so", async () => {
-  const text = (await planLines(parseConfig("preset: 2b-lora\ngpus: 2"), { measure: true, gpu: "h100" })).join("\n");
+  const text = (await planReport(parseConfig("preset: 2b-lora\ngpus: 2"), { measure: true, gpu: "h100" })).lines.join(
+    "\n",
+  );
   assert.match(
     text,
     /transfer \S+ \(measured\), memory \S+ \(measured\), staged \S+ \(measured\)\n.*measured with 2 processes/,
@@ -88,7 +90,7 @@ Deno.test("links are measured on this machine, and the report says so", async ()
 });
 
 Deno.test("a fit is reported with what each switch saves and costs", async () => {
-  const lines = await planLines(parseConfig("preset: 5b-lora"), { fitBytes: 12 * GIB });
+  const lines = (await planReport(parseConfig("preset: 5b-lora"), { fitBytes: 12 * GIB })).lines;
   const [, saved] =
     /fastest settings within 12\.0 GiB.*\n.*\n {2}base_weights: streamed +(\S+) GiB less +\d\.\d+ s slower/
       .exec(lines.join("\n"))!;
@@ -98,7 +100,7 @@ Deno.test("a fit is reported with what each switch saves and costs", async () =>
   });
   const sum = (parts: typeof sizes) => parts.reduce((total, { bytes }) => total + bytes, 0) / GIB;
   assert.ok(Number(saved) < sum(sizes) && Number(saved) > sum(sizes) - 3 * sum(sizes.filter((s) => s.inBlock)) - 0.1);
-  const none = await planLines(parseConfig("preset: 5b-lora"), { fitBytes: GIB });
+  const none = (await planReport(parseConfig("preset: 5b-lora"), { fitBytes: GIB })).lines;
   assert.match(none.at(-1)!, /^nothing fits 1\.00 GiB/);
 });
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TrainEvent } from "../../../lib/train/report/events.ts";
+import { cutToCells } from "../../../lib/cli/show/fit_line.ts";
 import { cli, FakeSignals, stepEvent } from "../fakes.ts";
 
 // A folder that exists stands for the dataset.
@@ -146,6 +147,8 @@ Deno.test("--help lists every key with its default", async () => {
   assert.match(out, /^ {2}--train_resolution +Frames x height x width/m);
   assert.match(out, /^MEMORY$/m);
   assert.ok(out.split("\n").every((line) => line.length <= 120));
+  assert.match(out, /^ {2}deno task train\n {2}deno run -A mod\.ts train --/m);
+  assert.doesNotMatch(out, /--fit/);
   const root = await cli(["--help"]);
   assert.match(root.out, /train +Fine-tune a model/);
   assert.match((await cli(["--version"])).out, /^\d+\.\d+\.\d+/);
@@ -207,19 +210,83 @@ Deno.test("plain output has one line per event", async () => {
   ]);
 });
 
-Deno.test("on a terminal, steps redraw one line that fits the window", async () => {
+Deno.test("on a terminal, steps redraw one line that fits windows of 60 to 200 columns", async () => {
+  const long = { ...stepEvent(123_456, 1_000_000), peakShare: 0.42, secondsPerStep: 123, gradNorm: 1234.5 };
+  const ranks = [1.5, 12.25].map((seconds, i) => ({ seconds, gpuBytes: (10 + i) * 2 ** 30 }));
   const events = async function* (): AsyncIterable<TrainEvent> {
     await Promise.resolve();
+    yield { type: "cache", kind: "video", done: 999, total: 1000, reused: 12 };
+    yield { type: "download", model: "THUDM/CogVideoX1.5-5B-I2V", file: "a".repeat(180), done: 2, total: 3 };
+    yield { type: "tune", done: 1, total: 2, problem: "p".repeat(180) };
     yield stepEvent(1, 4);
-    yield stepEvent(2, 4);
+    yield long;
+    yield { ...long, ranks };
     yield { type: "warning", message: "slow" };
   };
-  const { out } = await cli(originalCommandLine, { events, columns: 60 });
-  const drawn = out.slice(out.indexOf("\r")).split("\r").slice(1);
-  assert.equal(drawn.length, 2);
-  assert.ok(drawn[0]!.startsWith("█████░░░░░░░░░░░░░░░ step 1/4  loss 0.2500"));
-  assert.equal(drawn[0]!.replace("\x1b[K", "").length, 59);
-  assert.ok(drawn[1]!.endsWith("\x1b[K\nwarning: slow\n"));
+  for (const columns of [60, 61, 80, 100, 120, 160, 200]) {
+    const { out } = await cli(originalCommandLine, { events, columns });
+    // One column stays free, in which the cursor stands.
+    const drawn = out.slice(out.indexOf("\r")).split("\r").slice(1).map((line) => line.split("\x1b[K")[0]!);
+    assert.equal(drawn.length, 6);
+    for (const line of drawn) {
+      assert.ok([...line].length < columns, `${columns}: ${line}`);
+      assert.match(line, /^█*░* \S/);
+      assert.equal(line.match(/[█░]/g)!.length, Math.min(30, Math.floor(columns / 6)), `${columns}: ${line}`);
+    }
+    assert.match(drawn[0]!, / encoded 999\/1000 videos/);
+    // The step, the loss and what is left are told in every window, all of it in wide ones.
+    assert.match(drawn[3]!, / step 1\/4 {2}loss 0\.2500 {2}.*6 s left/);
+    assert.match(drawn[4]!, / step 123456\/1000000 {2}/);
+    if (columns >= 120) assert.match(drawn[3]!, /s\/step {2}6 s left {2}3\.00 GiB$|TFLOP\/s {2}6 s left {2}3\.00 GiB$/);
+    if (columns === 200) {
+      assert.match(drawn[5]!, /grad norm .* lr .* s\/step .* of peak\).* left {2}slowest rank 1: 12\.3 s, memory/);
+    }
+    assert.ok(out.endsWith("\x1b[K\nwarning: slow\n"));
+  }
+});
+
+Deno.test("wide letters count as two columns", () => {
+  assert.equal(cutToCells("漢字かな", 5), "漢字");
+  assert.equal(cutToCells("a🚀b", 3), "a🚀");
+  assert.equal(cutToCells("héllo", 9), "héllo");
+});
+
+const told = async function* (): AsyncIterable<TrainEvent> {
+  await Promise.resolve();
+  yield { type: "status", message: "looking" };
+  yield stepEvent(1, 2);
+  yield { type: "warning", message: "slow\u202e\x1b[0m" };
+  yield { type: "finished", step: 2, seconds: 7300, path: "/r/checkpoint-2", interrupted: false };
+};
+
+Deno.test("--json prints one object a line and nothing else, whatever events hold", async () => {
+  const { code, out } = await cli([...originalCommandLine, "--json"], { events: told, columns: 80 });
+  assert.equal(code, 0);
+  const lines = out.trimEnd().split("\n").map((line) => JSON.parse(line));
+  assert.deepEqual(lines, await Array.fromAsync(told()));
+  assert.match(out, /slow\\u202e\\u001b\[0m/);
+  const wrong = await cli(["--json", "--preset", "2b-lora"]);
+  const [error] = wrong.out.trimEnd().split("\n").map((line) => JSON.parse(line));
+  assert.deepEqual([wrong.code, error.type, error.problems.length], [2, "error", 2]);
+  const plan = await cli(["plan", "--json", "--preset", "2b-lora"]);
+  assert.deepEqual(JSON.parse(plan.out), { type: "plan", peakBytes: 1 });
+  const check = await cli(["data", "check", "--json", "--data_root", data]);
+  assert.deepEqual(JSON.parse(check.out), { type: "data check", samples: 3, notes: [], problems: [] });
+  const refused = await cli(["tune", "--json"]);
+  assert.deepEqual([refused.code, JSON.parse(refused.out).message], [
+    2,
+    "--json is of train, plan, doctor, data check, lora inspect",
+  ]);
+});
+
+Deno.test("--quiet leaves warnings and the end of a run", async () => {
+  for (const columns of [{}, { columns: 80 }]) {
+    const { out } = await cli([...originalCommandLine, "-q"], { events: told, ...columns });
+    assert.equal(
+      out,
+      "warning: slow\\u{202e}\\u{1b}[0m\nFinished after step 2, 2 h 1 min; last checkpoint: /r/checkpoint-2\n",
+    );
+  }
 });
 
 Deno.test("the first signal lets the trainer save, the second ends at once", async () => {
@@ -247,15 +314,20 @@ Deno.test("the first signal lets the trainer save, the second ends at once", asy
     signals.send("SIGTERM");
     signals.send("SIGINT");
   };
-  await cli(originalCommandLine, { events: impatient, signals });
+  const { out } = await cli(originalCommandLine, { events: impatient, signals, columns: 80 });
   assert.deepEqual(signals.exits, [130]);
+  // Where a terminal shows ^C, what was drawn there is left behind and the next prompt begins a line of its own.
+  assert.equal(
+    out.split("\x1b[K").at(-1)!.replace(/finishing .*/, "finishing"),
+    "\nSIGTERM: finishing\nSIGINT again: ended without saving; what was saved before is whole\n",
+  );
 });
 
 Deno.test("data check prints findings and ends with 2 when training could not start", async () => {
   const args = ["data", "check", "--data_root", data];
   const good = await cli(args);
   assert.deepEqual([good.code, good.out], [0, "3 clips\n"], good.error);
-  const report = { lines: [], notes: ["few clips"], problems: ["a.mp4 is missing"] };
+  const report = { lines: [], notes: ["few clips"], problems: ["a.mp4 is missing"], figures: {} };
   const bad = await cli(args, { commands: { checkData: () => Promise.resolve(report) } });
   assert.deepEqual([bad.code, bad.out], [2, "note: few clips\nproblem: a.mp4 is missing\n"]);
 });

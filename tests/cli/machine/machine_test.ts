@@ -70,6 +70,7 @@ Deno.test("doctor names every fault with its remedy and ends with 1", async () =
   }
   assert.match(out, /sudo apt-get install -y mesa-vulkan-drivers libvulkan1/);
   assert.match(out, /NVIDIA_DRIVER_CAPABILITIES=all/);
+  assert.match(out, /\n\nNot ready to train: 6 problems \(ffmpeg, ffprobe, Vulkan loader, .*, GPU\)\n$/);
 });
 
 Deno.test("doctor describes a sound machine and ends with 0", async () => {
@@ -97,6 +98,11 @@ Deno.test("doctor describes a sound machine and ends with 0", async () => {
   assert.match(out, /^ok +GPU +llvmpipe \(LLVM 15\.0\.6, 256 bits\) \(mesa\), engine dawn$/m);
   assert.match(out, /^ok +Matrix units +f16 to f32 16x8x4$/m);
   assert.match(out, /^ok +Memory +8\.00 GiB free of 16\.0 GiB$/m);
+  assert.match(out, /\n\nReady to train on llvmpipe \(LLVM 15\.0\.6, 256 bits\), engine dawn\n$/);
+  const software = { commands: { describeEngines: () => Promise.resolve(engines.slice(0, 1)) } };
+  assert.match((await cli(["doctor"], software)).out, /\n\nReady for tests and tiny models only: no GPU was found/);
+  const told = JSON.parse((await cli(["doctor", "--json"], software)).out);
+  assert.deepEqual([told.type, told.ready, told.engines], ["doctor", true, engines.slice(0, 1)]);
 });
 
 Deno.test("doctor reports an adapter that cannot be opened, and an old Deno", async () => {

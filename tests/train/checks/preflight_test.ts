@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { planLines } from "../../../lib/cli/commands/plan_report.ts";
+import { planReport } from "../../../lib/cli/commands/plan_report.ts";
 import { UserError, UserErrors } from "../../../lib/errors.ts";
 import type { TrainConfig } from "../../../lib/config/config.ts";
 import { train } from "../../../lib/train/trainer.ts";
@@ -37,7 +37,7 @@ Deno.test("what is wrong with model, clips, held-out clips and validation lists 
     const runs: Readonly<Record<string, () => Promise<unknown>>> = {
       train: () => Array.fromAsync(train(config)),
       "dry run": () => Array.fromAsync(train({ ...config, dry_run: true })),
-      plan: () => planLines(config),
+      plan: () => planReport(config),
     };
     for (const [name, run] of Object.entries(runs)) {
       const error = await mistakesOf(run);
@@ -62,7 +62,7 @@ Deno.test("one mistake alone is told as it is, and more tokens than kernels take
   inScratch(async (folder) => {
     // 161 frames of 768x1360 of the 1.0 shape: 41 latent frames of 48 x 85 patches, and 226 tokens of text.
     const config = configOf(folder, { train_resolution: "161x768x1360" });
-    const error = await mistakesOf(() => planLines(config));
+    const error = await mistakesOf(() => planReport(config));
     assert.ok(!(error instanceof UserErrors));
     assert.match(error.summary, new RegExp(`makes ${41 * 48 * 85 + 226} tokens .* at most 65535 are possible`));
   }));

@@ -203,7 +203,8 @@ async function assertWhole(output: string, reference: Reference, least: number):
   }
   const resume_from_checkpoint = checkpoints.length > 0 ? "latest" : undefined;
   using folder = await openOutputFolder({ output_dir: output, resume_from_checkpoint, checkpointing_limit: 2 });
-  for (const warning of folder.warnings) assert.match(warning, /^cleared /);
+  for (const message of folder.cleared) assert.match(message, /^cleared /);
+  assert.deepEqual(folder.warnings, []);
   const unknown = readdirSync(output).filter((name) =>
     !/^(\.lock|index\.html|metrics(\.\d+)?\.jsonl|checkpoint-\d)$/.test(name)
   );

@@ -1,0 +1,118 @@
+/** The commands: which words reach which, and their help. */
+import { type Application, buildApplication, buildCommand, buildRouteMap, type Command, text_en } from "@stricli/core";
+import metadata from "../../deno.json" with { type: "json" };
+import {
+  dataCheckCommand,
+  dataCheckFlags,
+  dataImportCommand,
+  dataImportFlags,
+  layoutHelp,
+} from "./commands/data_commands.ts";
+import { doctorCommand } from "./commands/doctor.ts";
+import { loraRoutes } from "./commands/lora_routes.ts";
+import { planCommand, planFlags } from "./commands/plan_command.ts";
+import { sample } from "./commands/sample_route.ts";
+import { trainCommand } from "./commands/train_command.ts";
+import { tuneCommand, tuneFlags } from "./commands/tune_command.ts";
+import type { CliContext } from "./context.ts";
+import { configHelp } from "./help/config_help.ts";
+import { describedCommand } from "./help/examples.ts";
+import type { Environment } from "./machine/environment.ts";
+import type { OwnFlag } from "./settings/own_flags.ts";
+import { programCall } from "./show/program_call.ts";
+
+/** A command whose words are settings of a run, besides a few flags of its own. */
+interface ConfigCommand {
+  readonly brief: string;
+  /** What its help says in front of the settings. */
+  readonly about?: () => string;
+  readonly flags: readonly OwnFlag[];
+  readonly body: (environment: Environment, words: readonly string[]) => Promise<number>;
+}
+
+/** The commands of that kind, by the words that call them. */
+export const CONFIG_COMMANDS: Readonly<Record<string, ConfigCommand>> = {
+  train: { brief: "Fine-tune a model", flags: [], body: trainCommand },
+  plan: {
+    brief: "Forecast memory, work and time of a run without a GPU",
+    flags: planFlags,
+    body: planCommand,
+  },
+  tune: {
+    brief: "Measure the variants of kernels on this GPU at the shapes of a run, and show which are used",
+    flags: tuneFlags,
+    body: tuneCommand,
+  },
+  "data check": {
+    brief: "Check every clip and prompt of a dataset",
+    about: layoutHelp,
+    flags: dataCheckFlags,
+    body: dataCheckCommand,
+  },
+  "data import": {
+    brief: "Write the lists of a dataset that is laid out for another trainer; clips stay where they are",
+    about: layoutHelp,
+    flags: dataImportFlags,
+    body: dataImportCommand,
+  },
+};
+
+function configCommand(name: string): Command<CliContext> {
+  const { brief, about, flags, body } = CONFIG_COMMANDS[name]!;
+  const own = flags.map(({ name, takes }) => `[--${name}${takes === undefined ? "" : ` ${takes}`}]`);
+  const usage = ["[--preset NAME]", "[FILE.yaml]", "[--KEY VALUE]...", ...own].join(" ");
+  return buildCommand<Record<never, never>, string[], CliContext>({
+    async func(_flags, ...words) {
+      this.exitWith(await body(this.environment, words));
+    },
+    parameters: {
+      positional: {
+        kind: "array",
+        parameter: { brief: "YAML file or setting", parse: String, placeholder: "setting" },
+      },
+    },
+    docs: {
+      brief,
+      fullDescription: `${brief}.\n\n${about === undefined ? "" : `${about()}\n`}${configHelp(name, flags)}`,
+      customUsage: [usage],
+    },
+  });
+}
+
+const doctor: Command<CliContext> = buildCommand<Record<never, never>, [], CliContext>({
+  async func() {
+    this.exitWith(await doctorCommand(this.environment));
+  },
+  parameters: {},
+  docs: describedCommand("doctor", "Check the machine: runtime, GPU, drivers, ffmpeg, memory, disk"),
+});
+
+/**
+ * All commands, called as this program is. Errors that end a command go through `describe` for the words and `exitCode`
+ * for the number.
+ */
+export function buildProgram(
+  describe: (error: unknown) => string,
+  exitCode: (error: unknown) => number,
+): Application<CliContext> {
+  const routes = {
+    train: configCommand("train"),
+    plan: configCommand("plan"),
+    tune: configCommand("tune"),
+    sample,
+    doctor,
+    data: buildRouteMap({
+      routes: { check: configCommand("data check"), import: configCommand("data import") },
+      docs: { brief: "Look at a dataset" },
+    }),
+    lora: loraRoutes,
+  };
+  const docs = { brief: "Fine-tune CogVideoX video models. Without a command: train" };
+  return buildApplication(buildRouteMap({ routes, docs }), {
+    name: programCall(),
+    versionInfo: { currentVersion: metadata.version },
+    documentation: { disableAnsiColor: true },
+    determineExitCode: exitCode,
+    localization: { text: { ...text_en, exceptionWhileRunningCommand: describe } },
+  });
+}
