@@ -33,6 +33,7 @@ export type {
   ExampleRequest,
   FinishedEvent,
   HeldOutEvent,
+  ProfileEvent,
   RangeTestEvent,
   RankUsage,
   SampleEvent,
@@ -45,6 +46,7 @@ export type {
   TuneEvent,
   WarningEvent,
 } from "./lib/train/report/events.ts";
+export type { FamilyFigures, IdleCause, ProfileFigures } from "./lib/train/profile/figures.ts";
 export { train, type TrainOptions } from "./lib/train/trainer.ts";
 export { trainAnywhere, trainOnGpus } from "./lib/train/launch/launch.ts";
 export { forecast } from "./lib/forecast/forecast.ts";

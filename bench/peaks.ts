@@ -1,6 +1,5 @@
 /** What the device can do at best: multiply-adds in registers, and copying memory. Measured beside the kernels, not assumed. */
-import { foldGrid, type Launch } from "../kernels/core/kernel.ts";
-import { buildKernel, unroll } from "../kernels/core/wgsl.ts";
+import { copy, multiplyAdds, peakResults, peakSizes } from "../kernels/rows/peaks.ts";
 import { type Bench, type Job, median, randomBytes } from "./harness.ts";
 
 /** Ceilings of the device, per core-second of process CPU time and by the GPU's clock. */
@@ -11,51 +10,16 @@ export interface Peaks {
   readonly bytes: { readonly cpu: number; readonly wall: number };
 }
 
-const THREADS = 64;
-const CHAINS = 16;
-const STEPS = 1024;
-
-/** Sixteen independent chains of vec4 multiply-adds per thread: enough to hide the latency of one. */
-function multiplyAdds(workgroups: number): Launch {
-  const kernel = buildKernel({
-    name: "peak_multiply_adds",
-    spec: { chains: CHAINS },
-    params: ["steps", "factor:f32"],
-    buffers: [{ name: "c", dtype: "f32" }],
-    workgroupSize: THREADS,
-    body: `${unroll(CHAINS, (i) => `var x${i} = vec4f(f32(gid) + ${i}.0);`)}
-for (var step = 0u; step < params.steps; step++) {
-${unroll(8, () => unroll(CHAINS, (i) => `x${i} = x${i} * params.factor + vec4f(0.5);`))}
-}
-store_c(gid, ${unroll(CHAINS, (i) => `x${i}`, " + ")});`,
-  });
-  const flops = 2 * 4 * 8 * CHAINS * STEPS * THREADS * workgroups;
-  return { kernel, params: [STEPS, 0.999], grid: foldGrid(workgroups), flops };
-}
-
-/** Copies `count` groups of four f32. */
-function copy(count: number): Launch {
-  const kernel = buildKernel({
-    name: "peak_copy",
-    spec: {},
-    params: ["count"],
-    buffers: [{ name: "a", dtype: "f32" }, { name: "c", dtype: "f32" }],
-    workgroupSize: THREADS,
-    body: `if (gid < params.count) { store_c(gid, load_a(gid)); }`,
-  });
-  return { kernel, params: [count], grid: foldGrid(Math.ceil(count / THREADS)), flops: 0 };
-}
-
 /** A job that does nothing but multiply-adds, to be run beside each sample of a kernel: the clock of a shared machine drifts. */
 export function arithmeticPeak(bench: Bench): Job {
-  const workgroups = bench.device.adapter.software ? 4 : 8192;
-  return bench.prepare(multiplyAdds(workgroups), [4 * THREADS * workgroups]);
+  const { workgroups } = peakSizes(bench.device.adapter.software);
+  return bench.prepare(multiplyAdds(workgroups), [peakResults(workgroups)]);
 }
 
 /** A job that does nothing but copy, for kernels that wait for memory, and the bytes it reads and writes. */
 export function memoryPeak(bench: Bench): { readonly job: Job; readonly bytes: number } {
-  const elements = bench.device.adapter.software ? 2 ** 22 : 2 ** 25;
-  return { job: bench.prepare(copy(elements / 4), [randomBytes(elements, "f32"), elements]), bytes: 8 * elements };
+  const { elements } = peakSizes(bench.device.adapter.software);
+  return { job: bench.prepare(copy(elements), [randomBytes(elements, "f32"), elements]), bytes: 8 * elements };
 }
 
 /** Measures both ceilings in the process that measures the kernels. */

@@ -38,6 +38,9 @@ export function mergeSources(sources: readonly Source[]): Merged {
           `${placeOf(key, entry.where)}: wandb is not supported; metrics.jsonl in output_dir has every figure`,
         );
         entries.delete(key);
+      } else if (key === "profile" && entry.value === false) {
+        // Checkpoints of 0.1 hold it as a switch.
+        entries.delete(key);
       } else if (key !== "preset") {
         entries.set(key, entry.text ? { ...entry, value: valueFromText(key, entry.value as string) } : entry);
       }

@@ -112,8 +112,12 @@ export interface TrainConfig {
    * not on software drivers. A run that continues keeps the kernels of its checkpoint. Default `auto`.
    */
   readonly tune: "auto" | "always" | "never";
-  /** Measure every kernel of one step and write the table to `output_dir`. Default `false`. */
-  readonly profile: boolean;
+  /**
+   * Steps after the first one that are watched: what every kernel family takes, what the GPU waits for and what
+   * would help is printed, and a trace for ui.perfetto.dev written to `output_dir`. 0 is off; results are the same
+   * bits. Default `0`.
+   */
+  readonly profile: number;
   /** Stop before weights are loaded: check the config, print it and the forecast. Default `false`. */
   readonly dry_run: boolean;
   /** Passes over the dataset. Default `10`. */

@@ -4,6 +4,7 @@ import { MOST_BINDINGS, type RecordingLimits } from "../plan/limits.ts";
 import { type AdapterReport, LIMITS } from "./adapter.ts";
 import type { Dialect } from "./dialect.ts";
 import { type EngineChoice, openEngine } from "./engine.ts";
+import { type HostKind, Timeline } from "./timeline.ts";
 
 /** Requested where the adapter has them. */
 const OPTIONAL_FEATURES = [
@@ -19,6 +20,9 @@ export class Device implements Disposable {
 
   /** True when passes can be timed on the GPU. */
   readonly timestamps: boolean;
+
+  /** Set while it is watched what the device does; results keep their bits. */
+  timeline: Timeline | undefined;
 
   constructor(
     readonly gpu: GPUDevice,
@@ -43,6 +47,16 @@ export class Device implements Disposable {
   /** Throws the first error the engine raised asynchronously, if any. Called wherever results are read back. */
   check(): void {
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Runs `body`, whose time is noted where the device is watched. */
+  span<T>(kind: HostKind, bytes: number, body: () => T): T {
+    return this.timeline === undefined ? body() : this.timeline.span(kind, bytes, body);
+  }
+
+  /** Notes from now on what the device does, until {@linkcode timeline} is unset. */
+  watch(): Timeline {
+    return this.timeline = new Timeline(this.gpu, this.timestamps);
   }
 
   [Symbol.dispose](): void {

@@ -8,6 +8,7 @@ import { arenaChunks, arenaTextures, type Recording, UNIFORM_STRIDE } from "../p
 import type { LaunchStep, TransferStep } from "../plan/plan.ts";
 import { texturedOperands } from "../plan/textures.ts";
 import { copyToTexture, type TextureCopy } from "./textures.ts";
+import { factsOf, type Timeline } from "./timeline.ts";
 import type { Tensor } from "../plan/tensor.ts";
 
 /**
@@ -15,15 +16,6 @@ import type { Tensor } from "../plan/tensor.ts";
  * early.
  */
 const LAUNCHES_PER_SUBMIT = 256;
-
-/** GPU time of one kernel in a profiled run. */
-export interface KernelTime {
-  readonly key: string;
-  readonly launches: number;
-  readonly milliseconds: number;
-  readonly flops: number;
-  readonly bytes: number;
-}
 
 /** Memory for the transients of several plans that never run at the same time, and the textures they read through. */
 export class Arena implements Disposable {
@@ -124,8 +116,23 @@ export class Executable implements Disposable {
     for (const [from, to] of this.#spans(LAUNCHES_PER_SUBMIT)) {
       const step = this.recording.steps[from]!;
       if (step.kind === "transfer") await this.#transfer(step);
-      else this.runSteps(from, to);
+      else if (this.session.device.timeline === undefined) this.runSteps(from, to);
+      else await this.#runTimed(from, to, this.session.device.timeline);
     }
+  }
+
+  /** As {@linkcode runSteps} with a pass for each launch. */
+  #runTimed(from: number, to: number, timeline: Timeline): Promise<void> {
+    const facts = this.recording.launches.slice(from, to).map((launch, i) => {
+      const { scope, tensors } = this.recording.steps[from + i]!;
+      return factsOf(launch!, scope, tensors.reduce((sum, { bytes }) => sum + bytes, 0));
+    });
+    return timeline.submit(facts, (encoder, i, descriptor) => {
+      for (const copy of this.#bound[from + i]!.copies) copyToTexture(encoder, copy);
+      const pass = encoder.beginComputePass(descriptor);
+      this.#encode(pass, from + i);
+      pass.end();
+    });
   }
 
   /** Ranges of at most `most` consecutive launches, and every transfer by itself, in order. */
@@ -175,55 +182,6 @@ export class Executable implements Disposable {
   /** Downloads tensors of this plan: resident ones, and transients marked as outputs. */
   read(tensors: readonly Tensor[]): Promise<ArrayBuffer[]> {
     return this.session.readRanges(tensors.map((tensor) => this.#ranges(tensor)));
-  }
-
-  /** Runs once with every launch timed on the GPU, summed by kernel; the slowest first. */
-  async profile(): Promise<KernelTime[]> {
-    const { gpu, timestamps } = this.session.device;
-    if (!timestamps) throw new Error("This adapter cannot time passes: it lacks timestamp-query");
-    const { steps } = this.recording;
-    const perBatch = 1024;
-    const totals = new Map<string, { launches: number; milliseconds: number; flops: number; bytes: number }>();
-    for (const [from, to] of this.#spans(perBatch)) {
-      const first = steps[from]!;
-      if (first.kind === "transfer") {
-        await this.#transfer(first);
-        continue;
-      }
-      const count = to - from;
-      const querySet = gpu.createQuerySet({ type: "timestamp", count: 2 * count });
-      const resolved = this.session.createBuffer(
-        16 * count,
-        GPUBufferUsage.QUERY_RESOLVE | GPUBufferUsage.COPY_SRC,
-        "timestamps",
-      );
-      const encoder = gpu.createCommandEncoder();
-      for (let i = 0; i < count; i++) {
-        for (const copy of this.#bound[from + i]!.copies) copyToTexture(encoder, copy);
-        const pass = encoder.beginComputePass({
-          timestampWrites: { querySet, beginningOfPassWriteIndex: 2 * i, endOfPassWriteIndex: 2 * i + 1 },
-        });
-        this.#encode(pass, from + i);
-        pass.end();
-      }
-      encoder.resolveQuerySet(querySet, 0, 2 * count, resolved, 0);
-      gpu.queue.submit([encoder.finish()]);
-      const [raw] = await this.session.readRanges([[{ buffer: resolved, offset: 0, bytes: 16 * count }]]);
-      const nanoseconds = new BigUint64Array(raw!);
-      for (let i = 0; i < count; i++) {
-        const { tensors } = steps[from + i]!;
-        const launch = this.recording.launches[from + i]!;
-        const total = totals.get(launch.kernel.key) ?? { launches: 0, milliseconds: 0, flops: 0, bytes: 0 };
-        total.launches++;
-        total.milliseconds += Number(nanoseconds[2 * i + 1]! - nanoseconds[2 * i]!) / 1e6;
-        total.flops += launch.flops;
-        total.bytes += tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-        totals.set(launch.kernel.key, total);
-      }
-      querySet.destroy();
-      this.session.destroyBuffer(resolved);
-    }
-    return [...totals].map(([key, total]) => ({ key, ...total })).sort((a, b) => b.milliseconds - a.milliseconds);
   }
 
   [Symbol.dispose](): void {

@@ -85,11 +85,13 @@ export class HostMemory implements Disposable {
   async upload(from: Tensor, to: readonly BufferRange[]): Promise<void> {
     await this.#finishDownloads(this.#downloads.findLastIndex(({ owner }) => owner === from.owner) + 1);
     const array = this.#array(from);
-    let at = from.byteOffset;
-    for (const { buffer, offset, bytes } of to) {
-      this.device.gpu.queue.writeBuffer(buffer, offset, array.subarray(at, at + wholeWords(bytes)));
-      at += bytes;
-    }
+    this.device.span("upload", from.bytes, () => {
+      let at = from.byteOffset;
+      for (const { buffer, offset, bytes } of to) {
+        this.device.gpu.queue.writeBuffer(buffer, offset, array.subarray(at, at + wholeWords(bytes)));
+        at += bytes;
+      }
+    });
     this.#uploaded += from.bytes;
     if (this.#uploaded < UPLOAD_WINDOW_BYTES) return;
     this.#uploaded = 0;
@@ -128,7 +130,7 @@ export class HostMemory implements Disposable {
   async #finishDownloads(count: number): Promise<void> {
     for (let i = 0; i < count; i++) {
       const { staging, into } = this.#downloads.shift()!;
-      await staging.mapAsync(GPUMapMode.READ);
+      await this.device.span("wait", staging.size, () => staging.mapAsync(GPUMapMode.READ));
       this.device.check();
       into.set(new Uint8Array(staging.getMappedRange()).subarray(0, into.byteLength));
       staging.unmap();

@@ -115,11 +115,14 @@ export class Session implements Disposable {
     }
     const source = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     if (tensor.host) return this.host.bytes(tensor).set(source, byteOffset);
-    let at = 0;
-    for (const { buffer, offset, bytes } of this.ranges(tensor, byteOffset, data.byteLength)) {
-      this.device.gpu.queue.writeBuffer(buffer, offset, source.subarray(at, at + bytes));
-      at += bytes;
-    }
+    const ranges = this.ranges(tensor, byteOffset, data.byteLength);
+    this.device.span("upload", data.byteLength, () => {
+      let at = 0;
+      for (const { buffer, offset, bytes } of ranges) {
+        this.device.gpu.queue.writeBuffer(buffer, offset, source.subarray(at, at + bytes));
+        at += bytes;
+      }
+    });
     this.#unflushed += data.byteLength;
   }
 
@@ -128,7 +131,7 @@ export class Session implements Disposable {
     if (this.#unflushed < UPLOAD_WINDOW_BYTES) return;
     this.#unflushed = 0;
     this.device.gpu.queue.submit([]);
-    await this.device.gpu.queue.onSubmittedWorkDone();
+    await this.device.span("wait", 0, () => this.device.gpu.queue.onSubmittedWorkDone());
     this.device.check();
   }
 
@@ -171,7 +174,7 @@ export class Session implements Disposable {
       return staging;
     });
     gpu.queue.submit([encoder.finish()]);
-    await Promise.all(stagings.map((staging) => staging.mapAsync(GPUMapMode.READ)));
+    await this.device.span("wait", 0, () => Promise.all(stagings.map((each) => each.mapAsync(GPUMapMode.READ))));
     this.device.check();
     return tensors.map((ranges) => {
       const copy = new Uint8Array(ranges.reduce((sum, { bytes }) => sum + bytes, 0));

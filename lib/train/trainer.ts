@@ -19,7 +19,9 @@ import { Validation } from "./checks/validation.ts";
 import { fillDataCache } from "./data/fill_cache.ts";
 import type { TrainEvent } from "./report/events.ts";
 import { RunRecords } from "./report/run_records.ts";
+import { measurePeaks } from "../tune/peaks.ts";
 import { chooseKernels } from "./kernels.ts";
+import { StepProfiler } from "./profile/step_profiler.ts";
 import { TrainingLoop } from "./training_loop.ts";
 
 /** Options of {@linkcode train}. */
@@ -91,7 +93,11 @@ export async function* trainAsRank(
   const notes = await gatherValues(communicator, validation?.own.notes ?? [], { deadline: longPhase });
   for (const message of notes.flat()) yield* tell({ type: "warning", message: `validation: ${message}` });
   const kernels = yield* chooseKernels({ device, config, run, communicator, checkpoint: output?.checkpoint });
-  using loop = new TrainingLoop({ device, config, model, run, data, validation, heldOut, communicator, kernels });
+  const profiler = config.profile > 0 && isFirst
+    ? new StepProfiler({ device, config, peaks: await measurePeaks(device), tuned: kernels !== undefined })
+    : undefined;
+  const prepared = { device, config, model, run, data, validation, heldOut, communicator, kernels, profiler };
+  using loop = new TrainingLoop(prepared);
   // The other ranks look after that exchange, when the first has put the folder in order.
   const start = loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
   for await (const event of start) yield* tell(event);

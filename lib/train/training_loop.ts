@@ -25,6 +25,7 @@ import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
 import type { PreparedData } from "./data/prepare_data.ts";
+import type { StepProfiler } from "./profile/step_profiler.ts";
 import type { ExampleRequest, HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
@@ -47,8 +48,10 @@ export interface PreparedRun {
   readonly validation: Validation | undefined;
   readonly heldOut: HeldOut | undefined;
   readonly communicator: Communicator;
-  /** MeasuredLoss kernels that the device has been given. */
+  /** Measured kernels that the device has been given. */
   readonly kernels: RunKernels | undefined;
+  /** Set where `profile` asks for it, on the first rank. */
+  readonly profiler: StepProfiler | undefined;
 }
 
 /** The request that a clip answers. */
@@ -150,16 +153,18 @@ export class TrainingLoop implements Disposable {
     let path = this.#checkpoint;
     this.#measured = [...records?.measured ?? []];
     yield* this.#check(signal, records);
-    const { communicator, config } = this.prepared;
+    const { communicator, config, profiler } = this.prepared;
     let ending = 0;
     while (this.#done < this.#totalSteps) {
       // Ranks hear of a stop at different moments, so they agree on the step after which they end.
       ending = await communicator.agree(signal?.aborted === true ? INTERRUPTED : this.#isStale() ? STALE : 0);
       if (ending !== 0) break;
-      const event = await this.#optimizerStep();
+      const event = await (profiler === undefined ? this.#optimizerStep() : profiler.step(() => this.#optimizerStep()));
       communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
       if (event.type === "skipped" || last || this.#done % config.log_every === 0) yield event;
+      const profile = await profiler?.report(this.#done, last);
+      if (profile !== undefined) yield profile;
       if (last && this.#applied === 0) this.#skips.requireMade();
       path = undefined;
       // Before the checks, so that nothing that goes wrong in them costs a step.
@@ -254,7 +259,7 @@ export class TrainingLoop implements Disposable {
   }
 
   async #optimizerStep(): Promise<StepEvent | SkippedEvent> {
-    const { communicator } = this.prepared;
+    const { communicator, device } = this.prepared;
     const started = performance.now();
     const { waited } = communicator;
     const learningRate = this.#learningRate();
@@ -263,22 +268,23 @@ export class TrainingLoop implements Disposable {
     const block = this.#exchange.begin(window.length);
     const micros: NamedMicroBatch[] = [];
     for (const micro of window.slice(block.begin, block.end)) {
-      const batch = makeBatch(this.#source, micro.items);
+      const batch = device.span("batch", 0, () => makeBatch(this.#source, micro.items));
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
       await this.#step.micro(batch, this.#scale.value);
-      await this.#exchange.afterMicro();
+      await device.span("exchange", 0, () => this.#exchange.afterMicro());
     }
-    const squares = await this.#exchange.finish();
+    const squares = await device.span("exchange", 0, () => this.#exchange.finish());
     const scale = this.#scale.value;
     const own = await this.#step.update(learningRate, this.#applied + 1, scale, squares);
-    await this.#exchange.afterUpdate();
-    const { losses, ranks } = await gatherFigures(communicator, {
+    await device.span("exchange", 0, () => this.#exchange.afterUpdate());
+    const ownFigures = {
       losses: own.losses,
       begin: block.begin,
       total: window.length,
       seconds: (performance.now() - started - (communicator.waited - waited)) / 1000,
       gpuBytes: this.#session.allocatedBytes,
-    });
+    };
+    const { losses, ranks } = await device.span("exchange", 0, () => gatherFigures(communicator, ownFigures));
     this.#done++;
     if (own.skipped) {
       const overflow = this.#scale.canShrink && losses.every(Number.isFinite);

@@ -75,14 +75,21 @@ export class Trial implements Disposable {
       for (let i = 0; i < repeats; i++) recordWork(plan, work, this.#operands);
     });
     using executable = new Executable(this.session, finish(plan, this.session.limits));
-    if (this.session.device.timestamps) {
-      const times = await executable.profile();
-      return times.reduce((sum, { milliseconds }) => sum + milliseconds, 0) / repeats;
+    const { device } = this.session;
+    if (!device.timestamps) {
+      const started = performance.now();
+      await executable.run();
+      await this.#settle();
+      return (performance.now() - started) / repeats;
     }
-    const started = performance.now();
-    await executable.run();
-    await this.#settle();
-    return (performance.now() - started) / repeats;
+    const timeline = device.watch();
+    try {
+      await executable.run();
+    } finally {
+      device.timeline = undefined;
+    }
+    const launches = await timeline.launches();
+    return launches.reduce((sum, { begin, end }) => sum + end - begin, 0) / repeats;
   }
 
   #plan(record: (plan: Plan) => void): Plan {

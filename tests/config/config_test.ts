@@ -249,6 +249,12 @@ Deno.test("settings that are likely a mistake give a note with their place", () 
   assert.deepEqual(resolveConfig(minimal).notes, []);
 });
 
+Deno.test("profile was a switch in the checkpoints of 0.1: false is off", () => {
+  assert.equal(parseConfig(`${minimal}profile: false`).profile, 0);
+  assert.equal(parseConfig(`${minimal}profile: 3`).profile, 3);
+  assert.match(problemsOf(`${minimal}profile: -1`).join(), /expected a whole number from 0 to 1000/);
+});
+
 Deno.test("printConfig() reads back to the same config", () => {
   for (const preset of presetNames) {
     const config = parseConfig(`preset: ${preset}\noutput_dir: /runs/x\nid_token: "a: b #c"`);

@@ -2,6 +2,7 @@
 import type {
   CacheEvent,
   DownloadEvent,
+  ProfileEvent,
   RankUsage,
   StepEvent,
   TrainEvent,
@@ -9,6 +10,7 @@ import type {
 } from "../../train/report/events.ts";
 import type { Terminal } from "../machine/terminal.ts";
 import { type LinePart, progressLine } from "./fit_line.ts";
+import { profileLines } from "./profile.ts";
 import { shortPath } from "./short_path.ts";
 import { formatBytes, formatDuration, formatFlops } from "./text.ts";
 
@@ -46,6 +48,9 @@ export class Progress {
       case "range_test":
       case "finished":
         return this.result(describeEvent(event));
+      case "profile":
+        for (const line of profileLines(event)) this.result(line);
+        return;
       default:
         return this.line(describeEvent(event));
     }
@@ -131,7 +136,9 @@ function describeRanks(ranks: readonly RankUsage[]): string {
   return `slowest rank ${seconds.indexOf(most)}: ${most.toPrecision(3)} s, memory ${range}`;
 }
 
-function describeEvent(event: Exclude<TrainEvent, CacheEvent | DownloadEvent | StepEvent | TuneEvent>): string {
+function describeEvent(
+  event: Exclude<TrainEvent, CacheEvent | DownloadEvent | ProfileEvent | StepEvent | TuneEvent>,
+): string {
   switch (event.type) {
     case "started": {
       const { step, totalSteps, clips, parameters, device, outputDir } = event;

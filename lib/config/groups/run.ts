@@ -29,7 +29,10 @@ export const run = z.strictObject({
     "Whether to measure the variants of every kernel once on a card and use the fastest: auto on real GPUs alone, not " +
       "on software drivers. A run that continues keeps the kernels of its checkpoint.",
   ),
-  profile: z.boolean().default(false).describe("Measure every kernel of one step and write the table to `output_dir`."),
+  profile: z.int().min(0).max(1000).default(0).describe(
+    "Steps after the first one that are watched: what every kernel family takes, what the GPU waits for and what would " +
+      "help is printed, and a trace for ui.perfetto.dev written to `output_dir`. 0 is off; results are the same bits.",
+  ),
   dry_run: z.boolean().default(false).describe(
     "Stop before weights are loaded: check the config, print it and the forecast.",
   ),

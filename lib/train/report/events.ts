@@ -3,6 +3,7 @@
  */
 import type { DownloadEvent } from "../../models/folder/hub.ts";
 import type { TuneEvent } from "../../tune/tune.ts";
+import type { ProfileFigures } from "../profile/figures.ts";
 
 export type { DownloadEvent } from "../../models/folder/hub.ts";
 export type { TuneEvent } from "../../tune/tune.ts";
@@ -176,6 +177,20 @@ export interface RangeTestEvent {
   readonly result?: { readonly lowest: number; readonly suggested: number };
 }
 
+/** Steps were watched as `profile` asks. */
+export interface ProfileEvent {
+  /** Tells events apart. */
+  readonly type: "profile";
+  /** Optimizer steps made when it happened. */
+  readonly step: number;
+  /** What an average step consists of. */
+  readonly figures: ProfileFigures;
+  /** What bounds it and what would help, in sentences. */
+  readonly words: readonly string[];
+  /** Path of the trace. */
+  readonly trace: string;
+}
+
 /** The run is over and its last checkpoint saved. */
 export interface FinishedEvent {
   /** Tells events apart. */
@@ -206,4 +221,5 @@ export type TrainEvent =
   | SampleEvent
   | HeldOutEvent
   | RangeTestEvent
+  | ProfileEvent
   | FinishedEvent;

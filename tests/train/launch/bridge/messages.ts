@@ -48,6 +48,21 @@ export const EVENTS: { readonly [T in TrainEvent["type"]]: readonly Extract<Trai
     type: "range_test",
     step: 1,
   }],
+  profile: [{
+    type: "profile",
+    step: 3,
+    figures: {
+      steps: 2,
+      milliseconds: 10,
+      families: [{ family: "gemm", milliseconds: 9, launches: 3, flopsPerSecond: 1e12, bytesPerSecond: 1e9 }],
+      idle: { launches: 1, batch: 0, upload: 0, encode: 0, wait: 0, exchange: 0, other: 0 },
+      submits: 1,
+      waits: 1,
+      uploadedBytes: 4096,
+    },
+    words: ["What bounds the step: arithmetic."],
+    trace: "out/profile.trace.json",
+  }],
   finished: [{ type: "finished", step: 3, seconds: 1, path: "out/checkpoint-3", interrupted: true }],
 };
 

@@ -1,0 +1,158 @@
+/** Sums up what was watched: the time of every kernel family, and what the host did while the GPU had nothing to do. */
+import { HOST_KINDS, type HostKind, type HostSpan, type TimedLaunch } from "../../gpu/timeline.ts";
+import type { Peaks } from "../../tune/peaks.ts";
+
+/** All launches of one family, in an average step. */
+export interface FamilyFigures {
+  readonly family: string;
+  readonly milliseconds: number;
+  readonly launches: number;
+  readonly flopsPerSecond: number;
+  /** Lower bound: every binding counts once per launch. */
+  readonly bytesPerSecond: number;
+  /** Share of the measured f32 peak; absent where that is no measure: on matrix units and in f16 arithmetic. */
+  readonly arithmeticShare?: number;
+  /** Share of the measured rate of a copy. */
+  readonly memoryShare?: number;
+}
+
+/**
+ * Why the GPU had nothing to do: what lies between launches of one command buffer (`launches`), what the host was doing
+ * meanwhile, or none of these (`other`).
+ */
+export type IdleCause = "launches" | Exclude<HostKind, "step"> | "other";
+
+/** An average step: `milliseconds` is the sum of those of all families and of `idle`. */
+export interface ProfileFigures {
+  readonly steps: number;
+  readonly milliseconds: number;
+  /** The slowest first. */
+  readonly families: readonly FamilyFigures[];
+  readonly idle: Readonly<Record<IdleCause, number>>;
+  readonly submits: number;
+  readonly waits: number;
+  readonly uploadedBytes: number;
+}
+
+interface Interval {
+  readonly begin: number;
+  readonly end: number;
+}
+
+/** Kinds of host work in the order in which they count where several go on at once: a wait is in no one's way. */
+const PRECEDENCE = ["exchange", "batch", "upload", "encode", "wait"] as const satisfies typeof HOST_KINDS[number][];
+
+/** The name in front of a kernel's spec, as words. */
+export function familyOf(key: string): string {
+  return key.split("(")[0]!.replaceAll("_", " ");
+}
+
+const length = (intervals: readonly Interval[]) => intervals.reduce((sum, { begin, end }) => sum + end - begin, 0);
+
+/** What of `intervals` lies outside of `span`. */
+function without(intervals: readonly Interval[], { begin, end }: Interval): Interval[] {
+  return intervals.flatMap((each) =>
+    [
+      { begin: each.begin, end: Math.min(each.end, begin) },
+      { begin: Math.max(each.begin, end), end: each.end },
+    ].filter((left) => left.end > left.begin)
+  );
+}
+
+/** Sums up the steps of `spans`; launches and idle time outside of them do not count. */
+export function sumUp(
+  launches: readonly TimedLaunch[],
+  spans: readonly HostSpan[],
+  peaks: Peaks | undefined,
+): ProfileFigures {
+  const steps = spans.filter(({ kind }) => kind === "step");
+  const families = new Map<string, Family>();
+  const idle: Record<string, number> = { launches: 0, other: 0 };
+  for (const kind of HOST_KINDS) idle[kind] = 0;
+  for (const step of steps) {
+    const free: Interval[] = [];
+    let at = step.begin;
+    let batch: number | undefined;
+    for (const launch of launches) {
+      if (launch.end <= step.begin || launch.begin >= step.end) continue;
+      const begin = Math.max(at, launch.begin);
+      const end = Math.min(step.end, Math.max(at, launch.end));
+      if (launch.batch === batch) idle.launches! += begin - at;
+      else if (begin > at) free.push({ begin: at, end: begin });
+      add(families, launch, end - Math.min(begin, end), launch.begin >= step.begin);
+      at = Math.max(at, end);
+      batch = launch.batch;
+    }
+    if (step.end > at) free.push({ begin: at, end: step.end });
+    let left: readonly Interval[] = free;
+    for (const kind of PRECEDENCE) {
+      const before = length(left);
+      for (const span of spans) if (span.kind === kind) left = without(left, span);
+      idle[kind]! += before - length(left);
+    }
+    idle.other! += length(left);
+  }
+  const inSteps = spans.filter(({ kind, begin }) => {
+    return kind !== "step" && steps.some((step) => begin >= step.begin && begin < step.end);
+  });
+  const count = steps.length;
+  const ofKind = (kind: HostKind) => inSteps.filter((span) => span.kind === kind);
+  return {
+    steps: count,
+    milliseconds: length(steps) / count,
+    families: [...families].map(([family, sums]) => familyFigures(family, sums, count, peaks))
+      .sort((a, b) => b.milliseconds - a.milliseconds),
+    idle: Object.fromEntries(Object.entries(idle).map(([cause, sum]) => [cause, sum / count])) as Record<
+      IdleCause,
+      number
+    >,
+    submits: ofKind("encode").length / count,
+    waits: ofKind("wait").length / count,
+    uploadedBytes: ofKind("upload").reduce((sum, { bytes }) => sum + bytes, 0) / count,
+  };
+}
+
+interface Family {
+  milliseconds: number;
+  launches: number;
+  flops: number;
+  bytes: number;
+  /** Whether all of its arithmetic is on the f32 units that the peak was measured on. */
+  plain: boolean;
+}
+
+/** A launch that two steps share counts in the one it begins in; its time counts in both. */
+function add(families: Map<string, Family>, launch: TimedLaunch, milliseconds: number, begins: boolean): void {
+  const { key, features, flops, bytes } = launch;
+  const name = familyOf(key);
+  const sums = families.get(name) ?? { milliseconds: 0, launches: 0, flops: 0, bytes: 0, plain: true };
+  sums.milliseconds += milliseconds;
+  if (begins) {
+    sums.launches++;
+    sums.flops += flops;
+    sums.bytes += bytes;
+  }
+  sums.plain &&= !features.includes("subgroup_matrix") && !features.includes("f16");
+  families.set(name, sums);
+}
+
+function familyFigures(
+  family: string,
+  { milliseconds, launches, flops, bytes, plain }: Family,
+  steps: number,
+  peaks: Peaks | undefined,
+): FamilyFigures {
+  const perSecond = (amount: number) => milliseconds === 0 ? 0 : 1000 * amount / milliseconds;
+  const [flopsPerSecond, bytesPerSecond] = [perSecond(flops), perSecond(bytes)];
+  return {
+    family,
+    milliseconds: milliseconds / steps,
+    launches: launches / steps,
+    flopsPerSecond,
+    bytesPerSecond,
+    ...(peaks === undefined ? {} : {
+      ...(plain ? { arithmeticShare: flopsPerSecond / peaks.flopsPerSecond } : {}),
+      memoryShare: bytesPerSecond / peaks.bytesPerSecond,
+    }),
+  };
+}
