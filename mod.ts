@@ -19,6 +19,7 @@
  */
 export { UserError, UserErrors } from "./lib/errors.ts";
 export {
+  type ConfigOrigin,
   loadConfig,
   parseConfig,
   type ParseOptions,

@@ -33,6 +33,8 @@ export function mergeSources(sources: readonly Source[]): Merged {
         problems.push(`${entry.keyWhere}: unknown key "${key}"${didYouMean(key, configKeys)}`);
       } else if (entry.value === undefined || entry.value === null || (entry.text && entry.value === "null")) {
         entries.delete(key);
+      } else if (typeof entry.value === "string" && entry.value.includes("\0")) {
+        problems.push(`${placeOf(key, entry.where)}: contains a NUL character`);
       } else if (key === "report_to" && entry.value === "wandb") {
         notes.push(
           `${placeOf(key, entry.where)}: wandb is not supported; metrics.jsonl in output_dir has every figure`,

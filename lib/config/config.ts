@@ -45,6 +45,24 @@ export interface ResolvedConfig {
   readonly notes: readonly string[];
 }
 
+/** A config with everything that is wrong with it. */
+export interface CollectedConfig {
+  /** Wrong values are replaced by their defaults; undefined when nothing tells which model is meant. */
+  readonly config: TrainConfig | undefined;
+  readonly problems: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** What helps with a config that has problems. */
+export const CONFIG_HINT = "cogtune train --help lists every key and its default";
+
+/** Where a config comes from. */
+export interface ConfigOrigin {
+  readonly fileName?: string;
+  readonly preset?: string;
+  readonly overrides?: Readonly<Record<string, unknown>>;
+}
+
 /**
  * Reads a config from YAML text. Throws UserErrors with the place of every unknown key, wrong value and broken rule.
  *
@@ -71,6 +89,10 @@ export function parseConfig(text: string, options: ParseOptions = {}): TrainConf
  * ```
  */
 export function resolveConfig(text: string, options: ParseOptions = {}): ResolvedConfig {
+  return requireSound(collectText(text, options));
+}
+
+function collectText(text: string, options: ParseOptions): CollectedConfig {
   const file = readYaml(text, options.fileName ?? "config");
   const overrides = readOverrides(options.overrides ?? {});
   const preset = options.preset ?? presetOf(file, overrides);
@@ -89,10 +111,12 @@ export function resolveConfig(text: string, options: ParseOptions = {}): Resolve
       (severity === "error" ? problems : notes).push(`${placeOf(key, entries.get(key)?.where)}: ${message}`);
     }
   }
-  if (config === undefined || problems.length > 0) {
-    throw new UserErrors("Cannot use this config", problems, "cogtune train --help lists every key and its default");
-  }
-  return { config, notes };
+  return { config, problems, notes };
+}
+
+function requireSound({ config, problems, notes }: CollectedConfig): ResolvedConfig {
+  if (config !== undefined && problems.length === 0) return { config, notes };
+  throw new UserErrors("Cannot use this config", problems, CONFIG_HINT);
 }
 
 /**
@@ -108,13 +132,17 @@ export function resolveConfig(text: string, options: ParseOptions = {}): Resolve
  * if (config.rank !== 64 || config.lora_alpha !== 64) throw new Error("alpha follows rank");
  * ```
  */
-export async function loadConfig(
-  options: {
-    readonly fileName?: string;
-    readonly preset?: string;
-    readonly overrides?: Readonly<Record<string, unknown>>;
-  } = {},
-): Promise<ResolvedConfig> {
+export async function loadConfig(options: ConfigOrigin = {}): Promise<ResolvedConfig> {
+  return requireSound(await collectConfig(options));
+}
+
+/**
+ * As {@linkcode loadConfig}, but problems of the config are returned, so that those of the files it names can be told
+ * with them.
+ *
+ * @throws {UserError} when the file or the preset does not exist.
+ */
+export async function collectConfig(options: ConfigOrigin = {}): Promise<CollectedConfig> {
   const { fileName, overrides = {} } = options;
   if (fileName !== undefined && !existsSync(fileName)) {
     throw new UserError(`Config file "${fileName}" does not exist`, "Give the path of a YAML file, or --preset NAME");
@@ -123,7 +151,7 @@ export async function loadConfig(
   const name = fileName ?? "config";
   const preset = options.preset ?? presetName(readYaml(text, name), readOverrides(overrides));
   const fetched = preset === undefined ? {} : { preset: await fetchPreset(preset) };
-  return resolveConfig(text, { fileName: name, overrides, ...fetched });
+  return collectText(text, { fileName: name, overrides, ...fetched });
 }
 
 /**

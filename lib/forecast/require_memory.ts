@@ -8,14 +8,16 @@ import { requireFits } from "./fit.ts";
 import { folderShapes } from "./folder_shapes.ts";
 
 /**
- * Checks the plans of this very device against `gpu_memory`; WebGPU does not tell how much memory an adapter has, so
- * without that setting nothing is refused. `stored` is the storage of the checkpoint's matrices.
+ * Checks the plans of a run against `gpu_memory`; WebGPU does not tell how much memory an adapter has, so without that
+ * setting nothing is refused. `stored` is the storage of the checkpoint's matrices. The plans are those of `device`, or
+ * of a usual card as long as there is none.
  *
  * @throws {UserError} with the phase that needs too much, what it consists of, and the switches that would make it fit.
  */
-export function requireMemory(device: Device, config: TrainConfig, stored: DType): void {
+export function requireMemory(config: TrainConfig, stored: DType, device?: Device): void {
   if (config.gpu_memory === undefined) return;
-  using session = new Session(device);
-  const options = { ...folderShapes(config), stored, target: device.target, limits: session.limits };
+  using session = device && new Session(device);
+  const own = session && { target: session.device.target, limits: session.limits };
+  const options = { ...folderShapes(config), stored, ...own };
   requireFits(config, recordForecast(config, options), config.gpu_memory * 2 ** 30, options);
 }

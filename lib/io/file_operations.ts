@@ -8,6 +8,7 @@ import {
   renameSync,
   rmSync,
   statfsSync,
+  statSync,
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
@@ -92,6 +93,8 @@ export function fileError(error: unknown, action: string, path: string, wanted?:
     case "EISDIR":
     case "ENOTDIR":
       return new UserError(`${what}: a file stands where a folder is expected, or the reverse`, "check the path");
+    case "ELOOP":
+      return new UserError(`${what}: its symbolic links lead in a circle`, "give the path of what they should lead to");
     case "ENAMETOOLONG":
       return new UserError(`${what}: the name is too long (most file systems allow 255 bytes)`, "choose a shorter one");
     case "EMFILE":
@@ -147,6 +150,16 @@ export function freeBytes(path: string): number {
       if (parent === path) throw error;
       path = parent;
     }
+  }
+}
+
+/** What tells file systems apart: two paths with equal numbers share their free space. */
+export function fileSystemOf(path: string): number {
+  for (;;) {
+    const device = statSync(path, { throwIfNoEntry: false })?.dev;
+    const parent = dirname(path);
+    if (device !== undefined || parent === path) return device ?? 0;
+    path = parent;
   }
 }
 

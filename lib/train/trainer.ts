@@ -73,11 +73,16 @@ export async function* trainAsRank(
   using data = ready.data;
   using heldOut = ready.heldOut;
   await requireSameRun(communicator, config, data.samples);
-  if (config.dry_run) return void await checkpointOf(config);
+  const warnings = [...ready.warnings, ...data.warnings];
+  if (config.dry_run) {
+    await checkpointOf(config);
+    for (const message of warnings) yield { type: "warning", message };
+    return;
+  }
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   await checkPlacement(communicator, { deadline: longPhase });
-  requireMemory(device, { ...config, model_path: model.path }, storedType(model));
+  requireMemory({ ...config, model_path: model.path }, storedType(model), device);
   using output = isFirst ? await openOutputFolder(config) : undefined;
   const told: TrainEvent[] = [];
   const tell = function* (event: TrainEvent) {
@@ -85,7 +90,7 @@ export async function* trainAsRank(
     yield event;
   };
   for (const message of output?.cleared ?? []) yield* tell({ type: "status", message });
-  for (const message of [...output?.warnings ?? [], ...data.warnings]) yield* tell({ type: "warning", message });
+  for (const message of [...output?.warnings ?? [], ...warnings]) yield* tell({ type: "warning", message });
   const fill = { signal, share: communicator };
   yield* fillDataCache(device, config, model, data, fill);
   if (heldOut !== undefined) yield* fillDataCache(device, heldOut.config, model, heldOut.data, fill);

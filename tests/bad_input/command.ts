@@ -21,14 +21,23 @@ export interface Outcome {
   readonly error: string;
 }
 
-/** Runs one command line in this process: everything is real but the terminal and the signals. */
-export async function command(args: readonly string[]): Promise<Outcome> {
+/**
+ * Runs one command line in this process: everything is real but the terminal and the signals. `onOutput` sees what it
+ * prints as it goes.
+ */
+export async function command(
+  args: readonly string[],
+  { onOutput }: { readonly onOutput?: (text: string) => unknown } = {},
+): Promise<Outcome> {
   let out = "";
   let error = "";
   const environment: Environment = {
     ...processEnvironment({ train, plan: planReport, tune: tuneRun }),
     terminal: createTerminal({
-      out: (text) => void (out += text),
+      out: (text) => {
+        out += text;
+        onOutput?.(text);
+      },
       error: (text) => void (error += text),
       columns: () => undefined,
     }),

@@ -95,12 +95,43 @@ Deno.test({
       withSmallDisk(folder, async (disk) => {
         const words = trainWords(folder, `--output_dir=${disk}`);
         assert.equal((await command(words)).code, 0);
-        // Room for the record of the steps, but not for a checkpoint.
-        writeFileSync(join(disk, "filler"), new Uint8Array(freeBytes(disk) - 65_536));
+        // Leaves room for the record of the steps, but not for a checkpoint.
+        const fill = () => writeFileSync(join(disk, "filler"), new Uint8Array(freeBytes(disk) - 65_536));
         const before = listing(join(disk, "checkpoint-2"));
-        assertDiskFull(await command([...words, "--train_steps=3", "--resume_from_checkpoint=latest"]));
+        const more = [...words, "--train_steps=3", "--resume_from_checkpoint=latest"];
+        // It fills up while the run is on, as the run would not begin without room for a checkpoint.
+        assertDiskFull(await command(more, { onOutput: (text) => /step 3/.test(text) && fill() }));
         assertUntouched(join(disk, "checkpoint-2"), before);
         assert.ok(!listing(disk).has("checkpoint-3"));
+      })
+    ),
+});
+
+Deno.test({
+  name: "train and data check ask for room for clips and a checkpoint before they begin (needs the right to mount)",
+  ignore: !mountable,
+  fn: () =>
+    withCopies((folder) =>
+      withSmallDisk(folder, async (disk) => {
+        writeFileSync(join(disk, "filler"), new Uint8Array(freeBytes(disk) - 16_384));
+        const words = trainWords(folder, `--output_dir=${join(disk, "run")}`, `--cache_dir=${join(disk, "cache")}`);
+        const bytes =
+          /Not enough disk space: (\d+) bytes are wanted \((\d+) for encoded clips in ".*cache", (\d+) for a checkpoint in ".*run"\), \d+ bytes are free there/;
+        const { error } = await assertRefused(folder, { says: [bytes] }, () => command(words));
+        const [, wanted, clips, checkpoint] = bytes.exec(error)!;
+        assert.equal(Number(wanted), Number(clips) + Number(checkpoint));
+        // Four clips of 9 frames of 32x48: 3 latent frames of 4x6 with mean and variance of 16 channels, and four prompts
+        // of 226 tokens of 32 numbers.
+        assert.equal(Number(clips), 4 * 4 * (3 * 4 * 6 * 2 * 16 + 226 * 32));
+        const check = await command(["data", "check", ...words.slice(1)]);
+        assert.equal(check.code, 2);
+        assert.match(check.out, /^problem: Not enough disk space: /m);
+        rmSync(join(disk, "filler"));
+        const many = ["--train_steps=400", "--checkpointing_steps=1", "--dry_run"];
+        assert.match(
+          (await command([...words, ...many])).error,
+          /^note: 11 checkpoints are kept at once and take \d+ bytes/m,
+        );
       })
     ),
 });

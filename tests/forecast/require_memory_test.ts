@@ -17,10 +17,10 @@ Deno.test("what a run has allocated is the least gpu_memory it is accepted with"
   const settings = { model: "tiny-5b", mixed_precision: "bf16" };
   const { device } = await testDevice();
   const { gpuBytes } = await runTiny(tinyConfig(settings));
-  requireMemory(device, tinyConfig(settings), "f32");
-  requireMemory(device, tinyConfig({ ...settings, gpu_memory: gpuBytes / GIB }), "f32");
+  requireMemory(tinyConfig(settings), "f32", device);
+  requireMemory(tinyConfig({ ...settings, gpu_memory: gpuBytes / GIB }), "f32", device);
   const small = tinyConfig({ ...settings, gpu_memory: (gpuBytes - 256) / GIB });
-  assert.throws(() => requireMemory(device, small, "f32"), /GPU memory for training.*\nHint: it fits with /);
+  assert.throws(() => requireMemory(small, "f32", device), /GPU memory for training.*\nHint: it fits with /);
 });
 
 Deno.test("without mixed precision the storage of the checkpoint counts", async () => {
@@ -28,8 +28,8 @@ Deno.test("without mixed precision the storage of the checkpoint counts", async 
   const settings = { model: "tiny-2b", mixed_precision: "no" };
   const { gpuBytes } = await runTiny(tinyConfig(settings));
   const config = tinyConfig({ ...settings, gpu_memory: (gpuBytes - 256) / GIB });
-  requireMemory(device, config, "bf16");
-  assert.throws(() => requireMemory(device, config, "f32"), /GPU memory for training/);
+  requireMemory(config, "bf16", device);
+  assert.throws(() => requireMemory(config, "f32", device), /GPU memory for training/);
 });
 
 Deno.test("a whole run holds the bytes and does the work that were forecast, and is refused with less before it leaves a trace", () =>

@@ -1,9 +1,10 @@
 /** `cogtune data check` and `cogtune data import`. */
-import { loadConfig, type TrainConfig } from "../../config/config.ts";
+import { collectConfig, type TrainConfig } from "../../config/config.ts";
 import { readDataset } from "../../data/dataset/dataset.ts";
 import { FORMATS } from "../../data/dataset/formats.ts";
 import { writeLists } from "../../data/dataset/write_lists.ts";
 import { UserError } from "../../errors.ts";
+import { requireConfig } from "../../train/checks/preflight.ts";
 import { datasetOptions } from "../../train/data/dataset_options.ts";
 import type { Environment } from "../machine/environment.ts";
 import type { DataReport } from "../machine/commands.ts";
@@ -24,7 +25,8 @@ export const dataImportFlags: readonly OwnFlag[] = [
 
 /** The config of words about a dataset: mostly for a released model, and the tiny default would warn of every clip. */
 async function readConfig(words: readonly string[]): Promise<TrainConfig> {
-  return (await loadConfig(configArguments(words, "5b-lora"))).config;
+  const collected = await collectConfig(configArguments(words, "5b-lora"));
+  return (await requireConfig(collected, { training: false })).config;
 }
 
 /** Checks a dataset; returns the exit code, 2 when something stops training. */

@@ -2,26 +2,27 @@
 import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
 import { checkDataset, type DatasetReport } from "../../data/samples/dataset_check.ts";
-import { loadTokenizer } from "../../data/text/tokenizer.ts";
+import { loadTokenizer, type Tokenizer } from "../../data/text/tokenizer.ts";
 import { UserError } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { RELEASED } from "../../models/transformer/config.ts";
+import { problemsBesides } from "../../train/checks/preflight.ts";
 import { datasetOptions } from "../../train/data/dataset_options.ts";
 import type { DataReport } from "../machine/commands.ts";
 import { datasetPage } from "../show/dataset_page.ts";
 import { formatDuration } from "../show/text.ts";
 
 /**
- * Reads every clip and prompt as training would; with `html`, writes a page of what it sees.
+ * Reads every clip and prompt as training would, and asks what training asks about everything else; with `html`, writes
+ * a page of the clips.
  *
  * @throws {UserError} when the config names no dataset, or the page cannot be written.
  */
 export async function checkData(config: TrainConfig, html?: string): Promise<DataReport> {
   const root = dataRoot(config);
   const [frames, height, width] = config.train_resolution;
-  const model = config.model_path === undefined ? undefined : findModelPath(config.model_path);
-  const report = await checkDataset(root, {
+  const checked = await checkDataset(root, {
     ...datasetOptions(config),
     frames,
     fps: config.fps,
@@ -29,9 +30,13 @@ export async function checkData(config: TrainConfig, html?: string): Promise<Dat
     fit: config.crop === "fill" ? "crop" : config.crop,
     frameRule: config.frame_selection,
     tokens: RELEASED[config.model ?? "2b"]!.max_text_seq_length,
-    tokenizer: model === undefined ? undefined : loadTokenizer(join(model, "tokenizer")),
+    tokenizer: tokenizerOf(config),
     sheets: html !== undefined,
   });
+  const besides = await problemsBesides(config, { clips: checked.problems.length === 0 });
+  const problems = [...checked.problems, ...besides.problems];
+  const notes = [...checked.warnings, ...besides.warnings];
+  const report = { ...checked, problems, warnings: notes };
   const lines = statisticLines(report, `${frames}x${height}x${width}`);
   if (html !== undefined) {
     await writeFileAtomic(html, datasetPage(root, lines, report));
@@ -40,7 +45,18 @@ export async function checkData(config: TrainConfig, html?: string): Promise<Dat
   // Pictures are for the page.
   const clips = report.statistics.clips.map(({ sheet: _sheet, ...clip }) => clip);
   const figures = { ...report.statistics, clips };
-  return { lines, notes: report.warnings, problems: report.problems, figures };
+  return { lines, notes, problems, figures };
+}
+
+/** The tokenizer of the model that a config names, where it can be read; the check of the model says why not. */
+function tokenizerOf({ model_path }: TrainConfig): Tokenizer | undefined {
+  const model = model_path === undefined ? undefined : findModelPath(model_path);
+  try {
+    return model === undefined ? undefined : loadTokenizer(join(model, "tokenizer"));
+  } catch (error) {
+    if (error instanceof UserError) return undefined;
+    throw error;
+  }
 }
 
 /** The dataset that a config names. */

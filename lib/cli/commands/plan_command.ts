@@ -1,6 +1,7 @@
 /** `cogtune plan`: reads the config and the flags of its own, prints the forecast. */
 import { UserError } from "../../errors.ts";
-import { loadConfig } from "../../config/config.ts";
+import { collectConfig } from "../../config/config.ts";
+import { requireConfig } from "../../train/checks/preflight.ts";
 import { configArguments } from "../settings/arguments.ts";
 import { type OwnFlag, takeOwn } from "../settings/own_flags.ts";
 import type { PlanRequest } from "../machine/commands.ts";
@@ -73,7 +74,7 @@ export async function planCommand(
   words: readonly string[],
 ): Promise<number> {
   const { options, settings } = planOptions(words);
-  const { config, notes } = await loadConfig(configArguments(settings));
+  const { config, notes } = await requireConfig(await collectConfig(configArguments(settings)), { training: false });
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   const { lines, figures } = await commands.plan(config, options);
   if (json) terminal.json({ type: "plan", ...figures });

@@ -1,5 +1,5 @@
 /** `cogtune train`: checks the config, prepares the machine, runs the trainer and shows its events. */
-import { loadConfig, printConfig, requireTrainable, type TrainConfig } from "../../config/config.ts";
+import { collectConfig, printConfig, requireTrainable, type TrainConfig } from "../../config/config.ts";
 import { countGpus } from "../../comm/gpus/gpus.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { properties } from "../../config/schema.ts";
@@ -7,20 +7,24 @@ import { configArguments } from "../settings/arguments.ts";
 import type { Environment } from "../machine/environment.ts";
 import { nextSteps } from "../show/next_steps.ts";
 import { Progress } from "../show/progress.ts";
+import { requireConfig } from "../../train/checks/preflight.ts";
 import type { ExampleRequest } from "../../train/report/events.ts";
 import { withSignals } from "../machine/signals.ts";
 
 /** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
 export async function trainCommand(environment: Environment, words: readonly string[]): Promise<number> {
   const { commands, terminal, json } = environment;
-  const { config, notes } = await loadConfig(configArguments(await countedGpus(words)));
+  const collected = await collectConfig(configArguments(await countedGpus(words)));
+  const { config, notes } = await requireConfig(collected, { training: true });
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   requireTrainable(config);
   if (config.dry_run) {
     // A dry run of the trainer ends with all mistakes, or where the first computation would begin; it downloads
     // nothing.
     if (findModelPath(config.model_path!) !== undefined) {
-      await Array.fromAsync(commands.train({ ...config, gpus: 1 }, { signal: new AbortController().signal }));
+      for await (const event of commands.train({ ...config, gpus: 1 }, { signal: new AbortController().signal })) {
+        if (event.type === "warning") terminal.writeError(`note: ${event.message}\n`);
+      }
     }
     const { lines, figures } = await commands.plan(config);
     if (json) terminal.json({ type: "dry run", config, ...figures });

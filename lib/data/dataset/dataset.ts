@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, statSync } from "node:fs";
 import { dirname, extname, relative, resolve } from "node:path";
 import { UserErrors } from "../../errors.ts";
+import { fileError } from "../../io/file_operations.ts";
 import type { DatasetFormat, DatasetOptions, DatasetSource, Findings, RawSample } from "./format.ts";
 import { FORMATS } from "./formats.ts";
 import { isOutside, type RawPath, resolveInside } from "./paths.ts";
@@ -114,18 +115,32 @@ function withoutPrompts(names: readonly string[]): string[] {
   ];
 }
 
-/** Reads a dataset and returns what is wrong with it instead of throwing. */
+/** What `read` returns; where a folder cannot be listed, a mistake that the user can mend. */
+async function readable<T>(path: string, read: () => T | Promise<T>): Promise<T> {
+  try {
+    return await read();
+  } catch (error) {
+    throw fileError(error, "read", path);
+  }
+}
+
+/**
+ * Reads a dataset and returns what is wrong with it instead of throwing.
+ *
+ * @throws {UserError} when a folder cannot be listed.
+ */
 export async function collectDataset(
   path: string,
   options: DatasetOptions = {},
 ): Promise<Dataset & { readonly problems: readonly string[] }> {
   const absolute = resolve(path);
-  const isFile = statSync(absolute, { throwIfNoEntry: false })?.isFile() === true;
+  const info = await readable(absolute, () => statSync(absolute, { throwIfNoEntry: false }));
+  const isFile = info?.isFile() === true;
   const root = isFile ? dirname(absolute) : absolute;
   const problems: string[] = [];
   const warnings: string[] = [];
   const source = { root, file: isFile ? absolute : undefined, options };
-  const { format, samples } = await readSource(source, FORMATS, { problems, warnings });
+  const { format, samples } = await readable(absolute, () => readSource(source, FORMATS, { problems, warnings }));
   const { idToken = "", prompt: sharedPrompt, allowOutside = false } = options;
   const find = async (written: RawPath | undefined) =>
     written && await resolveInside(root, written, problems, allowOutside);

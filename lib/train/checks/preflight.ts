@@ -1,12 +1,19 @@
 /**
- * Everything that can be known about a run before anything is computed. `train`, a dry run and `plan` ask the same
- * questions, and all that is wrong with config, model, dataset and lists is said at once.
+ * Everything that can be known about a run before anything is computed. `train`, a dry run, `plan` and `data check` ask
+ * the same questions, and all that is wrong with config, model, dataset, lists, memory and disks is said at once.
  */
 import { MOST_ITERATIONS } from "../../../kernels/core/kernel.ts";
-import type { TrainConfig } from "../../config/config.ts";
+import { existsSync } from "node:fs";
+import {
+  type CollectedConfig,
+  CONFIG_HINT,
+  requireTrainable,
+  type ResolvedConfig,
+  type TrainConfig,
+} from "../../config/config.ts";
 import { readDataset } from "../../data/dataset/dataset.ts";
 import { problemOf, UserError, UserErrors } from "../../errors.ts";
-import { requireFreeBytes } from "../../io/file_operations.ts";
+import { requireMemory } from "../../forecast/require_memory.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
 import { latentSize, RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
@@ -15,6 +22,7 @@ import { describeRun, type RunDescription } from "../../step/run_description.ts"
 import { datasetOptions } from "../data/dataset_options.ts";
 import { prepareData, type PreparedData } from "../data/prepare_data.ts";
 import { checkParts, requireMatchingModel } from "./check_model.ts";
+import { checkDisks } from "./disk.ts";
 import { HeldOut } from "./held_out.ts";
 import { readValidation } from "./validation.ts";
 
@@ -24,6 +32,8 @@ export interface Ready {
   readonly run: RunDescription;
   readonly data: PreparedData;
   readonly heldOut: HeldOut | undefined;
+  /** What may go wrong later. */
+  readonly warnings: readonly string[];
 }
 
 /** Runs checks that do not depend on each other and keeps what they find. */
@@ -40,40 +50,62 @@ class Checks {
     }
   }
 
+  /** One text for each mistake. */
+  get problems(): string[] {
+    return this.#errors.map(problemOf);
+  }
+
   /** Throws a mistake as it is when it is the only one, else all of them together. */
   finish(): void {
     const [first, ...others] = this.#errors;
     if (first === undefined) return;
     if (others.length === 0) throw first;
-    throw new UserErrors("This run cannot start", this.#errors.map(problemOf), "mend all of them and run it again");
+    throw new UserErrors("This run cannot start", this.problems, "mend all of them and run it again");
   }
 }
 
 /**
- * Checks config, model folder, shapes, dataset, held-out clips and validation lists of a run whose model is at `path`;
- * decodes and encodes no clip.
+ * Checks config, model folder, shapes, dataset, held-out clips, validation lists, memory and disks of a run whose model
+ * is at `path`; decodes and encodes no clip.
  *
  * @throws {UserError} the mistake, or UserErrors with all of them.
  */
 export async function preflight(config: TrainConfig, path: string, rank: number): Promise<Ready> {
   const checks = new Checks();
-  const found = await checks.run(() => openModelFolder(path));
-  await checks.run(() => readValidation(config, found?.transformer));
-  if (found === undefined) {
+  const asked = { rank, clips: true, estimate: config.dry_run };
+  const { model, run, data, heldOut, warnings } = await checkAll(checks, config, path, asked);
+  checks.finish();
+  return { model: model!, run: run!, data: data!, heldOut, warnings };
+}
+
+/**
+ * Asks every question, as far as the answers to those before allow it. A run that goes on asks its own device about
+ * memory; one that is refused, or that `estimate` says will not be made, is judged by a usual card.
+ */
+async function checkAll(
+  checks: Checks,
+  config: TrainConfig,
+  path: string,
+  { rank, clips, estimate }: { readonly rank: number; readonly clips: boolean; readonly estimate: boolean },
+): Promise<{ readonly [key in Exclude<keyof Ready, "warnings">]?: Ready[key] | undefined } & Pick<Ready, "warnings">> {
+  const model = await checks.run(() => openModelFolder(path));
+  await checks.run(() => readValidation(config, model?.transformer));
+  if (model === undefined) {
     // Without the model no cache entry has a name, but the lists can be read.
-    await checks.run(() => readDataset(config.data_root!, datasetOptions(config)));
-    checks.finish();
+    if (clips) await checks.run(() => readDataset(config.data_root!, datasetOptions(config)));
+    return { warnings: [] };
   }
-  const model = found!;
   const run = await checks.run(() => checkRun(config, model, rank));
   await checks.run(() => checkParts(model));
-  const data = await checks.run(() => prepareData(config, model));
+  const data = clips ? await checks.run(() => prepareData(config, model)) : undefined;
   const heldOut = await checks.run(() => HeldOut.prepare(config, model));
-  for (const each of [data, heldOut?.data]) {
-    if (each !== undefined) await checks.run(() => requireSpace(config, model, each));
+  if (run === undefined) return { model, data, heldOut, warnings: [] };
+  const prepared = [data, heldOut?.data].filter((each) => each !== undefined);
+  const warnings = data && await checks.run(() => checkDisks(config, model, run, prepared));
+  if (estimate || checks.problems.length > 0) {
+    await checks.run(() => requireMemory({ ...config, model_path: path }, storedType(model)));
   }
-  checks.finish();
-  return { model, run: run!, data: data!, heldOut };
+  return { model, run, data, heldOut, warnings: warnings ?? [] };
 }
 
 /** What the transformer of a model must be for a run, and the run it makes. */
@@ -84,23 +116,6 @@ function checkRun(config: TrainConfig, model: ModelFolder, rank: number): RunDes
   if (!config.random_weights) checkTransformer(model, run);
   if (run.lora !== undefined) startingValues(config, run.lora, model);
   return run;
-}
-
-/**
- * Makes sure that the disk of a cache holds what has to be encoded.
- *
- * @throws {UserError} with the bytes wanted and free.
- */
-function requireSpace(config: TrainConfig, { transformer, vae }: ModelFolder, { cache, plan }: PreparedData): void {
-  const { frames, height, width } = latentSize(transformer, config.train_resolution);
-  const picture = 2 * vae.latent_channels * height * width;
-  const values = {
-    latent: picture * frames,
-    image: picture,
-    prompt: transformer.max_text_seq_length * transformer.text_embed_dim,
-  };
-  const missing = [...plan.new, ...plan.changed];
-  requireFreeBytes(cache.folder, missing.reduce((sum, { request }) => sum + 4 * values[request.kind], 0));
 }
 
 /**
@@ -129,16 +144,66 @@ function requireTokens(config: TrainConfig, transformer: TransformerConfig): voi
  */
 export async function checkInputs(config: TrainConfig): Promise<void> {
   const checks = new Checks();
+  await checkNamed(checks, config, { clips: true, shapes: true });
+  checks.finish();
+}
+
+/** Checks what a config names; `shapes` where its values are known to be sound. */
+async function checkNamed(
+  checks: Checks,
+  config: TrainConfig,
+  { clips, shapes }: { readonly clips: boolean; readonly shapes: boolean },
+): Promise<void> {
   const path = config.model_path === undefined ? undefined : findModelPath(config.model_path);
   const model = path === undefined ? undefined : await checks.run(() => openModelFolder(path));
   if (model !== undefined) {
     await checks.run(() => requireMatchingModel(config, model));
   }
   const transformer = model?.transformer ?? (config.model === undefined ? undefined : RELEASED[config.model]);
-  if (transformer !== undefined) await checks.run(() => requireTokens(config, transformer));
-  await checks.run(() => readValidation(config, model?.transformer));
-  for (const root of [config.data_root, config.heldout_root]) {
+  if (transformer !== undefined && shapes) await checks.run(() => requireTokens(config, transformer));
+  await checks.run(() => readValidation(config, shapes ? model?.transformer : undefined));
+  for (const root of [clips ? config.data_root : undefined, config.heldout_root]) {
     if (root !== undefined) await checks.run(() => readDataset(root, datasetOptions(config)));
   }
-  checks.finish();
+}
+
+/**
+ * What is wrong with a run besides the clips that it trains on, for a check that looks at those itself. They count for
+ * the space that a run needs where `clips` says that they are sound.
+ */
+export async function problemsBesides(
+  config: TrainConfig,
+  { clips }: { readonly clips: boolean },
+): Promise<{ readonly problems: readonly string[]; readonly warnings: readonly string[] }> {
+  const checks = new Checks();
+  const path = config.model_path === undefined ? undefined : findModelPath(config.model_path);
+  if (path === undefined) {
+    await checkNamed(checks, config, { clips: false, shapes: true });
+    return { problems: checks.problems, warnings: [] };
+  }
+  const { data, heldOut, warnings } = await checkAll(checks, config, path, { rank: 0, clips, estimate: true });
+  using _data = data;
+  using _heldOut = heldOut;
+  return { problems: checks.problems, warnings };
+}
+
+/**
+ * A config that was read, when nothing is wrong with it. Else what is wrong with the files it names is told with it;
+ * `training` says that the run needs weights and data.
+ *
+ * @throws {UserErrors} with all of it.
+ */
+export async function requireConfig(
+  { config, problems, notes }: CollectedConfig,
+  { training }: { readonly training: boolean },
+): Promise<ResolvedConfig> {
+  if (config !== undefined && problems.length === 0) return { config, notes };
+  const checks = new Checks();
+  if (config !== undefined) {
+    if (training) await checks.run(() => requireTrainable(config));
+    const { data_root, ...rest } = config;
+    const named = existsSync(data_root ?? "") ? config : rest;
+    await checkNamed(checks, named, { clips: true, shapes: false });
+  }
+  throw new UserErrors("Cannot use this config", [...problems, ...checks.problems], CONFIG_HINT);
 }

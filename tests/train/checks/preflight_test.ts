@@ -1,17 +1,28 @@
-/** All mistakes of a run are told at once, by training, a dry run and a forecast alike, and before anything is computed. */
+/**
+ * All mistakes of a run are told at once, by training, a dry run, a forecast and a check of the dataset alike, and before
+ * anything is computed.
+ */
 import assert from "node:assert/strict";
 import { existsSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { checkData } from "../../../lib/cli/commands/data_report.ts";
 import { planReport } from "../../../lib/cli/commands/plan_report.ts";
 import { UserError, UserErrors } from "../../../lib/errors.ts";
 import type { TrainConfig } from "../../../lib/config/config.ts";
 import { train } from "../../../lib/train/trainer.ts";
+import { command } from "../../bad_input/command.ts";
 import { configOf, inScratch } from "../runs.ts";
 
 async function mistakesOf(run: () => Promise<unknown>): Promise<UserError> {
   const error = await run().then(() => assert.fail("expected mistakes"), (error) => error);
   assert.ok(error instanceof UserError, `${error}`);
   return error;
+}
+
+/** What `data check` lists as problems, thrown as the other commands do. */
+async function problemsOfCheck(config: TrainConfig): Promise<void> {
+  const { problems } = await checkData(config);
+  if (problems.length > 0) throw new UserErrors("data check", problems);
 }
 
 /** A run with a wrong kind of model, a missing clip, and validation lists that do not fit. */
@@ -38,6 +49,7 @@ Deno.test("what is wrong with model, clips, held-out clips and validation lists 
       train: () => Array.fromAsync(train(config)),
       "dry run": () => Array.fromAsync(train({ ...config, dry_run: true })),
       plan: () => planReport(config),
+      "data check": () => problemsOfCheck(config),
     };
     for (const [name, run] of Object.entries(runs)) {
       const error = await mistakesOf(run);
@@ -73,4 +85,36 @@ Deno.test("without a model folder the dataset is looked at all the same", () =>
     const config = { ...configOf(folder), model_path: join(folder, "none") };
     const error = await mistakesOf(() => Array.fromAsync(train(config)));
     assert.match(error.message, /"[^"]*none" does not exist[^]*"videos\/ball\.mp4" does not exist/);
+  }));
+
+Deno.test("too little memory is one of the mistakes, for a check, a dry run and a run that is refused anyway", () =>
+  inScratch(async (folder) => {
+    const config = configOf(folder, { gpu_memory: 0.001 });
+    const says = /needs .* of GPU memory for .*, and 1\.0 MiB are available/;
+    assert.match((await mistakesOf(() => problemsOfCheck(config))).message, says);
+    assert.match((await mistakesOf(() => Array.fromAsync(train({ ...config, dry_run: true })))).message, says);
+    rmSync(join(folder, "clips/videos/ball.mp4"));
+    const { message } = await mistakesOf(() => Array.fromAsync(train(config)));
+    assert.match(message, says);
+    assert.match(message, /"videos\/ball\.mp4" does not exist/);
+  }));
+
+Deno.test("what is wrong with settings comes together with what is wrong with the files they name", () =>
+  inScratch(async (folder) => {
+    rmSync(join(folder, "clips/videos/ball.mp4"));
+    writeFileSync(join(folder, "mine.yaml"), "rnak: 4\ntrain_resolution: 48x480x720\n");
+    const words = [join(folder, "mine.yaml"), "--model=5b", `--data_root=${join(folder, "clips")}`];
+    for (const name of ["train", "plan", "data check"]) {
+      const { code, error, out } = await command([...name.split(" "), ...words]);
+      assert.deepEqual([code, out], [2, ""], name);
+      for (
+        const expected of [
+          /mine\.yaml:1:1: unknown key "rnak"; did you mean "rank"\?/,
+          /mine\.yaml:2:19 train_resolution: 48 frames: expected 8N \+ 1/,
+          /videos\.txt line 1: "videos\/ball\.mp4" does not exist/,
+          ...(name === "train" ? [/model_path: not set/] : []),
+        ]
+      ) assert.match(error, expected, name);
+      assert.match(error, new RegExp(`^error: Cannot use this config: ${name === "train" ? 4 : 3} problems$`, "m"));
+    }
   }));
