@@ -1,10 +1,12 @@
 /**
  * Writes what follows from the config's keys and from the presets in this folder: schema.json, from which editors complete YAML
- * files and the program knows the presets, and the type of a config.
+ * files and the program knows the presets, the type of a config, and the reference for people.
  */
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { derivedKeys, keysWithoutEffect, properties, type Property } from "../lib/config/schema.ts";
+import type { TrainConfig } from "../lib/config/record.ts";
+import { reasons } from "../lib/config/reasons.ts";
+import { derivedKeys, describeProperty, keysWithoutEffect, properties, type Property } from "../lib/config/schema.ts";
 
 /** Names of the presets in this folder, each with the first sentence of its file: LoRA before sft, small models first. */
 export function readPresets(): Map<string, string> {
@@ -84,8 +86,48 @@ ${members.join("")}}
 `;
 }
 
+/** The reference of all keys by group, in Markdown that the formatter still has to wrap. */
+export function buildReference(): string {
+  const code = (value: unknown) => `\`${Array.isArray(value) ? `[${value.join(", ")}]` : value}\``;
+  const sections = [...Map.groupBy(Object.entries(properties), ([, { "x-group": group }]) => group)].map(
+    ([group, keys]) => {
+      const entries = keys.map(([key, { description, default: value }]) => {
+        const { why, effect } = reasons[key as keyof TrainConfig] ?? {};
+        const takes = `Takes ${describeProperty(key)}; ${
+          value === undefined ? "no default" : `default ${code(value)}`
+        }.`;
+        return [
+          `### ${key}`,
+          description,
+          takes,
+          ...why === undefined ? [] : [why],
+          ...effect === undefined ? [] : [effect],
+        ]
+          .join("\n\n");
+      });
+      return `## ${group}\n\n${entries.join("\n\n")}`;
+    },
+  );
+  const presets = [...readPresets()].map(([name, sentence]) => `- \`${name}\`: ${sentence}`).join("\n");
+  const useless = Object.entries(keysWithoutEffect).map(([key, why]) => `- \`${key}\`: ${why}.`).join("\n");
+  const intro =
+    "Written by `deno task schema` from the config's own fields; `explain KEY` prints the same. Settings come " +
+    "from `--preset NAME`, a YAML file and flags, and later ones win. Paths in a file start at its folder.";
+  return [
+    "# Config reference",
+    intro,
+    "## Presets",
+    presets,
+    ...sections,
+    "## Keys without effect",
+    "The original trainer has them, so its command lines run as they are:",
+    useless,
+  ].join("\n\n") + "\n";
+}
+
 if (import.meta.main) {
   const write = (name: string, text: string) => writeFileSync(fileURLToPath(new URL(name, import.meta.url)), text);
   write("schema.json", JSON.stringify(buildSchema(), null, 2) + "\n");
   write("../lib/config/record.ts", buildRecord());
+  write("../docs/config.md", buildReference());
 }

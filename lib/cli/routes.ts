@@ -17,6 +17,7 @@ import { tuneCommand, tuneFlags } from "./commands/tune_command.ts";
 import type { CliContext } from "./context.ts";
 import { configHelp } from "./help/config_help.ts";
 import { describedCommand } from "./help/examples.ts";
+import { explain } from "./help/explain.ts";
 import type { Environment } from "./machine/environment.ts";
 import type { OwnFlag } from "./settings/own_flags.ts";
 import { programCall } from "./show/program_call.ts";
@@ -79,6 +80,24 @@ function configCommand(name: string): Command<CliContext> {
   });
 }
 
+const explainKey: Command<CliContext> = buildCommand<Record<never, never>, [string?], CliContext>({
+  func(_flags, key) {
+    this.environment.terminal.write(`${explain(key).join("\n")}\n`);
+  },
+  parameters: {
+    positional: {
+      kind: "tuple",
+      parameters: [{
+        brief: "Key or group of keys; all groups when left out",
+        parse: String,
+        placeholder: "key",
+        optional: true,
+      }],
+    },
+  },
+  docs: describedCommand("explain", "Tell what a key of the config does, why it is there and what belongs to it"),
+});
+
 const doctor: Command<CliContext> = buildCommand<Record<never, never>, [], CliContext>({
   async func() {
     this.exitWith(await doctorCommand(this.environment));
@@ -101,6 +120,7 @@ export function buildProgram(
     tune: configCommand("tune"),
     sample,
     doctor,
+    explain: explainKey,
     data: buildRouteMap({
       routes: { check: configCommand("data check"), import: configCommand("data import") },
       docs: { brief: "Look at a dataset" },

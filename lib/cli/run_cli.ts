@@ -55,7 +55,11 @@ function routedWords(args: readonly string[]): string[] {
   const implied = first === undefined || (!isRoot && (first.startsWith("--") || /=|\.ya?ml$/i.test(first)));
   const words = implied ? ["train", ...args] : [...args];
   const name = commandOf(words, Object.keys(CONFIG_COMMANDS));
-  if (name === undefined) return ["sample", "lora"].includes(words[0]!) ? words.map(underscored) : words;
+  if (name === undefined) {
+    // A key may be asked for as the flag that it is.
+    if (words[0] === "explain") return words.map((word) => word === "--help" ? word : word.replace(/^--/, ""));
+    return ["sample", "lora"].includes(words[0]!) ? words.map(underscored) : words;
+  }
   const count = name.split(" ").length;
   return [...words.slice(0, count), ...normalizeArguments(words.slice(count), CONFIG_COMMANDS[name]!.flags)];
 }

@@ -3,7 +3,7 @@ import { distance } from "fastest-levenshtein";
 import { readdirSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { resolve } from "node:path";
-import { buildRecord, buildSchema } from "../../configs/write_schema.ts";
+import { buildRecord, buildReference, buildSchema } from "../../configs/write_schema.ts";
 import { UserErrors } from "../../lib/errors.ts";
 import {
   loadConfig,
@@ -274,9 +274,12 @@ Deno.test("every preset parses without problems, names its model and starts with
   }
 });
 
-Deno.test("schema.json and the type of a config are up to date: deno task schema", () => {
+Deno.test("schema.json, the type of a config and docs/config.md are up to date: deno task schema", () => {
   assert.deepEqual(JSON.parse(readFileSync(`${configs}/schema.json`, "utf8")), buildSchema());
   assert.equal(readFileSync(`${configs}/../lib/config/record.ts`, "utf8"), buildRecord());
+  // The formatter wraps lines.
+  const words = (text: string) => text.split(/\s+/);
+  assert.deepEqual(words(readFileSync(`${configs}/../docs/config.md`, "utf8")), words(buildReference()));
 });
 
 Deno.test("every key has a sentence and a group", () => {
