@@ -10,6 +10,8 @@ import { stringify } from "yaml";
 import { UserError, UserErrors } from "../errors.ts";
 import { checkValues, mergeSources } from "./check.ts";
 import {
+  drawnVariant,
+  isDrawn,
   modelNameOf,
   namesVersion15,
   nativeResolution,
@@ -177,15 +179,12 @@ export function printConfig(config: TrainConfig): string {
 
 /** Throws UserErrors unless the config names what training (rather than forecasting) needs: weights and data. */
 export function requireTrainable(config: TrainConfig): void {
+  if (isDrawn(config)) return;
   const problems: string[] = [];
   if (config.data_root === undefined) problems.push("data_root: not set; expected the folder of the dataset");
   else if (!existsSync(config.data_root)) problems.push(`data_root: "${config.data_root}" does not exist`);
   if (config.model_path === undefined) {
-    problems.push(
-      config.random_weights
-        ? "model_path: not set; random_weights replaces the transformer's weights only, and a model's encoders encode the data"
-        : "model_path: not set; expected a diffusers folder or a hub id such as THUDM/CogVideoX-2b",
-    );
+    problems.push("model_path: not set; expected a diffusers folder or a hub id such as THUDM/CogVideoX-2b");
   }
   if (config.init_lora !== undefined && !existsSync(config.init_lora)) {
     problems.push(`init_lora: "${config.init_lora}" does not exist`);
@@ -216,7 +215,8 @@ function presetOf(...sources: readonly Source[]): ConfigText | undefined {
 
 /** Fills the keys that follow from others; undefined when nothing tells which model is meant. */
 function complete(input: ConfigInput, now: Date): TrainConfig | undefined {
-  const model = input.model ?? (input.model_path === undefined ? undefined : variantFromPath(input.model_path));
+  const { model_path } = input;
+  const model = input.model ?? (model_path === undefined ? drawnVariant(input) : variantFromPath(model_path));
   const model_name = input.model_name ?? (model === undefined ? undefined : modelNameOf(model));
   if (model_name === undefined) return undefined;
   // A run that continues from a checkpoint goes on in the folder where that checkpoint lies.

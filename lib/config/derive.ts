@@ -36,6 +36,16 @@ export function modelNameOf(variant: ModelVariant): ModelName {
   return `${version}-${variant.endsWith("i2v") ? "i2v" : "t2v"}`;
 }
 
+/** Whether a run names no files of a model: weights, latents and prompts are drawn at random. */
+export function isDrawn({ random_weights, model_path }: Pick<ConfigInput, "random_weights" | "model_path">): boolean {
+  return random_weights && model_path === undefined;
+}
+
+/** The model that such a run means by its trainer name alone: the smallest released one of that name. */
+export function drawnVariant(input: ConfigInput): ModelVariant | undefined {
+  return isDrawn(input) ? modelVariants.find((variant) => modelNameOf(variant) === input.model_name) : undefined;
+}
+
 /**
  * Frames, height and width that the model was trained at; for the tiny shapes, the smallest clip that has every kind of
  * token.

@@ -27,8 +27,9 @@ export interface TrainConfig {
   /** LoRA adapters on frozen weights, or all weights (sft). Default `lora`. */
   readonly training_type: "lora" | "sft";
   /**
-   * Start from random weights of the shape `model` (or of the config.json files in `model_path`) instead of reading
-   * a checkpoint. Default `false`.
+   * Start from random weights of the shape of `model_path`'s config.json instead of reading a checkpoint. Without
+   * `model_path` of the shape `model`, or the smallest of `model_name`, on random latents and prompts: for
+   * measuring. Default `false`.
    */
   readonly random_weights: boolean;
   /** Folder of the dataset, or the file of a table of clips or of a list of datasets. */

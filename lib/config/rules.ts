@@ -2,7 +2,7 @@
 import { isWeak } from "../models/lora/adapters.ts";
 import { type Optimizer, optimizers, optimizersThat } from "../optim/optimizers.ts";
 import { adapterKeys } from "./compare.ts";
-import { layerValues, modelNameOf, namesVersion15 } from "./derive.ts";
+import { isDrawn, layerValues, modelNameOf, namesVersion15 } from "./derive.ts";
 import type { TrainConfig } from "./record.ts";
 
 /** What a rule found. Errors stop the run before it starts; notes are printed. */
@@ -78,10 +78,20 @@ function checkModel(config: TrainConfig, findings: Findings): void {
       "only CogVideoX-2b was trained in fp16; the other models overflow in it, use bf16",
     );
   }
-  if (
-    config.random_weights && config.resume_from_checkpoint === undefined && model === undefined && !config.model_path
-  ) {
-    findings.error("random_weights", "needs a shape: set model, or model_path to a folder with config.json files");
+  if (isDrawn(config)) checkDrawn(config, findings);
+}
+
+/** What a run on random clips can't do. */
+function checkDrawn(config: TrainConfig, findings: Findings): void {
+  const why = "random_weights without model_path leaves nothing to encode with";
+  for (const key of ["do_validation", "heldout_root", "init_lora"] as const) {
+    const value = config[key];
+    if (value !== undefined && value !== false) {
+      findings.error(key, `${value}: ${why}; set model_path, or leave it out`);
+    }
+  }
+  if (config.data_root !== undefined) {
+    findings.note("data_root", `has no effect: ${why}, so latents are drawn at random`);
   }
 }
 

@@ -3,6 +3,7 @@ import type { DType } from "../../kernels/core/kernel.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
 import type { TrainConfig } from "../config/config.ts";
+import { isDrawn } from "../config/derive.ts";
 import { recordForecast } from "./forecast.ts";
 import { requireFits } from "./fit.ts";
 import { folderShapes } from "./folder_shapes.ts";
@@ -18,6 +19,8 @@ export function requireMemory(config: TrainConfig, stored: DType, device?: Devic
   if (config.gpu_memory === undefined) return;
   using session = device && new Session(device);
   const own = session && { target: session.device.target, limits: session.limits };
-  const options = { ...folderShapes(config), stored, ...own };
+  // A run on random clips encodes nothing.
+  const encoding = isDrawn(config) ? { encoding: [] } : {};
+  const options = { ...folderShapes(config), ...encoding, stored, ...own };
   requireFits(config, recordForecast(config, options), config.gpu_memory * 2 ** 30, options);
 }

@@ -15,18 +15,19 @@ import { readLora } from "../models/lora/read.ts";
 import { startFromFile } from "../models/lora/start.ts";
 import type { Trainables } from "../models/tensors/trainables.ts";
 import { openTransformer, type TransformerTensor, writeTransformer } from "../models/transformer/file.ts";
-import type { ModelFolder } from "../models/folder/model_folder.ts";
+import type { ModelConfigs, ModelFolder } from "../models/folder/model_folder.ts";
 import { rowNorms } from "../ops/dora.ts";
 import type { Parameters } from "../models/transformer/parameters.ts";
-import { positionTableShape } from "../models/transformer/config.ts";
-import { uploadTables } from "../models/transformer/inputs.ts";
-import { checkTensors, uploadTensors, writeValues } from "../models/tensors/weights.ts";
+import { positionTableShape, TRANSFORMER_CLASS } from "../models/transformer/config.ts";
+import { nativePositions, uploadTables } from "../models/transformer/inputs.ts";
+import { checkTensors, uploadTensors } from "../models/tensors/weights.ts";
 import { Plan } from "../plan/plan.ts";
 import { finish } from "../plan/recording.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { averagedTrainables } from "../optim/average.ts";
 import type { TrainConfig } from "../config/config.ts";
 import { type RunDescription, workingType } from "./run_description.ts";
+import { drawWeights } from "./random_weights.ts";
 import type { StepRecording } from "./training_step.ts";
 
 const WEIGHTS = "diffusion_pytorch_model";
@@ -41,7 +42,8 @@ export function checkTransformer(model: ModelFolder, run: RunDescription): void 
 }
 
 /** Storage of the checkpoint's matrices. */
-export function storedType(model: ModelFolder): StorageType {
+export function storedType(model: ModelConfigs): StorageType {
+  if (model.path === undefined) return "f32";
   using source = openShards(join(model.path, "transformer"), WEIGHTS);
   return (source.tensors.get("proj_out.weight")?.dtype.toLowerCase() ?? "f32") as StorageType;
 }
@@ -50,39 +52,23 @@ export function storedType(model: ModelFolder): StorageType {
 export async function uploadModel(
   session: Session,
   config: TrainConfig,
-  model: ModelFolder,
+  model: ModelConfigs,
   run: RunDescription,
   recording: StepRecording,
 ): Promise<string[]> {
-  using source = openShards(join(model.path, "transformer"), WEIGHTS);
-  if (config.random_weights) await uploadRandom(session, config.seed, run.uploads);
+  using source = model.path === undefined ? undefined : openShards(join(model.path, "transformer"), WEIGHTS);
+  if (config.random_weights || source === undefined) await drawWeights(session, config.seed, run.uploads);
   else await uploadTensors(session, source, run.uploads);
   if (run.lora !== undefined) {
     uploadLora(session, run.lora, startingValues(config, run.lora, model));
     if (config.use_dora) await startMagnitudes(session, run.parameters);
   }
   const table = positionTableShape(model.transformer);
-  const learned = table === undefined ? undefined : source.readF32(table.name);
+  const learned = table === undefined ? undefined : source?.readF32(table.name);
   const { fallback } = uploadTables(session, model.transformer, run.step.shape, recording.inputs, { learned });
   return fallback
     ? ["the learned positions of this model fit another number of frames: sines take their place, as in diffusers"]
     : [];
-}
-
-/** Random matrices with the variance 1 / inputs, ones for norm scales, zeros for biases. */
-async function uploadRandom(session: Session, seed: number, tensors: ReadonlyMap<string, Tensor>): Promise<void> {
-  let number = 0;
-  for (const [name, tensor] of tensors) {
-    const values = new Float32Array(tensor.size);
-    if (tensor.shape.length > 1) {
-      const deviation = 1 / Math.sqrt(tensor.width);
-      new RandomStream({ seed, purpose: "weights", step: 1, sample: number }).fillNormals(values);
-      for (let i = 0; i < values.length; i++) values[i] = values[i]! * deviation;
-    } else if (name.endsWith(".weight")) values.fill(1);
-    writeValues(session, tensor, values);
-    await session.flush();
-    number++;
-  }
 }
 
 /**
@@ -93,7 +79,7 @@ async function uploadRandom(session: Session, seed: number, tensors: ReadonlyMap
 export function startingValues(
   { seed, init_lora, resume_from_checkpoint }: TrainConfig,
   lora: Lora,
-  model: ModelFolder,
+  model: ModelConfigs,
 ): LoraValues {
   let sample = 0;
   const initial = initialLora(lora, (count) => {
@@ -102,7 +88,7 @@ export function startingValues(
   });
   if (init_lora === undefined || resume_from_checkpoint !== undefined) return initial;
   const file = readLora(init_lora);
-  fitLora(file, model.transformer, model.path);
+  fitLora(file, model.transformer, model.path ?? "the model that the config names");
   return startFromFile(lora, file, initial);
 }
 
@@ -170,7 +156,7 @@ export async function refreshCopies(session: Session, run: RunDescription): Prom
 export async function writeModel(
   session: Session,
   config: TrainConfig,
-  model: ModelFolder,
+  model: ModelConfigs,
   run: RunDescription,
   averages: readonly Tensor[],
   folder: string,
@@ -191,12 +177,12 @@ export async function writeModel(
 async function writeAllWeights(
   session: Session,
   config: TrainConfig,
-  model: ModelFolder,
+  { path, transformer }: ModelConfigs,
   run: RunDescription,
   trainables: Trainables,
   folder: string,
 ): Promise<void> {
-  using base = openTransformer(model.path);
+  using base = path === undefined ? undefined : openTransformer(path);
   const bucketOf = new Map(run.trainables.buckets.map(({ values }, i) => [values.owner, i]));
   const tensors: TransformerTensor[] = [...trainables.byName.values()].map(({ name, master, working }) => {
     // The masters of other ranks are not here, but the gathered working values are what they round to.
@@ -213,11 +199,16 @@ async function writeAllWeights(
       },
     };
   });
-  const table = positionTableShape(model.transformer);
-  if (table !== undefined) {
+  const table = positionTableShape(transformer);
+  if (table !== undefined && base !== undefined) {
     const { dtype } = base.source.tensors.get(table.name)!;
     const data = () => [base.source.readBytes(table.name)];
     tensors.push({ ...table, dtype: dtype.toLowerCase() as StorageType, data });
   }
-  await writeTransformer(folder, base.configJson, tensors, { dtype: workingType(config) as StorageType });
+  if (table !== undefined && base === undefined) {
+    const data = () => [new Uint8Array(nativePositions(transformer).buffer)];
+    tensors.push({ ...table, dtype: "f32", data });
+  }
+  const configJson = base?.configJson ?? JSON.stringify({ _class_name: TRANSFORMER_CLASS, ...transformer }, null, 2);
+  await writeTransformer(folder, configJson, tensors, { dtype: workingType(config) as StorageType });
 }

@@ -7,13 +7,14 @@ import { type Communicator, longPhase } from "../comm/exchange/communicator.ts";
 import { gatherValues } from "../comm/exchange/gather.ts";
 import { checkPlacement } from "../comm/gpus/placement.ts";
 import { requireTrainable, type TrainConfig } from "../config/config.ts";
+import { isDrawn } from "../config/derive.ts";
 import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
 import { findModelPath, localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { storedType } from "../step/model_state.ts";
 import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
-import { checkInputs, preflight } from "./checks/preflight.ts";
+import { checkInputs, preflight, preflightDrawn, type Ready } from "./checks/preflight.ts";
 import { requireSameRun } from "./checks/same_run.ts";
 import { Validation } from "./checks/validation.ts";
 import { fillDataCache } from "./data/fill_cache.ts";
@@ -64,16 +65,12 @@ export async function* trainAsRank(
   const { signal } = options;
   const isFirst = communicator.rank === 0;
   requireTrainable(config);
-  // A mistake in the lists is not told after a download of hours.
-  if (findModelPath(config.model_path!) === undefined) await checkInputs(config);
-  const path = config.dry_run
-    ? localModelPath(config.model_path!)
-    : yield* resolveModelPath(config.model_path!, { signal });
-  const { model, run, ...ready } = await preflight(config, path, communicator.rank);
-  using data = ready.data;
-  using heldOut = ready.heldOut;
+  const ready = isDrawn(config) ? undefined : yield* readInputs(config, communicator.rank, signal);
+  using _entries = ready?.data;
+  using heldOut = ready?.heldOut;
+  const { model, run, data } = ready ?? await preflightDrawn(config, communicator.rank);
   await requireSameRun(communicator, config, data.samples);
-  const warnings = [...ready.warnings, ...data.warnings];
+  const warnings = [...ready?.warnings ?? [], ...data.warnings];
   if (config.dry_run) {
     await checkpointOf(config);
     for (const message of warnings) yield { type: "warning", message };
@@ -82,7 +79,7 @@ export async function* trainAsRank(
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   await checkPlacement(communicator, { deadline: longPhase });
-  requireMemory({ ...config, model_path: model.path }, storedType(model), device);
+  requireMemory(ready === undefined ? config : { ...config, model_path: ready.model.path }, storedType(model), device);
   using output = isFirst ? await openOutputFolder(config) : undefined;
   const told: TrainEvent[] = [];
   const tell = function* (event: TrainEvent) {
@@ -91,10 +88,12 @@ export async function* trainAsRank(
   };
   for (const message of output?.cleared ?? []) yield* tell({ type: "status", message });
   for (const message of [...output?.warnings ?? [], ...warnings]) yield* tell({ type: "warning", message });
-  const fill = { signal, share: communicator };
-  yield* fillDataCache(device, config, model, data, fill);
-  if (heldOut !== undefined) yield* fillDataCache(device, heldOut.config, model, heldOut.data, fill);
-  const validation = await Validation.prepare(device, config, model, communicator);
+  if (ready !== undefined) {
+    const fill = { signal, share: communicator };
+    yield* fillDataCache(device, config, ready.model, ready.data, fill);
+    if (heldOut !== undefined) yield* fillDataCache(device, heldOut.config, ready.model, heldOut.data, fill);
+  }
+  const validation = ready && await Validation.prepare(device, config, ready.model, communicator);
   const notes = await gatherValues(communicator, validation?.own.notes ?? [], { deadline: longPhase });
   for (const message of notes.flat()) yield* tell({ type: "warning", message: `validation: ${message}` });
   const kernels = yield* chooseKernels({ device, config, run, communicator, checkpoint: output?.checkpoint });
@@ -112,4 +111,17 @@ export async function* trainAsRank(
     yield event;
     if (problem !== undefined) yield problem;
   }
+}
+
+/** Brings the model here and checks it with the data. */
+async function* readInputs(
+  config: TrainConfig,
+  rank: number,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<TrainEvent, Ready> {
+  const wanted = config.model_path!;
+  // A mistake in the lists is not told after a download of hours.
+  if (findModelPath(wanted) === undefined) await checkInputs(config);
+  const path = config.dry_run ? localModelPath(wanted) : yield* resolveModelPath(wanted, { signal });
+  return await preflight(config, path, rank);
 }

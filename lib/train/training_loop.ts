@@ -7,7 +7,7 @@ import { createSampler, type MicroStep, type Sampler } from "../data/random/samp
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
-import type { ModelFolder } from "../models/folder/model_folder.ts";
+import type { ModelConfigs } from "../models/folder/model_folder.ts";
 import { learningRateMultiplier } from "../optim/learning_rate.ts";
 import { LossScale } from "../optim/loss_scale.ts";
 import { hasDiverged, type RangePoint, rangeRate, rangeResult } from "../optim/rate_range.ts";
@@ -24,7 +24,7 @@ import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
 import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
-import type { PreparedData } from "./data/prepare_data.ts";
+import type { TrainingData } from "./data/prepare_data.ts";
 import type { StepProfiler } from "./profile/step_profiler.ts";
 import type { ExampleRequest, HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
@@ -42,9 +42,9 @@ const INTERRUPTED = 2;
 export interface PreparedRun {
   readonly device: Device;
   readonly config: TrainConfig;
-  readonly model: ModelFolder;
+  readonly model: ModelConfigs;
   readonly run: RunDescription;
-  readonly data: PreparedData;
+  readonly data: TrainingData;
   readonly validation: Validation | undefined;
   readonly heldOut: HeldOut | undefined;
   readonly communicator: Communicator;
@@ -95,7 +95,7 @@ export class TrainingLoop implements Disposable {
     });
     this.#totalSteps = config.train_steps ??
       (config.lr_range_test ? RANGE_STEPS : config.train_epochs * this.#sampler.stepsPerEpoch);
-    const schedule = parseScheduleConfig(model.scheduler, join(model.path, "scheduler/scheduler_config.json"));
+    const schedule = parseScheduleConfig(model.scheduler, join(model.path ?? "", "scheduler/scheduler_config.json"));
     const alphas = alphasCumprod(schedule);
     requireTimesteps(config, alphas.length);
     const { cache, samples, emptyPrompt } = data;
@@ -107,10 +107,11 @@ export class TrainingLoop implements Disposable {
   async *start(checkpoint: string | undefined): AsyncGenerator<TrainEvent> {
     const { device, config, model, run } = this.prepared;
     const { recording, buckets, config: step } = this.#step;
-    // The first magnitudes are computed from the weights, in memory that the forecast has counted for steps.
-    if (config.use_dora) this.#step[Symbol.dispose]();
+    // Plans that draw weights or compute the first magnitudes run in memory that the forecast has counted for steps.
+    const plans = config.use_dora || config.random_weights;
+    if (plans) this.#step[Symbol.dispose]();
     const warnings = await uploadModel(this.#session, config, model, run, recording);
-    if (config.use_dora) this.#step = new TrainingStep(this.#session, step, recording, buckets);
+    if (plans) this.#step = new TrainingStep(this.#session, step, recording, buckets);
     await startShard(this.#session, run);
     await initialiseOptimizer(this.#session, run.updated, recording.optimizer);
     if (checkpoint !== undefined) {

@@ -291,9 +291,24 @@ Deno.test("every key has a sentence and a group", () => {
 
 Deno.test("requireTrainable() names data and weights when they are missing", () => {
   assert.throws(() => requireTrainable(parseConfig(minimal)), /data_root: not set(.|\n)*model_path: not set/);
-  const text = `${minimal}random_weights: true\ndata_root: ${configs}`;
-  assert.throws(() => requireTrainable(parseConfig(text)), /model_path: not set; random_weights replaces/);
-  requireTrainable(parseConfig(`${text}\nmodel_path: ${configs}`));
+  const text = `${minimal}random_weights: true`;
+  requireTrainable(parseConfig(text));
+  assert.throws(() => requireTrainable(parseConfig(`${text}\nmodel_path: ${configs}`)), /data_root: not set/);
+});
+
+Deno.test("random weights without a folder: the trainer's name is shape enough, and what needs encoders is refused", () => {
+  const drawn = (text: string) => `random_weights: true\n${text}`;
+  const shapes = ["cogvideox-t2v", "cogvideox-i2v", "cogvideox1.5-t2v", "cogvideox1.5-i2v"].map((name) => {
+    return parseConfig(drawn(`model_name: ${name}`)).model;
+  });
+  assert.deepEqual(shapes, ["2b", "5b-i2v", "1.5-5b", "1.5-5b-i2v"]);
+  assert.equal(parseConfig(drawn("preset: 5b-lora")).model, "5b");
+  const refused = problemsOf(drawn("model: 5b\nheldout_root: x\ninit_lora: y")).join("\n");
+  assert.match(refused, /heldout_root: .*nothing to encode with/);
+  assert.match(refused, /init_lora: .*nothing to encode with/);
+  assert.ok(
+    resolveConfig(drawn("model: 5b\ndata_root: z")).notes.some((note) => /data_root: has no effect/.test(note)),
+  );
 });
 
 Deno.test("requireResumable() refuses what the saved state cannot follow and lists what changes the result", () => {

@@ -21,7 +21,7 @@ export async function trainCommand(environment: Environment, words: readonly str
   if (config.dry_run) {
     // A dry run of the trainer ends with all mistakes, or where the first computation would begin; it downloads
     // nothing.
-    if (findModelPath(config.model_path!) !== undefined) {
+    if (config.model_path === undefined || findModelPath(config.model_path) !== undefined) {
       for await (const event of commands.train({ ...config, gpus: 1 }, { signal: new AbortController().signal })) {
         if (event.type === "warning") terminal.writeError(`note: ${event.message}\n`);
       }

@@ -23,7 +23,7 @@ export function nextSteps(
   const command = (...words: string[]) => `  ${programCall()} ${words.map(quoted).join(" ")}`;
   const path = shortPath(folder);
   const output = shortPath(config.output_dir);
-  const model = shortPath(config.model_path!);
+  const model = config.model_path === undefined ? undefined : shortPath(config.model_path);
   const isLora = config.training_type === "lora";
   const result = join(path, isLora ? "pytorch_lora_weights.safetensors" : "transformer");
   const settings = SAMPLING.filter((key) => config[key] !== properties[key]!.default);
@@ -37,7 +37,9 @@ export function nextSteps(
     `Result: ${result}`,
     ...(config.do_validation ? [`Videos of every validation: ${join(output, VALIDATION_FOLDER, PAGE_NAME)}`] : []),
     ...(interrupted ? ["Continue with the same command and:", `  --resume_from_checkpoint ${quoted(path)}`] : []),
-    ...(config.use_dora && isLora
+    ...(model === undefined
+      ? ["It belongs to random weights and random clips: what this run was good for are its times and its memory."]
+      : config.use_dora && isLora
       ? [
         "Add the DoRA to the weights:",
         command("lora", "merge", result, "--model_path", model, "--output", join(output, "transformer")),

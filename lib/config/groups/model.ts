@@ -29,7 +29,7 @@ export const model = z.strictObject({
     "LoRA adapters on frozen weights, or all weights (sft).",
   ),
   random_weights: z.boolean().default(false).describe(
-    "Start from random weights of the shape `model` (or of the config.json files in `model_path`) instead of " +
-      "reading a checkpoint.",
+    "Start from random weights of the shape of `model_path`'s config.json instead of reading a checkpoint. Without " +
+      "`model_path` of the shape `model`, or the smallest of `model_name`, on random latents and prompts: for measuring.",
   ),
 }).meta({ title: "Model" });

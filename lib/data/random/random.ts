@@ -32,6 +32,8 @@ export const purposes = {
   augmentation: 12,
   /** Stochastic rounding. */
   rounding: 13,
+  /** Latents and prompts of a run without encoders; the sample index numbers the tensors. */
+  drawnSample: 14,
 } as const;
 
 /** One of {@linkcode purposes}. */

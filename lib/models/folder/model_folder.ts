@@ -8,13 +8,19 @@ import { readJsonObject } from "../../io/json_file.ts";
 import { parseTransformerConfig, type TransformerConfig } from "../transformer/config.ts";
 import { parseVaeConfig, type VaeConfig } from "../vae/config.ts";
 
-/** The parts of a model folder. */
-export interface ModelFolder {
-  readonly path: string;
+/** What training and sampling have to know of a model besides its weights. */
+export interface ModelConfigs {
+  /** Its folder; unset for a model that is known by name alone and has random weights. */
+  readonly path?: string;
   readonly transformer: TransformerConfig;
   readonly vae: VaeConfig;
   /** Parsed `scheduler/scheduler_config.json`. */
   readonly scheduler: Readonly<Record<string, unknown>>;
+}
+
+/** The parts of a model folder. */
+export interface ModelFolder extends ModelConfigs {
+  readonly path: string;
   /** Absolute paths of the files that determine what an encoder gives. */
   readonly vaeFiles: readonly string[];
   readonly textEncoderFiles: readonly string[];

@@ -29,6 +29,9 @@ export interface TransformerConfig {
   readonly norm_eps: number;
 }
 
+/** What diffusers calls the transformer in its config.json. */
+export const TRANSFORMER_CLASS = "CogVideoXTransformer3DModel";
+
 const DEFAULTS: TransformerConfig = {
   num_attention_heads: 30,
   attention_head_dim: 64,
@@ -131,8 +134,8 @@ export function isVersion15({ patch_size_t }: TransformerConfig): boolean {
 export function parseTransformerConfig(json: Readonly<Record<string, unknown>>, file: string): TransformerConfig {
   const problems: string[] = [];
   const className = json._class_name;
-  if (className !== undefined && className !== "CogVideoXTransformer3DModel") {
-    problems.push(`_class_name is "${className}": expected "CogVideoXTransformer3DModel"`);
+  if (className !== undefined && className !== TRANSFORMER_CLASS) {
+    problems.push(`_class_name is "${className}": expected "${TRANSFORMER_CLASS}"`);
   }
   for (const [key, expected] of Object.entries(FIXED)) {
     if (key in json && json[key] !== expected) {

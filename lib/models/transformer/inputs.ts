@@ -17,7 +17,7 @@ import {
   tokenGrid,
 } from "./positions.ts";
 import type { TransformerInputs } from "./graph.ts";
-import { innerDim, type TransformerConfig } from "./config.ts";
+import { innerDim, latentSize, type TransformerConfig } from "./config.ts";
 
 /** ofs is the constant 2 in training and in sampling. */
 const OFS = 2;
@@ -104,6 +104,13 @@ export function additivePositions(
   const table = new Float32Array(size);
   table.set(sincosTable(config, grid), shape.textRows * d);
   return { table, fallback: learned !== undefined };
+}
+
+/** The table that a model with learned positions has without learning: sines at the size that it is made for. */
+export function nativePositions(config: TransformerConfig): Float32Array<ArrayBuffer> {
+  const { sample_frames, sample_height: height, sample_width: width, max_text_seq_length: textRows } = config;
+  const { frames, padding } = latentSize(config, [sample_frames, 0, 0]);
+  return additivePositions(config, { batch: 1, frames: frames + padding, height, width, textRows }).table;
 }
 
 /**

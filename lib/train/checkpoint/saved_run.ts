@@ -7,7 +7,7 @@ import type { Session } from "../../gpu/session.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
 import { checkpointName } from "../../io/checkpoints.ts";
 import { commitFolder } from "../../io/commit_folder.ts";
-import type { ModelFolder } from "../../models/folder/model_folder.ts";
+import type { ModelConfigs } from "../../models/folder/model_folder.ts";
 import type { OptimizerTensors } from "../../optim/update.ts";
 import { writeModel } from "../../step/model_state.ts";
 import type { RunDescription } from "../../step/run_description.ts";
@@ -22,7 +22,7 @@ const BEST_FOLDER = "best";
 export interface SavedRun {
   readonly session: Session;
   readonly config: TrainConfig;
-  readonly model: ModelFolder;
+  readonly model: ModelConfigs;
   readonly run: RunDescription;
   readonly optimizer: OptimizerTensors;
   readonly communicator: Communicator;

@@ -15,12 +15,14 @@ import { readDataset } from "../../data/dataset/dataset.ts";
 import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import { requireMemory } from "../../forecast/require_memory.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
-import { type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
+import { type ModelConfigs, type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
+import { namedModel } from "../../models/folder/named_model.ts";
 import { latentSize, RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
 import { checkTransformer, startingValues, storedType } from "../../step/model_state.ts";
 import { describeRun, type RunDescription } from "../../step/run_description.ts";
 import { datasetOptions } from "../data/dataset_options.ts";
-import { prepareData, type PreparedData } from "../data/prepare_data.ts";
+import { drawnData } from "../data/drawn_data.ts";
+import { prepareData, type PreparedData, type TrainingData } from "../data/prepare_data.ts";
 import { checkParts, requireMatchingModel } from "./check_model.ts";
 import { checkDisks } from "./disk.ts";
 import { HeldOut } from "./held_out.ts";
@@ -34,6 +36,13 @@ export interface Ready {
   readonly heldOut: HeldOut | undefined;
   /** What may go wrong later. */
   readonly warnings: readonly string[];
+}
+
+/** A run on random weights and random clips that is sound. */
+export interface DrawnRun {
+  readonly model: ModelConfigs;
+  readonly run: RunDescription;
+  readonly data: TrainingData;
 }
 
 /** Runs checks that do not depend on each other and keeps what they find. */
@@ -106,6 +115,21 @@ async function checkAll(
     await checks.run(() => requireMemory({ ...config, model_path: path }, storedType(model)));
   }
   return { model, run, data, heldOut, warnings: warnings ?? [] };
+}
+
+/**
+ * The same for a run on random weights that names no model folder: its clips are random too.
+ *
+ * @throws {UserError} the mistake, or UserErrors with all of them.
+ */
+export async function preflightDrawn(config: TrainConfig, rank: number): Promise<DrawnRun> {
+  const checks = new Checks();
+  const model = namedModel(config.model!);
+  await checks.run(() => requireTokens(config, model.transformer));
+  const run = await checks.run(() => describeRun(config, model.transformer, { rank }));
+  checks.finish();
+  if (run!.lora !== undefined) startingValues(config, run!.lora, model);
+  return { model, run: run!, data: drawnData(config, model) };
 }
 
 /** What the transformer of a model must be for a run, and the run it makes. */

@@ -8,13 +8,13 @@ import type { TrainConfig } from "../../config/config.ts";
 import { pathKeys } from "../../config/derive.ts";
 import { cacheKey } from "../../data/cache/key.ts";
 import { UserErrors } from "../../errors.ts";
-import type { TrainingSample } from "../data/prepare_data.ts";
+import type { TrainingData } from "../data/prepare_data.ts";
 
 /** Keys that may differ from host to host: where things lie, not what they are. */
 const OWN_KEYS: ReadonlySet<string> = new Set([...pathKeys, "model_path"]);
 
 /** The settings of a config that decide what is trained, and a digest of the samples. */
-function factsOf(config: TrainConfig, samples: readonly TrainingSample[]): Record<string, string> {
+function factsOf(config: TrainConfig, samples: TrainingData["samples"]): Record<string, string> {
   const settings = Object.entries(config).filter(([key]) => !OWN_KEYS.has(key));
   const digest = createHash("sha256");
   for (const { latent, prompt } of samples) digest.update(`${cacheKey(latent)} ${cacheKey(prompt)}\n`);
@@ -32,7 +32,7 @@ function factsOf(config: TrainConfig, samples: readonly TrainingSample[]): Recor
 export async function requireSameRun(
   communicator: Communicator,
   config: TrainConfig,
-  samples: readonly TrainingSample[],
+  samples: TrainingData["samples"],
 ): Promise<void> {
   const [first, ...others] = await gatherValues(communicator, factsOf(config, samples), {
     deadline: longPhase,

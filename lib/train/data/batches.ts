@@ -2,7 +2,7 @@
  * Micro-batches from the cache. Everything random depends on (seed, micro-step, global sample index) alone, so neither
  * ranks nor resuming change what a step sees.
  */
-import type { CachedTensor, SampleCache } from "../../data/cache/cache.ts";
+import type { CachedTensor } from "../../data/cache/cache.ts";
 import { RandomStream } from "../../data/random/random.ts";
 import type { SampledItem } from "../../data/random/sampler.ts";
 import { UserError } from "../../errors.ts";
@@ -11,16 +11,14 @@ import { latentPadding, type TransformerConfig } from "../../models/transformer/
 import type { CacheRequest } from "../../data/cache/key.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import { drawNoise, drawTimestep, dropsCaption, lossWeight } from "./noising.ts";
-import { IMAGE_VARIANTS, type TrainingSample } from "./prepare_data.ts";
+import { IMAGE_VARIANTS, type TrainingData } from "./prepare_data.ts";
 import type { MicroBatch } from "../../step/training_step.ts";
 
 /** What batches are made from. */
-export interface BatchSource {
+export interface BatchSource extends Pick<TrainingData, "cache" | "samples"> {
   readonly config: TrainConfig;
   readonly model: TransformerConfig;
   readonly vae: VaeConfig;
-  readonly cache: SampleCache;
-  readonly samples: readonly TrainingSample[];
   /** What dropped captions are replaced by. */
   readonly emptyPrompt?: CacheRequest | undefined;
   readonly alphas: Float64Array;
@@ -31,7 +29,7 @@ export function imageFactor({ image_scale }: TrainConfig, vae: VaeConfig): numbe
   return image_scale === "pipeline" && vae.invert_scale_latents ? 1 / vae.scaling_factor : vae.scaling_factor;
 }
 
-function read(cache: SampleCache, request: CacheRequest): CachedTensor {
+function read(cache: TrainingData["cache"], request: CacheRequest): CachedTensor {
   const entry = cache.read(request);
   if (entry === undefined) {
     throw new UserError(

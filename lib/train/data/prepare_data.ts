@@ -33,14 +33,20 @@ export interface TrainingSample extends Sample {
   readonly variants: readonly CacheRequest[];
 }
 
-/** A dataset ready to be encoded. Dispose it when its cache entries are no longer wanted. */
-export interface PreparedData extends Disposable {
-  readonly cache: SampleCache;
-  readonly samples: readonly TrainingSample[];
+/** What training reads, wherever it comes from. */
+export interface TrainingData {
+  readonly cache: Pick<SampleCache, "read">;
+  readonly samples: readonly Pick<TrainingSample, "item" | "latent" | "prompt" | "variants">[];
   /** The empty prompt, where captions are dropped. */
   readonly emptyPrompt: CacheRequest | undefined;
-  readonly plan: CachePlan;
   readonly warnings: readonly string[];
+}
+
+/** A dataset ready to be encoded. Dispose it when its cache entries are no longer wanted. */
+export interface PreparedData extends TrainingData, Disposable {
+  readonly cache: SampleCache;
+  readonly samples: readonly TrainingSample[];
+  readonly plan: CachePlan;
   /** Keeps other runs from removing the entries from now on; called before they are filled. */
   use(): Promise<void>;
   /** Notes in the cache folder what was made from what, and brings it back to its limit; called when it is filled. */
