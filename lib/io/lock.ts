@@ -7,6 +7,9 @@ import { fileError } from "./file_operations.ts";
 
 const lockName = ".lock";
 
+/** Lock files are for their user alone: whoever can open one can hold up a run, and it names a process and a host. */
+export const lockMode = 0o600;
+
 /**
  * Takes a folder for this process alone, creating the folder if need be. The lock is the kernel's (`flock`), so it is
  * freed however the process ends; the text in the lock file only tells who holds it.
@@ -19,7 +22,7 @@ export function lockFolder(folder: string): Disposable {
   let file: Deno.FsFile;
   try {
     mkdirSync(folder, { recursive: true });
-    file = Deno.openSync(path, { read: true, write: true, create: true });
+    file = Deno.openSync(path, { read: true, write: true, create: true, mode: lockMode });
   } catch (error) {
     throw fileError(error, "lock", folder);
   }
