@@ -24,7 +24,7 @@ const quietWayland = ["XDG_RUNTIME_DIR", "/nonexistent"] as const;
 /**
  * Deno looks for an OpenGL driver beside the Vulkan one unless told otherwise. No kernel runs on it, and unloading
  * Mesa's at the end of a thread corrupted the heap: of 25 processes with four threads and a device each, 2 crashed
- * after their work (Mesa 22.3), without OpenGL 0 of 120. And a broken Vulkan driver is an error, no silent change.
+ * after their work (Mesa 22.3), without OpenGL 0 of 145. And a broken Vulkan driver is an error, no silent change.
  */
 const withoutOpenGl = ["DENO_WEBGPU_BACKEND", "vulkan"] as const;
 
