@@ -33,6 +33,8 @@ const settings = (folder: string) => [
 
 /** A program and how it should end. */
 interface Kind {
+  /** Words of the runtime in front of the program; `run` when there are none. */
+  readonly runtime?: readonly string[];
   readonly words: (folder: string) => readonly string[];
   readonly code: number;
   /** Whether a checkpoint of step 1 must be whole at the end. */
@@ -61,6 +63,12 @@ export const kinds: Readonly<Record<string, Kind>> = {
     saves: false,
     interrupted: true,
   },
+  "tests in four threads": {
+    runtime: ["test", "--parallel"],
+    words: () => [fromFileUrl("./threads", import.meta.url)],
+    code: 0,
+    saves: false,
+  },
   "samples": {
     words: (folder) => [
       ...[program, "sample", "--model_path", join(examples, "tiny-2b"), "--prompt", "a ball"],
@@ -77,11 +85,11 @@ function pairs(words: readonly string[]): [string, string][] {
 
 /** Runs one program to its end. */
 async function endOf(folder: string, name: string): Promise<End> {
-  const { words, code: expected, saves, interrupted } = kinds[name]!;
+  const { runtime = ["run"], words, code: expected, saves, interrupted } = kinds[name]!;
   rmSync(join(folder, "run"), { recursive: true, force: true });
   const start = performance.now();
   const child = new Deno.Command(Deno.execPath(), {
-    args: ["run", "--allow-all", "--no-check", "--quiet", ...words(folder)],
+    args: [...runtime, "--allow-all", "--no-check", "--quiet", ...words(folder)],
     stdin: "null",
     stdout: "piped",
     stderr: "piped",
