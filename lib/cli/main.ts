@@ -1,5 +1,6 @@
 /** The program: the command line wired to the trainer and the forecast. */
-import { trainAnywhere } from "../train/launch/launch.ts";
+import { endProcess } from "../comm/native/libc.ts";
+import { trainForProgram } from "../train/launch/launch.ts";
 import { tuneRun } from "../train/tune_run.ts";
 import { planReport } from "./commands/plan_report.ts";
 import { processEnvironment } from "./process_environment.ts";
@@ -7,5 +8,5 @@ import { runCli } from "./run_cli.ts";
 
 /** Runs one command line and ends the process with its exit code. */
 export async function main(args: readonly string[]): Promise<never> {
-  Deno.exit(await runCli(args, processEnvironment({ train: trainAnywhere, plan: planReport, tune: tuneRun })));
+  endProcess(await runCli(args, processEnvironment({ train: trainForProgram, plan: planReport, tune: tuneRun })));
 }

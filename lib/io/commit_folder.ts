@@ -161,17 +161,21 @@ export function readManifest(folder: string): ManifestFile[] {
     throw fileError(error, "read", path);
   }
   const scanner = new JsonScanner(text, `"${path}"`);
-  const files: ManifestFile[] = [];
+  let files: ManifestFile[] | undefined;
   let version: number | undefined;
   scanner.object("the manifest", (key) => {
     if (key === "version") version = scanner.integer("version");
-    else if (key === "files") scanner.array("files", () => files.push(readEntry(scanner)));
-    else scanner.skip(key);
+    else if (key === "files") {
+      const listed = files = [] as ManifestFile[];
+      scanner.array("files", () => listed.push(readEntry(scanner)));
+    } // A damaged name of a field must not pass for one to skip: without its list every folder is as it should be.
+    else scanner.fail(`unknown field ${JSON.stringify(key)}`);
   });
   scanner.end();
   if (version !== manifestVersion) {
     throw new UserError(`"${path}" has version ${version}, this program reads version ${manifestVersion}`);
   }
+  if (files === undefined) throw new UserError(`"${path}" lists no files`);
   return files;
 }
 
@@ -181,7 +185,7 @@ function readEntry(scanner: JsonScanner): ManifestFile {
     if (key === "name") name = scanner.string("name");
     else if (key === "size") size = scanner.integer("size");
     else if (key === "sha256") sha256 = scanner.string("sha256");
-    else scanner.skip(key);
+    else scanner.fail(`unknown field ${JSON.stringify(key)}`);
   });
   if (name === undefined || size === undefined || !/^[0-9a-f]{64}$/.test(sha256 ?? "")) {
     scanner.fail("a file entry without name, size or sha256");

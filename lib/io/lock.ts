@@ -1,5 +1,5 @@
 /** Folders that belong to one process at a time. */
-import { mkdirSync, readFileSync } from "node:fs";
+import { mkdirSync, readFileSync, statSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
@@ -7,19 +7,45 @@ import { fileError } from "./file_operations.ts";
 
 const lockName = ".lock";
 
+/** Lock files are for their user alone: whoever can open one can hold up a run, and it names a process and a host. */
+export const lockMode = 0o600;
+
+/** A folder that belongs to this process until it is disposed. */
+export interface FolderLock extends Disposable {
+  /** Makes and takes the folder again where somebody has removed it; true when that was so. */
+  renew(): boolean;
+}
+
 /**
  * Takes a folder for this process alone, creating the folder if need be. The lock is the kernel's (`flock`), so it is
  * freed however the process ends; the text in the lock file only tells who holds it.
  *
- * @returns an object whose disposal releases the lock.
  * @throws {UserError} naming the process that holds the lock.
  */
-export function lockFolder(folder: string): Disposable {
+export function lockFolder(folder: string): FolderLock {
+  let file = takeLock(folder);
+  return {
+    renew() {
+      if (statSync(join(folder, lockName), { throwIfNoEntry: false })?.ino === file.statSync().ino) return false;
+      file.close();
+      file = takeLock(folder);
+      return true;
+    },
+    [Symbol.dispose]() {
+      // The file stays: removing it while another process waits to open it would let two processes lock two files.
+      file.truncateSync();
+      file.unlockSync();
+      file.close();
+    },
+  };
+}
+
+function takeLock(folder: string): Deno.FsFile {
   const path = join(folder, lockName);
   let file: Deno.FsFile;
   try {
     mkdirSync(folder, { recursive: true });
-    file = Deno.openSync(path, { read: true, write: true, create: true });
+    file = Deno.openSync(path, { read: true, write: true, create: true, mode: lockMode });
   } catch (error) {
     throw fileError(error, "lock", folder);
   }
@@ -35,12 +61,5 @@ export function lockFolder(folder: string): Disposable {
   file.writeSync(
     new TextEncoder().encode(`process ${Deno.pid} on ${hostname()}, started ${new Date().toISOString()}\n`),
   );
-  return {
-    [Symbol.dispose](): void {
-      // The file stays: removing it while another process waits to open it would let two processes lock two files.
-      file.truncateSync();
-      file.unlockSync();
-      file.close();
-    },
-  };
+  return file;
 }

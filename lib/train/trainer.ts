@@ -100,7 +100,7 @@ export async function* trainAsRank(
   const profiler = config.profile > 0 && isFirst
     ? new StepProfiler({ device, config, peaks: await measurePeaks(device), tuned: kernels !== undefined })
     : undefined;
-  const prepared = { device, config, model, run, data, validation, heldOut, communicator, kernels, profiler };
+  const prepared = { device, config, model, run, data, validation, heldOut, communicator, output, kernels, profiler };
   using loop = new TrainingLoop(prepared);
   // The other ranks look after that exchange, when the first has put the folder in order.
   const start = loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);

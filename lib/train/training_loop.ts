@@ -17,6 +17,7 @@ import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
 import { type RunDescription, trainedParameters } from "../step/run_description.ts";
 import { recordStep, TrainingStep } from "../step/training_step.ts";
 import type { RunKernels } from "./checkpoint/checkpoint.ts";
+import type { OutputFolder } from "./checkpoint/output_folder.ts";
 import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
 import { bestOf, isStale, type MeasuredLoss } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
@@ -26,7 +27,15 @@ import { type BatchSource, makeBatch } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
 import type { TrainingData } from "./data/prepare_data.ts";
 import type { StepProfiler } from "./profile/step_profiler.ts";
-import type { ExampleRequest, HeldOutEvent, SavedEvent, SkippedEvent, StepEvent, TrainEvent } from "./report/events.ts";
+import type {
+  ExampleRequest,
+  HeldOutEvent,
+  SavedEvent,
+  SkippedEvent,
+  StepEvent,
+  TrainEvent,
+  WarningEvent,
+} from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
@@ -48,6 +57,8 @@ export interface PreparedRun {
   readonly validation: Validation | undefined;
   readonly heldOut: HeldOut | undefined;
   readonly communicator: Communicator;
+  /** Set on the first rank, which writes to it. */
+  readonly output: OutputFolder | undefined;
   /** Measured kernels that the device has been given. */
   readonly kernels: RunKernels | undefined;
   /** Set where `profile` asks for it, on the first rank. */
@@ -170,21 +181,13 @@ export class TrainingLoop implements Disposable {
       path = undefined;
       // Before the checks, so that nothing that goes wrong in them costs a step.
       if (last || this.#done % config.checkpointing_steps === 0) {
-        records?.sync();
-        const saved = await this.#save();
-        path = saved.path;
-        yield saved;
+        path = yield* this.#saved(records);
       }
       yield* this.#check(signal, records);
     }
     abandon?.throwIfAborted();
     const best = bestOf(this.#measured);
-    if (path === undefined) {
-      records?.sync();
-      const saved = await this.#save();
-      path = saved.path;
-      yield saved;
-    }
+    path ??= yield* this.#saved(records);
     yield {
       type: "finished",
       step: this.#done,
@@ -252,6 +255,7 @@ export class TrainingLoop implements Disposable {
     const samples = asks && isDue(validation) && records?.has("sample", done, validation!.requests.length) !== true;
     const wanted = await communicator.agree(Number(measures) + 2 * Number(samples));
     if (wanted === 0) return;
+    yield* this.#renewed();
     const { recording, buckets, config } = this.#step;
     this.#step[Symbol.dispose]();
     if ((wanted & 1) !== 0) yield await this.#measure(heldOut!);
@@ -339,6 +343,22 @@ export class TrainingLoop implements Disposable {
 
   #savedRun(): SavedRun {
     return { ...this.prepared, session: this.#session, optimizer: this.#step.recording.optimizer };
+  }
+
+  /** Makes the output folder anew where somebody has removed it, so that nothing more is lost. */
+  *#renewed(): Generator<WarningEvent> {
+    const { config, output } = this.prepared;
+    if (output?.renew() !== true) return;
+    yield { type: "warning", message: `"${config.output_dir}" was removed with all it held: it is made anew` };
+  }
+
+  /** Saves, with everything told before on disk; returns the checkpoint. */
+  async *#saved(records: RunRecords | undefined): AsyncGenerator<TrainEvent, string> {
+    yield* this.#renewed();
+    records?.sync();
+    const saved = await this.#save();
+    yield saved;
+    return saved.path;
   }
 
   async #save(): Promise<SavedEvent> {

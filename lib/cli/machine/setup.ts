@@ -25,6 +25,18 @@ const driverFolders = [
 /** Packages of Debian and Ubuntu; mesa-vulkan-drivers has the software driver that works without a GPU. */
 const vulkanPackages = ["mesa-vulkan-drivers", "libvulkan1"];
 
+/** What tests alone need, by the program that is looked for: ranks under mpirun, and networks between them. */
+const testTools = [["mpirun", "--version", "openmpi-bin"], ["ip", "-V", "iproute2"]] as const;
+
+/** What people and other distributions call the packages. */
+const packageNames: Readonly<Record<string, { title?: string; dnf: string; pacman: string }>> = {
+  "ffmpeg": { title: "ffmpeg", dnf: "ffmpeg-free", pacman: "ffmpeg" },
+  "mesa-vulkan-drivers": { title: "a Vulkan driver", dnf: "mesa-vulkan-drivers", pacman: "vulkan-swrast" },
+  "libvulkan1": { dnf: "vulkan-loader", pacman: "vulkan-icd-loader" },
+  "openmpi-bin": { title: "Open MPI", dnf: "openmpi", pacman: "openmpi" },
+  "iproute2": { title: "iproute2", dnf: "iproute", pacman: "iproute2" },
+};
+
 /** Path of the Vulkan loader, if the system has one. */
 export function findVulkanLoader(system: System): string | undefined {
   const extra = (system.environment("LD_LIBRARY_PATH") ?? "").split(":").filter((folder) => folder !== "");
@@ -47,17 +59,11 @@ export function findVulkanDrivers(system: System): string[] {
 
 /** The command that installs what `packages` name on Debian, or its counterpart on other systems. */
 export function installCommand(system: System, packages: readonly string[]): string {
-  const wantsFfmpeg = packages.includes("ffmpeg");
   if (system.os === "darwin") return "brew install ffmpeg";
   if (system.os === "windows") return "winget install ffmpeg";
-  if (system.exists("/usr/bin/dnf")) {
-    return `sudo dnf install ${
-      [...(wantsFfmpeg ? ["ffmpeg-free"] : []), "mesa-vulkan-drivers", "vulkan-loader"].join(" ")
-    }`;
-  }
-  if (system.exists("/usr/bin/pacman")) {
-    return `sudo pacman -S ${[...(wantsFfmpeg ? ["ffmpeg"] : []), "vulkan-swrast", "vulkan-icd-loader"].join(" ")}`;
-  }
+  const names = (manager: "dnf" | "pacman") => packages.map((name) => packageNames[name]![manager]).join(" ");
+  if (system.exists("/usr/bin/dnf")) return `sudo dnf install ${names("dnf")}`;
+  if (system.exists("/usr/bin/pacman")) return `sudo pacman -S ${names("pacman")}`;
   const sudo = system.isRoot ? "" : "sudo ";
   return `${sudo}apt-get update && ${sudo}apt-get install -y ${packages.join(" ")}`;
 }
@@ -71,21 +77,43 @@ export async function missingPackages(system: System): Promise<string[]> {
   return hasVulkan ? packages : [...packages, ...vulkanPackages];
 }
 
+/** Packages that are missing for the tests of several hosts, which run on Linux alone. */
+async function missingTestPackages(system: System): Promise<string[]> {
+  if (system.os !== "linux") return [];
+  const found = await Promise.all(testTools.map(([tool, flag]) => system.run(tool, [flag])));
+  return testTools.flatMap(([, , name], i) => found[i]?.success ? [] : [name]);
+}
+
+/** As "ffmpeg and a Vulkan driver are missing". */
+function describeMissing(packages: readonly string[]): string {
+  const titles = packages.flatMap((name) => packageNames[name]!.title ?? []);
+  const list = new Intl.ListFormat("en").format(titles).replace(/^a /, "A ");
+  return `${list} ${titles.length > 1 ? "are" : "is"} missing`;
+}
+
 /**
- * Makes sure that ffmpeg and a Vulkan driver are there. On Debian and Ubuntu, as root or with sudo that asks for no
- * password, what is missing is installed. It must run before the first GPU adapter is requested, because the drivers
- * are looked for once per process. Throws UserError with the command to run where it cannot install.
+ * Makes sure that ffmpeg and a Vulkan driver are there, with `tests` also what tests of several hosts need. On Debian
+ * and Ubuntu, as root or with sudo that asks for no password, what is missing is installed. It must run before the
+ * first GPU adapter is requested, because the drivers are looked for once per process. Throws UserError with the
+ * command to run where it cannot install; what tests alone need is then told only.
  */
-export async function ensureSystem(print: (line: string) => void, system: System = thisSystem): Promise<void> {
-  const packages = await missingPackages(system);
+export async function ensureSystem(
+  print: (line: string) => void,
+  system: System = thisSystem,
+  { tests = false }: { readonly tests?: boolean } = {},
+): Promise<void> {
+  const required = await missingPackages(system);
+  const packages = [...required, ...tests ? await missingTestPackages(system) : []];
   if (packages.length === 0) return;
-  const what = packages.includes("ffmpeg")
-    ? packages.length > 1 ? "ffmpeg and a Vulkan driver are" : "ffmpeg is"
-    : "A Vulkan driver is";
+  const what = describeMissing(packages);
   const command = installCommand(system, packages);
+  const refuse = (problem: string) => {
+    if (required.length > 0) throw new UserError(problem, `Run: ${command}`);
+    print(`${problem}; tests that need more are left out. Run: ${command}`);
+  };
   const prefix = await aptPrefix(system);
-  if (prefix === undefined) throw new UserError(`${what} missing`, `Run: ${command}`);
-  print(`${what} missing; running: ${command}`);
+  if (prefix === undefined) return refuse(what);
+  print(`${what}; running: ${command}`);
   const environment = ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get"];
   for (const action of [["update"], ["install", "-y", "--no-install-recommends", ...packages]]) {
     const [program, ...args] = [...prefix, ...environment, ...action];
@@ -93,7 +121,7 @@ export async function ensureSystem(print: (line: string) => void, system: System
     // A stale package list is no obstacle when the packages are found all the same.
     if (action[0] === "install" && !result?.success) {
       const tail = result?.text.trim().split("\n").slice(-5).join("\n") ?? `"${program}" is not on the PATH`;
-      throw new UserError(`${what} missing, and installing failed:\n${tail}`, `Run: ${command}`);
+      return refuse(`${what}, and installing failed:\n${tail}`);
     }
   }
   print(`Installed ${packages.join(", ")}`);

@@ -1,5 +1,7 @@
 /** Ctrl-C and termination: the first asks the run to save and end, the second ends it at once. */
 
+import { endProcess } from "../../comm/native/libc.ts";
+
 /** Signals that people and schedulers end programs with, and the exit codes shells expect for them. */
 export const signalExitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
 
@@ -18,7 +20,7 @@ export interface SignalSource {
 export const processSignals: SignalSource = {
   listen: (name, handler) => Deno.addSignalListener(name, handler),
   unlisten: (name, handler) => Deno.removeSignalListener(name, handler),
-  exit: (code) => Deno.exit(code),
+  exit: endProcess,
 };
 
 /**

@@ -36,6 +36,8 @@ export interface LaunchResult {
   readonly cause?: string;
   /** Whether `stop` ended ranks before they had done their work. */
   readonly stopped?: boolean;
+  /** A line for each rank that crashed after all work was done. */
+  readonly notes?: readonly string[];
 }
 
 /** Milliseconds that ranks have to end by themselves once one has failed. */
@@ -124,7 +126,7 @@ async function watch(
       const status = await child.status;
       const left = control.state(rank) === "left";
       ends.push({ rank, status, left });
-      if (left && (status.success || stop?.aborted)) return;
+      if (left && (status.success || status.signal !== null || stop?.aborted)) return;
       control.fail(rank, status.signal !== null ? "gone" : status.success ? "early" : "failed");
       const failure = control.failure()!;
       if (failure.reason === "stalled") kill(children[failure.rank]!, "SIGKILL");
@@ -174,11 +176,12 @@ function isStopped(process: number): boolean {
  * neither is one that the launcher killed because it was late; both end after the true cause.
  */
 function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: boolean): LaunchResult {
-  const isDone = ({ status, left }: RankEnd) => status.success && left;
+  // Ranks leave together when all is saved; a driver that crashes while a process ends takes nothing of that away.
+  const isDone = ({ status, left }: RankEnd) => left && (status.success || status.signal !== null);
   const isClean = (end: RankEnd) =>
     isDone(end) || (stopped && (stoppedCodes.includes(end.status.code) || end.status.signal === "SIGTERM"));
   const unclean = ends.filter((end) => !isClean(end));
-  if (unclean.length === 0) return ends.every(isDone) ? { code: 0 } : { code: 0, stopped };
+  if (unclean.length === 0) return ends.every(isDone) ? { code: 0, ...lateCrashes(ends) } : { code: 0, stopped };
   const own = unclean.find(({ status }) => status.signal === null && ![0, peerFailureCode].includes(status.code));
   const named = ends.find(({ rank }) => rank === failure?.rank);
   if (failure?.reason === "failed" && own !== undefined) {
@@ -201,6 +204,14 @@ function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: 
     failed: "failed",
   }[failure.reason];
   return { code: peerFailureCode, cause: `rank ${failure.rank} ${what}` };
+}
+
+function lateCrashes(ends: readonly RankEnd[]): Pick<LaunchResult, "notes"> {
+  const crashed = ends.filter(({ status }) => status.signal !== null);
+  if (crashed.length === 0) return {};
+  return {
+    notes: crashed.map(({ rank, status }) => `rank ${rank} was killed by ${status.signal} after its work was done`),
+  };
 }
 
 function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {

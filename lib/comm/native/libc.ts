@@ -1,15 +1,17 @@
-/** The calls of the C library that shared memory and waiting for other processes need. Linux only. */
+/** The calls of the C library that shared memory, waiting for other processes and ending this one need. Linux only. */
 
 const symbols = {
   memfd_create: { parameters: ["buffer", "u32"], result: "i32" },
   open: { parameters: ["buffer", "i32", "i32"], result: "i32" },
   close: { parameters: ["i32"], result: "i32" },
+  fchmod: { parameters: ["i32", "u32"], result: "i32" },
   ftruncate: { parameters: ["i32", "i64"], result: "i32" },
   posix_fallocate: { parameters: ["i32", "i64", "i64"], result: "i32" },
   mmap: { parameters: ["usize", "usize", "i32", "i32", "i32", "i64"], result: "usize" },
   munmap: { parameters: ["usize", "usize"], result: "i32" },
   getppid: { parameters: [], result: "i32" },
   sched_yield: { parameters: [], result: "i32" },
+  _exit: { parameters: ["i32"], result: "void" },
   prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
   // `syscall` is variadic; with integers alone its convention is that of a plain function on x86-64 and aarch64.
   futexWait: {
@@ -66,4 +68,17 @@ const SIGKILL = 9n;
 /** Has the kernel kill this process when the thread that started it ends, however it ends. */
 export function dieWithParent(): void {
   libc().prctl(PR_SET_PDEATHSIG, SIGKILL, 0n, 0n, 0n);
+}
+
+/**
+ * Ends the process without the exit handlers of its libraries: those of a graphics driver can crash, and a run that has
+ * saved everything would count as failed. Where native code is not allowed, it ends as `Deno.exit` does.
+ */
+export function endProcess(code: number): never {
+  try {
+    if (Deno.permissions.querySync({ name: "ffi" }).state === "granted") libc()._exit(code);
+  } catch {
+    // Another system, or another C library.
+  }
+  Deno.exit(code);
 }

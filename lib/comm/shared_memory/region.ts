@@ -35,6 +35,7 @@ const MAP_FIXED = 0x10;
 const O_RDWR = 2;
 const O_CLOEXEC = 0o2000000;
 const MFD_CLOEXEC = 1;
+const USER_ALONE = 0o600;
 
 /**
  * The shape for `size` ranks. Arenas shrink where many ranks would pass the 16 GiB that a process can map; what does
@@ -72,10 +73,12 @@ export interface CreatedRegion extends Disposable {
  * @throws {UserError} when the machine lacks the memory.
  */
 export function createRegion(shape: RegionShape): CreatedRegion {
-  const { memfd_create, ftruncate, mmap, munmap, close } = libc();
+  const { memfd_create, fchmod, ftruncate, mmap, munmap, close } = libc();
   const file = memfd_create(cString("cogtune ranks"), MFD_CLOEXEC);
   if (file < 0) throw new Error("Cannot create shared memory: memfd_create failed");
   try {
+    // Gradients and weights are nobody else's; an anonymous file begins open to all.
+    if (fchmod(file, USER_ALONE) !== 0) throw new Error("Cannot keep shared memory to this user");
     if (ftruncate(file, BigInt(regionBytes(shape))) !== 0) {
       throw new Error(`Cannot size shared memory to ${regionBytes(shape)} bytes`);
     }

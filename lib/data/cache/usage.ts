@@ -7,6 +7,7 @@ import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { fileError } from "../../io/file_operations.ts";
+import { lockMode } from "../../io/lock.ts";
 
 /** A file per process, held locked while it lives, lists the keys of the entries it uses. */
 const USERS_FOLDER = "in-use";
@@ -15,7 +16,7 @@ const USERS_FOLDER = "in-use";
 export async function takeTurn(folder: string): Promise<Disposable> {
   try {
     mkdirSync(folder, { recursive: true });
-    const file = await Deno.open(join(folder, ".index.lock"), { write: true, create: true });
+    const file = await Deno.open(join(folder, ".index.lock"), { write: true, create: true, mode: lockMode });
     await file.lock(true);
     return file;
   } catch (error) {
@@ -35,7 +36,7 @@ export async function useEntries(folder: string, keys: Iterable<string>): Promis
   const path = join(users, `${Deno.pid}-${randomBytes(6).toString("hex")}`);
   try {
     mkdirSync(users, { recursive: true });
-    const file = Deno.openSync(path, { write: true, createNew: true });
+    const file = Deno.openSync(path, { write: true, createNew: true, mode: lockMode });
     file.lockSync(true);
     file.writeSync(new TextEncoder().encode([...new Set(keys)].join("\n")));
     return {

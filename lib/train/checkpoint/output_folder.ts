@@ -6,12 +6,12 @@ import { existsSync } from "node:fs";
 import { basename } from "node:path";
 import { UserError } from "../../errors.ts";
 import { cleanLeftovers, listCheckpoints, pruneCheckpoints } from "../../io/checkpoints.ts";
-import { lockFolder } from "../../io/lock.ts";
+import { type FolderLock, lockFolder } from "../../io/lock.ts";
 import { findCheckpoint, type FoundCheckpoint, readRunState } from "./checkpoint.ts";
 import type { TrainConfig } from "../../config/config.ts";
 
 /** An output folder that belongs to this process until it is disposed. */
-export interface OutputFolder extends Disposable {
+export interface OutputFolder extends FolderLock {
   /** Checkpoint to continue from; undefined when the run starts from the beginning. */
   readonly checkpoint: string | undefined;
   /** What an interrupted run had left and is gone; nothing is wrong. */
@@ -68,6 +68,7 @@ export async function openOutputFolder(config: FolderSettings): Promise<OutputFo
           `"${path}" is of a later step than where this run begins: it is overwritten when that step is reached`
         ),
       ],
+      renew: () => lock.renew(),
       [Symbol.dispose]: () => lock[Symbol.dispose](),
     };
   } catch (error) {

@@ -34,7 +34,7 @@ function read(cache: TrainingData["cache"], request: CacheRequest): CachedTensor
   if (entry === undefined) {
     throw new UserError(
       `The cached ${request.kind} of "${request.name}" has vanished or is damaged while training`,
-      "start again: the entry is rebuilt, and with resume_from_checkpoint: latest no step is lost",
+      "start again: the entry is rebuilt, and resume_from_checkpoint: latest goes on after the last checkpoint",
     );
   }
   return entry;

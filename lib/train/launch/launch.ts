@@ -4,13 +4,13 @@
 import { connect } from "../../comm/connect.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../report/events.ts";
-import { trainAsRank, type TrainOptions } from "../trainer.ts";
+import { train, trainAsRank, type TrainOptions } from "../trainer.ts";
 import { deadlinesOf, rankEvents } from "./ranks.ts";
 import { workerEvents } from "./worker.ts";
 
 /**
  * Trains the way the config and the surroundings ask for: as one rank of a job that mpirun started, in a process per
- * GPU, or in a worker of this process.
+ * GPU, or in this thread, which then waits for the GPU: timers and signals are heard between steps.
  *
  * @example
  * ```ts
@@ -25,8 +25,19 @@ import { workerEvents } from "./worker.ts";
  * ```
  */
 export function trainAnywhere(config: TrainConfig, options: TrainOptions = {}): AsyncIterable<TrainEvent> {
-  if (Deno.env.get("OMPI_COMM_WORLD_SIZE") !== undefined) return trainAsMember(config, options);
-  return config.gpus > 1 ? trainOnGpus(config, options) : trainInBackground(config, options);
+  if (isMember()) return trainAsMember(config, options);
+  return config.gpus > 1 ? trainOnGpus(config, options) : train(config, options);
+}
+
+/** As {@linkcode trainAnywhere} for a program that ends by `Deno.exit`: what would run in this thread has a worker. */
+export function trainForProgram(config: TrainConfig, options: TrainOptions = {}): AsyncIterable<TrainEvent> {
+  if (isMember() || config.gpus > 1) return trainAnywhere(config, options);
+  return workerEvents(new URL("./worker_start.ts", import.meta.url), config, options);
+}
+
+/** Whether mpirun started this process. */
+function isMember(): boolean {
+  return Deno.env.get("OMPI_COMM_WORLD_SIZE") !== undefined;
 }
 
 /** As `train`, as one rank of a job; other ranks than the first tell nothing. */
@@ -46,11 +57,6 @@ async function* trainAsMember(config: TrainConfig, options: TrainOptions): Async
     communicator.abort();
     throw error;
   }
-}
-
-/** As `train`, with the GPU in a worker. Leaving the loop ends the worker. */
-function trainInBackground(config: TrainConfig, options: TrainOptions = {}): AsyncGenerator<TrainEvent> {
-  return workerEvents(new URL("./worker_start.ts", import.meta.url), config, options);
 }
 
 /**

@@ -3,6 +3,7 @@ import { withCommunicator } from "../../comm/connect.ts";
 import { type Deadlines, PeerError, peerFailureCode } from "../../comm/exchange/communicator.ts";
 import { pinGpus } from "../../comm/gpus/gpus.ts";
 import { launch } from "../../comm/launch/launcher.ts";
+import { endProcess } from "../../comm/native/libc.ts";
 import { readReport, tellParent } from "../../comm/launch/report_line.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import { UserError } from "../../errors.ts";
@@ -46,7 +47,8 @@ export function rankEvents(
         else if (message) take(message);
         else if (message === undefined && text.trim() !== "") warn(`rank ${rank}: ${text}`);
       },
-    }).then(({ code, cause, stopped }) => {
+    }).then(({ code, cause, stopped, notes = [] }) => {
+      notes.forEach(warn);
       if (stopped) return take({ kind: "failed", error: packError(new DOMException("stopped", "AbortError")) });
       if (cause === undefined) return take({ kind: "done" });
       const PeerOrOwn = code === peerFailureCode ? PeerError : Error;
@@ -77,13 +79,13 @@ export async function runRank(work: typeof trainAsRank): Promise<never> {
         if (communicator.rank === 0) tell({ kind: "event", event });
       }
     });
-    Deno.exit(0);
+    endProcess(0);
   } catch (error) {
     if (error instanceof PeerError) {
       tell({ kind: "event", event: { type: "warning", message: error.message } });
-      Deno.exit(peerFailureCode);
+      endProcess(peerFailureCode);
     }
     tell({ kind: "failed", error: packError(error) });
-    Deno.exit(1);
+    endProcess(1);
   }
 }

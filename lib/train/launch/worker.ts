@@ -1,6 +1,10 @@
 /**
  * Training in a worker. Waiting for the GPU blocks the thread that waits until the queue is empty, so the thread that
  * draws progress and hears signals must be another one.
+ *
+ * Nothing tells when the thread of a terminated worker has ended, and a process that exits before can crash in the
+ * driver with everything saved. So the worker is never terminated: with its device given back it sleeps until the
+ * process exits, and no thread is in the driver while the exit handlers of its libraries run.
  */
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../report/events.ts";
@@ -11,19 +15,13 @@ import { type Message, packError, receive } from "./bridge.ts";
 /** What a worker is told: first to start, later perhaps to save and stop, or to stop because nobody listens. */
 type Order = { readonly kind: "start"; readonly config: TrainConfig } | { readonly kind: "stop" | "leave" };
 
-/**
- * Milliseconds that a worker has to give its GPU back. Terminating one that holds a device ended the process with a
- * segmentation fault in 2 of 11 runs (Mesa 22.3, llvmpipe).
- */
+/** Milliseconds that a worker has to give its GPU back; one that hangs in the driver must not keep the program. */
 const LEAVE_TIME = 5000;
 
 /**
- * Milliseconds for the thread of a terminated worker to end, of which nothing tells. A process that exits meanwhile can
- * crash in the driver: 1 of 14 short runs did, with everything saved.
+ * The events of a worker that runs `module`, which calls {@linkcode serveWorker}. The worker keeps the process alive
+ * after them: for programs that end by `Deno.exit`.
  */
-const THREAD_TIME = 500;
-
-/** The events of a worker that runs `module`, which calls {@linkcode serveWorker}. */
 export function workerEvents(
   module: URL,
   config: TrainConfig,
@@ -52,13 +50,11 @@ export function workerEvents(
       const timer = setTimeout(ended.resolve, LEAVE_TIME);
       await ended.promise;
       clearTimeout(timer);
-      worker.terminate();
-      await new Promise((resolve) => setTimeout(resolve, THREAD_TIME));
     });
   }, signal);
 }
 
-/** The program of the worker: runs `work` and tells what it yields and how it ends. */
+/** The program of the worker: runs `work`, tells what it yields and how it ends, and sleeps. */
 export function serveWorker(work: typeof train): void {
   const stop = new AbortController();
   const abandon = new AbortController();
@@ -73,5 +69,7 @@ export function serveWorker(work: typeof train): void {
     } catch (error) {
       tell({ kind: "failed", error: packError(error) });
     }
+    // Asleep rather than idle: an idle thread may collect garbage, and with it objects of the driver.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0);
   };
 }

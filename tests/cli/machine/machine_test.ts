@@ -40,6 +40,29 @@ Deno.test("ensureSystem() installs as root, or with sudo that asks nothing, and 
   assert.deepEqual(sudo.ran.slice(-1), [`sudo -n ${installAll}`]);
 });
 
+Deno.test("ensureSystem() brings what tests alone need when they ask for it, and goes on without it", async () => {
+  const found = { success: true, text: "" };
+  const lines: string[] = [];
+  const root = fakeSystem([apt, ...soundFiles], { ...soundPrograms, env: found }, { isRoot: true });
+  await ensureSystem((line) => lines.push(line), root, { tests: true });
+  const install = "env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends openmpi-bin iproute2";
+  assert.equal(root.ran.at(-1), install);
+  assert.match(
+    lines[0]!,
+    /^Open MPI and iproute2 are missing; running: apt-get update && apt-get install -y openmpi-bin/,
+  );
+  const whole = fakeSystem([apt, ...soundFiles], { ...soundPrograms, mpirun: found, ip: found });
+  await ensureSystem(() => assert.fail("nothing to print"), whole, { tests: true });
+  assert.deepEqual(whole.ran.slice(2), ["mpirun --version", "ip -V"]);
+  const told: string[] = [];
+  await ensureSystem((line) => told.push(line), fakeSystem(["/usr/bin/dnf", ...soundFiles], soundPrograms), {
+    tests: true,
+  });
+  assert.deepEqual(told, [
+    "Open MPI and iproute2 are missing; tests that need more are left out. Run: sudo dnf install openmpi iproute",
+  ]);
+});
+
 Deno.test("ensureSystem() gives the exact command where it cannot install", async () => {
   const hintOf = async (system: ReturnType<typeof fakeSystem>) => {
     try {

@@ -1,6 +1,7 @@
 /** A rank that exchanges step after step and fails as it is told. */
 import { PeerError } from "../../../lib/comm/exchange/communicator.ts";
 import { withCommunicator } from "../../../lib/comm/connect.ts";
+import { groupMember } from "../../../lib/comm/launch/membership.ts";
 
 /** What happens; the first argument of the program as JSON. */
 export interface Scenario {
@@ -8,9 +9,12 @@ export interface Scenario {
   readonly steps: number;
   /** float32 values per exchange. */
   readonly length: number;
-  /** What `rank` does before the exchange `at`; -1 is before the first step, where patience is longer. */
+  /**
+   * What `rank` does before the exchange `at`; -1 is before the first step, where patience is longer. A crash at the end comes
+   * after all ranks have left the group.
+   */
   readonly fault?: {
-    readonly action: "kill" | "stop" | "throw" | "leave early" | "delay";
+    readonly action: "kill" | "stop" | "throw" | "leave early" | "delay" | "crash at the end";
     readonly rank: number;
     readonly at: number;
     readonly milliseconds?: number;
@@ -56,6 +60,7 @@ async function run({ steps, length, fault, untilStopped }: Scenario): Promise<vo
     }
     print("done");
   });
+  if (fault?.action === "crash at the end" && groupMember()?.rank === fault.rank) Deno.kill(Deno.pid, "SIGABRT");
   if (stopped) Deno.exit(143);
 }
 

@@ -83,6 +83,16 @@ Deno.test("a rank that ends before the others is a failure although its exit cod
   assertNothingLeft(run);
 });
 
+Deno.test("a rank whose driver crashes after all work is done fails nothing, one that crashes before does", async () => {
+  const fault = { action: "crash at the end", rank: 1, at: 100 } as const;
+  const late = await runScenario(2, { steps: 5, length: 10, fault });
+  assert.deepEqual([late.code, late.cause], [0, undefined]);
+  assert.deepEqual(late.notes, ["rank 1 was killed by SIGABRT after its work was done"]);
+  assertNothingLeft(late);
+  const early = await runScenario(2, { steps: 5, length: 10, fault: { action: "kill", rank: 1, at: 4 } });
+  assert.equal(early.code, 7);
+});
+
 Deno.test("stop: all ranks end after the same step, and that is no failure", async () => {
   const stop = new AbortController();
   const run = await runScenario(3, { steps: 1e6, length: 1001, untilStopped: true }, {

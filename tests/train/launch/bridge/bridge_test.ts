@@ -6,7 +6,7 @@ import { PeerError } from "../../../../lib/comm/exchange/communicator.ts";
 import { UserError } from "../../../../lib/errors.ts";
 import { listCheckpoints } from "../../../../lib/io/checkpoints.ts";
 import { lockFolder } from "../../../../lib/io/lock.ts";
-import { trainAnywhere } from "../../../../lib/train/launch/launch.ts";
+import { trainForProgram } from "../../../../lib/train/launch/launch.ts";
 import { rankEvents } from "../../../../lib/train/launch/ranks.ts";
 import { workerEvents } from "../../../../lib/train/launch/worker.ts";
 import type { TrainEvent } from "../../../../lib/train/report/events.ts";
@@ -113,7 +113,7 @@ for (const [who, gpus] of [["the worker", 1], ["the ranks", 2]] as const) {
         const config = configOf(folder, { gpus, train_steps: 10_000, output_dir: join(folder, way) });
         const seen = { ranks: 0, time: 0 };
         await leave(async function* () {
-          for await (const event of trainAnywhere(config)) {
+          for await (const event of trainForProgram(config)) {
             Object.assign(seen, { ranks: processesWith("rank_start.ts", folder).length, time: performance.now() });
             yield event;
           }
