@@ -3,6 +3,7 @@ import { describeEngines } from "../gpu/engine.ts";
 import type { Commands } from "./machine/commands.ts";
 import { checkData } from "./commands/data_report.ts";
 import type { Environment } from "./machine/environment.ts";
+import { processAnswers } from "./machine/answers.ts";
 import { ensureSystem } from "./machine/setup.ts";
 import { processSignals } from "./machine/signals.ts";
 import { thisSystem } from "./machine/system.ts";
@@ -15,6 +16,7 @@ export function processEnvironment(program: Pick<Commands, "train" | "plan" | "t
     terminal: processTerminal(),
     signals: processSignals,
     system: thisSystem,
+    answer: processAnswers(),
     ensureSystem,
   };
 }

@@ -1,5 +1,13 @@
 /** The commands: which words reach which, and their help. */
-import { type Application, buildApplication, buildCommand, buildRouteMap, type Command, text_en } from "@stricli/core";
+import {
+  type Application,
+  buildApplication,
+  buildCommand,
+  buildRouteMap,
+  type Command,
+  type RouteMap,
+  text_en,
+} from "@stricli/core";
 import metadata from "../../deno.json" with { type: "json" };
 import {
   dataCheckCommand,
@@ -15,9 +23,12 @@ import { sample } from "./commands/sample_route.ts";
 import { trainCommand } from "./commands/train_command.ts";
 import { tuneCommand, tuneFlags } from "./commands/tune_command.ts";
 import type { CliContext } from "./context.ts";
+import { commandTable } from "./help/command_table.ts";
+import { completionScript, shellNames } from "./help/completions.ts";
 import { configHelp } from "./help/config_help.ts";
 import { describedCommand } from "./help/examples.ts";
 import { explain } from "./help/explain.ts";
+import { initCommand, type InitFlags } from "./init/init_command.ts";
 import type { Environment } from "./machine/environment.ts";
 import type { OwnFlag } from "./settings/own_flags.ts";
 import { programCall } from "./show/program_call.ts";
@@ -80,6 +91,34 @@ function configCommand(name: string): Command<CliContext> {
   });
 }
 
+const answer = (brief: string, placeholder: string) =>
+  ({ kind: "parsed", parse: String, brief, placeholder, optional: true }) as const;
+
+const init: Command<CliContext> = buildCommand<InitFlags, [], CliContext>({
+  async func(flags) {
+    this.exitWith(await initCommand(this.environment, flags));
+  },
+  parameters: {
+    flags: {
+      model: answer("Folder, hub id or name of the model, as 5b", "model"),
+      data: answer("Folder of the clips and their captions", "folder"),
+      method: answer("What to train: lora, or all weights (sft)", "lora|sft"),
+      memory: answer("Memory of the GPU, GiB", "GiB"),
+      trigger: answer("Word in front of every prompt; none when empty", "word"),
+      to: { kind: "parsed", parse: String, brief: "File to write", placeholder: "file", default: "cogtune.yaml" },
+      overwrite: {
+        kind: "boolean",
+        brief: "Replace a file that exists without asking",
+        default: false,
+        withNegated: false,
+      },
+    },
+  },
+  docs: describedCommand("init", "Ask five questions and write a config that train takes as it is", [
+    "Flags answer questions beforehand; what they leave open is asked on standard input, a line per answer.",
+  ]),
+});
+
 const explainKey: Command<CliContext> = buildCommand<Record<never, never>, [string?], CliContext>({
   func(_flags, key) {
     this.environment.terminal.write(`${explain(key).join("\n")}\n`);
@@ -106,6 +145,21 @@ const doctor: Command<CliContext> = buildCommand<Record<never, never>, [], CliCo
   docs: describedCommand("doctor", "Check the machine: runtime, GPU, drivers, ffmpeg, memory, disk"),
 });
 
+/** The command that prints a script about all commands, itself among them. */
+const completions = (root: () => RouteMap<CliContext>): Command<CliContext> =>
+  buildCommand<Record<never, never>, [string], CliContext>({
+    func(_flags, shell) {
+      this.environment.terminal.write(`${completionScript(shell, commandTable(root(), CONFIG_COMMANDS))}\n`);
+    },
+    parameters: {
+      positional: {
+        kind: "tuple",
+        parameters: [{ brief: `Shell: ${shellNames.join(", ")}`, parse: String, placeholder: "shell" }],
+      },
+    },
+    docs: describedCommand("completions", "Print a script with which a shell completes commands, flags and values"),
+  });
+
 /**
  * All commands, called as this program is. Errors that end a command go through `describe` for the words and `exitCode`
  * for the number.
@@ -120,6 +174,7 @@ export function buildProgram(
     tune: configCommand("tune"),
     sample,
     doctor,
+    init,
     explain: explainKey,
     data: buildRouteMap({
       routes: { check: configCommand("data check"), import: configCommand("data import") },
@@ -128,7 +183,11 @@ export function buildProgram(
     lora: loraRoutes,
   };
   const docs = { brief: "Fine-tune CogVideoX video models. Without a command: train" };
-  return buildApplication(buildRouteMap({ routes, docs }), {
+  const root: RouteMap<CliContext> = buildRouteMap({
+    routes: { ...routes, completions: completions(() => root) },
+    docs,
+  });
+  return buildApplication(root, {
     name: programCall(),
     versionInfo: { currentVersion: metadata.version },
     documentation: { disableAnsiColor: true },

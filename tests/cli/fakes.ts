@@ -87,6 +87,8 @@ export async function cli(
     readonly signals?: SignalSource;
     readonly system?: System;
     readonly commands?: Partial<Commands>;
+    /** Lines that a person types. */
+    readonly answers?: readonly string[];
   } = {},
 ): Promise<Outcome> {
   let out = "";
@@ -111,7 +113,9 @@ export async function cli(
     describeEngines: () => Promise.resolve([{ engine: "deno" }]),
     ...options.commands,
   };
+  const answers = [...options.answers ?? []];
   const environment: Environment = {
+    answer: () => Promise.resolve(answers.shift()),
     commands,
     terminal: createTerminal({
       out: (text) => void (out += text),

@@ -168,7 +168,9 @@ async function save(
     await page.add({ prompt, seed, file: shown, image: start, details: describeSettings(settings) });
   }
   const { frames, width, height } = video;
-  return `${paths.map(shortPath).join(", ")} (${frames} frames of ${width}x${height}, ${formatDuration(seconds)})`;
+  return `${paths.map((path) => shortPath(path)).join(", ")} (${frames} frames of ${width}x${height}, ${
+    formatDuration(seconds)
+  })`;
 }
 
 /** The folder that `model_path` means, downloaded first when it is a hub id. */

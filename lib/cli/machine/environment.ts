@@ -10,6 +10,8 @@ export interface Environment {
   readonly terminal: Terminal;
   readonly signals: SignalSource;
   readonly system: System;
+  /** The next line of standard input; undefined once it has ended. */
+  answer(): Promise<string | undefined>;
   /** Whether results are told as JSON, for programs. */
   readonly json?: boolean;
   /** Installs what training needs and the machine lacks; prints what it does. */
