@@ -154,7 +154,9 @@ async function compare(rows: number, width: number, rounds: number): Promise<voi
     const tree = bench.prepare(treeLaunch(TREES[name]!, rows, width), contents[i]!, true);
     const jobs = [tree, bench.prepare(ours, contents[i]!, true), bench.prepare(ours, contents[i]!)];
     for (const job of jobs) await bench.sample(job);
-    const output = ours.kernel.buffers.findIndex((buffer) => buffer.name === "y" || buffer.name === "dx");
+    const output = ours.launches[0]!.launch.kernel.buffers.findIndex((buffer) =>
+      buffer.name === "y" || buffer.name === "dx"
+    );
     const expected = await results(bench, tree, output);
     for (const job of jobs) {
       const found = await results(bench, job, output);

@@ -32,6 +32,7 @@ import { configurableRuns, optimizerOf, settingsOf, valuesAt } from "./optim/sto
 import { caseName, casesOf, pipelineOf, type ReferenceCase, referenceCases, referencePath } from "./reference.ts";
 import { type StoredRuns, storedRuns } from "./sample/golden_pipeline.ts";
 import { replay } from "./sample/replay.ts";
+import { autocast, hasUnits, mixedCases, repeatMixed } from "./step/mixed_case.ts";
 import { finalFile, repeatTraining, trainingCases } from "./step/training_case.ts";
 
 /** PyTorch's own f32 error: the largest over the tensors of these cases whose names match. */
@@ -104,6 +105,18 @@ async function trainingTable(): Promise<void> {
     ],
     rows,
   );
+}
+
+async function mixedTable(): Promise<void> {
+  const rows: string[][] = [];
+  for (const stored of mixedCases()) {
+    const { loss, gradientNorm, final, skipped } = await repeatMixed(stored);
+    const yardstick = autocast(stored);
+    const pairs = [[loss, yardstick.loss], [gradientNorm, yardstick.grad_norm], [final, yardstick.final]] as const;
+    const cells = pairs.map((pair) => pair.map((figure) => figure.toExponential(1)).join(", "));
+    rows.push([caseName(stored), ...cells, `${skipped}`]);
+  }
+  table(["bf16, mixed; bf16 autocast", "worst loss", "worst gradient norm", "final", "skipped steps"], rows);
 }
 
 /** Largest error of merged attention weights. */
@@ -195,5 +208,6 @@ const { device } = await testDevice();
 print(`Relative L2 over whole tensors, f32 on ${device.adapter.description}, against PyTorch in float64.`);
 await transformerTable();
 await trainingTable();
+if (hasUnits) await mixedTable();
 await otherTable();
 Deno.exit(0);

@@ -4,7 +4,7 @@ import { type Family, solve, type Variant } from "../core/variants.ts";
 import { convRegister, type ConvTile } from "./conv_register.ts";
 import { convStaged } from "./conv_staged.ts";
 import { convUnits } from "./conv_units.ts";
-import { STAGED_TILES, stagedBytes, stagedName, type StagedTile } from "./gemm_staged.ts";
+import { STAGED_TILES, stagedName, stagedRuns, type StagedTile } from "./gemm_staged.ts";
 import { checkConv, type ConvShape, type ConvSpec, positionsOf } from "./conv_shape.ts";
 import { UNIT_SIZES, unitName, type UnitSize, unitTile } from "./unit_tile.ts";
 
@@ -31,7 +31,7 @@ function units(name: string, size: UnitSize): ConvVariant {
 function staged(name: string, tile: StagedTile): ConvVariant {
   return {
     name,
-    applies: ({ workgroupBytes }) => stagedBytes(tile) <= workgroupBytes,
+    applies: (target) => stagedRuns(target, tile),
     work: (_, spec, shape) => ({ launches: [{ launch: convStaged(spec, shape, tile), writes: ["y"] }] }),
   };
 }

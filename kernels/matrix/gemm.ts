@@ -7,7 +7,7 @@ import { type Family, solve, type Variant } from "../core/variants.ts";
 import { type GemmText, gemmTiles, gemmWork } from "./gemm_launch.ts";
 import { registerText, type RegisterTile } from "./gemm_register.ts";
 import { checkGemm, type Extent, type GemmShape, type GemmSpec } from "./gemm_shape.ts";
-import { STAGED_TILES, stagedBytes, stagedName, stagedText } from "./gemm_staged.ts";
+import { STAGED_TILES, stagedName, stagedRuns, stagedText } from "./gemm_staged.ts";
 import { unitsText } from "./gemm_units.ts";
 import { UNIT_SIZES, unitName, unitTile } from "./unit_tile.ts";
 
@@ -93,7 +93,7 @@ const variants: readonly GemmVariant[] = [
     broadcast: true,
   })),
   ...STAGED_TILES.map(({ name, tile }) =>
-    variant(name, ({ workgroupBytes }) => stagedBytes(tile) <= workgroupBytes, (_, spec) => stagedText(spec, tile))
+    variant(name, (target) => stagedRuns(target, tile), (_, spec) => stagedText(spec, tile))
   ),
   ...UNIT_SIZES.map(({ name, size }) =>
     variant(

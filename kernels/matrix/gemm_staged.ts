@@ -1,8 +1,12 @@
 /**
  * Matrix products through workgroup memory, for GPUs without reachable matrix units. A workgroup owns a tile of C. Step
  * by step along the depth its threads copy a stage of both operands to workgroup memory, and each multiplies the rows
- * and columns it owns from there; the next stage is fetched into registers meanwhile. No subgroup operation: every
- * subgroup size computes the same.
+ * and columns it owns from there; the next stage is fetched into registers meanwhile.
+ *
+ * Packed tiles stage f16: every line (row of A, column of B) has a power of two for each stage, so that nothing
+ * overflows whatever other lines hold. Products of {@linkcode CHAIN} depths are summed in f16, which many GPUs compute
+ * two at a time, and those sums in f32. The other tiles use no subgroup operation: every subgroup size computes the
+ * same.
  */
 import type { Target } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
@@ -23,9 +27,20 @@ export interface StagedTile {
   readonly columnGroups: number;
   /** Stages in workgroup memory: with two, one barrier a stage suffices. */
   readonly buffers: 1 | 2;
+  /** Whether f16 is staged and multiplied; a line of a stage then has at most eight groups of depths. */
+  readonly packed: boolean;
 }
 
-const eight = { rowGroups: 2, columnGroups: 2, depth: 16, buffers: 2 } as const;
+/**
+ * Depths that packed tiles sum in f16. Rounding n terms of random signs costs 2e-4 sqrt(n / 2) of their sum, beside
+ * 3e-4 for operands of 11 bits: 16 depths exceed 2^-10 in rows of few columns. A flush costs three f32 operations.
+ */
+const CHAIN = 8;
+
+/** Exponent at which packed tiles put the largest number of a line: eight products of two of them stay in f16. */
+const AIM = 5;
+
+const eight = { rowGroups: 2, columnGroups: 2, depth: 16, buffers: 2, packed: false } as const;
 
 /**
  * Tiles staged in workgroup memory, the largest first. 128 x 128 reads each element from L2 once per 128 products, 32
@@ -36,12 +51,21 @@ export const STAGED_TILES: readonly { readonly name: string; readonly tile: Stag
   { name: "staged 128x64", tile: { rows: 128, columns: 64, ...eight } },
   { name: "staged 64x64", tile: { rows: 64, columns: 64, ...eight } },
   { name: "staged 32x64", tile: { ...eight, rows: 32, columns: 64, rowGroups: 1 } },
+  // Threads that hold the same lines are neighbours, and all of them copy as much of both operands. Cards that compute
+  // f16 no faster than f32 gain little, so only a measurement chooses these.
+  { name: "packed 128x128", tile: { rows: 128, columns: 128, ...eight, depth: 32, buffers: 1, packed: true } },
+  { name: "packed 64x64", tile: { rows: 64, columns: 64, ...eight, packed: true } },
 ];
 
+/** Whether a device runs a tile. Packed ones round operands, and share scales by exchanges among eight lanes. */
+export function stagedRuns({ mixed, f16, subgroups, workgroupBytes }: Target, tile: StagedTile): boolean {
+  return stagedBytes(tile) <= workgroupBytes && (!tile.packed || (mixed && f16 && subgroups > 0));
+}
+
 /** Name of the tile that suits a result of m x n; undefined where none fits into workgroup memory. */
-export function stagedName({ workgroupBytes }: Target, extent: Pick<Extent, "m" | "n">): string | undefined {
+export function stagedName(target: Target, extent: Pick<Extent, "m" | "n">): string | undefined {
   return preferTile(
-    STAGED_TILES.filter(({ tile }) => stagedBytes(tile) <= workgroupBytes)
+    STAGED_TILES.filter(({ tile }) => !tile.packed && stagedRuns(target, tile))
       .map(({ name, tile: { rows, columns } }) => ({ name, rows, columns })),
     extent,
   );
@@ -72,9 +96,11 @@ function flipped(line: string): string {
   return `((${line}) ^ (2u * (deep & 3u)))`;
 }
 
-/** Workgroup memory of a tile. */
-export function stagedBytes(tile: StagedTile): number {
-  return 16 * tile.buffers * (stageSize(tile, tile.rows) + stageSize(tile, tile.columns));
+/** Workgroup memory of a tile: both stages, and where they are packed the scales of their lines. */
+function stagedBytes(tile: StagedTile): number {
+  const { rows, columns, buffers, packed } = tile;
+  const groups = stageSize(tile, rows) + stageSize(tile, columns);
+  return buffers * (packed ? 8 * groups + 4 * (rows + columns) : 16 * groups);
 }
 
 /** An operand as stages see it: its lines are rows of A, or columns of B. */
@@ -99,8 +125,8 @@ function blocksOf({ depth }: StagedTile, { width }: StagedOperand): number {
 }
 
 /** Line group and depth group of block `block`: threads that are neighbours read neighbours. */
-function placeOf({ depth }: StagedTile, { width, alongDepth }: StagedOperand): { line: string; deep: string } {
-  return alongDepth
+function placeOf({ depth, packed }: StagedTile, { width, alongDepth }: StagedOperand): { line: string; deep: string } {
+  return alongDepth || packed
     ? { line: `block / ${depth / 4}u`, deep: `block % ${depth / 4}u` }
     : { line: `block % ${width / 4}u`, deep: `block / ${width / 4}u` };
 }
@@ -142,10 +168,33 @@ function fetchText(
 function keepText(tile: StagedTile, operand: StagedOperand): string {
   const { name, width } = operand;
   const { line, deep } = placeOf(tile, operand);
+  if (tile.packed) return keepPacked(tile, operand);
   return `fn keep_${name}(block: u32, buffer: u32, part: mat4x4f) {
   let deep = ${deep};
   let at = buffer * ${stageSize(tile, width)}u + deep * ${width}u + ${flipped(line)};
 ${unroll(4, (q) => `  ${name}_stage[at + ${q * width / 4}u] = part[${q}];`)}
+}`;
+}
+
+/**
+ * {@linkcode keepText} of a packed tile: the threads that hold a line agree on its scale, and the first of them keeps
+ * it.
+ */
+function keepPacked(tile: StagedTile, operand: StagedOperand): string {
+  const { name, width } = operand;
+  const { line, deep } = placeOf(tile, operand);
+  const exchanges = Math.log2(tile.depth / 4);
+  return `fn keep_${name}(block: u32, buffer: u32, part: mat4x4f) {
+  let deep = ${deep};
+  var top = max(max(abs(part[0]), abs(part[1])), max(abs(part[2]), abs(part[3])));
+${unroll(exchanges, (n) => `  top = max(top, subgroupShuffleXor(top, ${1 << n}u));`)}
+  let exponent = clamp(vec4i(bitcast<vec4u>(top) >> vec4u(23u)) - ${127 + AIM}, vec4i(-126), vec4i(126));
+  let factor = bitcast<vec4f>(vec4u(127 - exponent) << vec4u(23u));
+  let at = buffer * ${stageSize(tile, width)}u + deep * ${width}u + ${flipped(line)};
+${unroll(4, (q) => `  ${name}_stage[at + ${q * width / 4}u] = vec4<f16>(part[${q}] * factor);`)}
+  if (deep == 0u) {
+    ${name}_scale[buffer * ${width / 4}u + ${line}] = bitcast<vec4f>(vec4u(exponent + 127) << vec4u(23u));
+  }
 }`;
 }
 
@@ -197,23 +246,37 @@ const first = ({ name }: StagedOperand): string => name === "a" ? "m4" : "n4";
  * enough to compile quickly.
  */
 function multiplyText(tile: StagedTile): string {
-  const { rows, columns, depth, rowGroups, columnGroups } = tile;
+  const { rows, columns, depth, rowGroups, columnGroups, packed } = tile;
   const { down, across } = threadsOf(tile);
-  const products = unroll(
-    4 * rowGroups,
-    (i) => unroll(columnGroups, (j) => `c${i}_${j} = c${i}_${j} + a${i >> 2}[${i & 3}] * b${j};`, " "),
-  );
-  return `for (var deep = 0u; deep < ${depth / 4}u; deep++) {
+  const each = (text: (i: number, j: number) => string) =>
+    unroll(4 * rowGroups, (i) => unroll(columnGroups, (j) => text(i, j), " "));
+  const products = each((i, j) => {
+    const [left, right] = [`a${i >> 2}[${i & 3}]`, `b${j}`];
+    return packed
+      ? `h${i}_${j} = fma(vec4<f16>(${left}), ${right}, h${i}_${j});`
+      : `c${i}_${j} = c${i}_${j} + ${left} * ${right};`;
+  });
+  const walk = (from: string, to: string) =>
+    `for (var deep = ${from}; deep < ${to}; deep++) {
 let a_at = buffer * ${stageSize(tile, rows)}u + deep * ${rows}u + ${flipped("ty")};
 let b_at = buffer * ${stageSize(tile, columns)}u + deep * ${columns}u + ${flipped("tx")};
 ${
-    unroll(4, (q) =>
-      `{
+      unroll(4, (q) =>
+        `{
 ${unroll(rowGroups, (g) => `let a${g} = a_stage[a_at + ${q * rows / 4 + g * down}u];`)}
 ${unroll(columnGroups, (j) => `let b${j} = b_stage[b_at + ${q * columns / 4 + j * across}u];`)}
 ${products}
 }`)
-  }
+    }
+}`;
+  if (!packed) return walk("0u", `${depth / 4}u`);
+  const scale = (name: string, width: number, at: string) => `${name}_scale[buffer * ${width / 4}u + ${at}]`;
+  return `for (var chain = 0u; chain < ${depth / 4}u; chain += ${CHAIN / 4}u) {
+${each((i, j) => `var h${i}_${j} = vec4<f16>();`)}
+${walk("chain", `chain + ${CHAIN / 4}u`)}
+${unroll(rowGroups, (g) => `let a_factor${g} = ${scale("a", rows, `ty + ${g * down}u`)};`)}
+${unroll(columnGroups, (j) => `let b_factor${j} = ${scale("b", columns, `tx + ${j * across}u`)};`)}
+${each((i, j) => `c${i}_${j} = c${i}_${j} + vec4f(h${i}_${j}) * b_factor${j} * a_factor${i >> 2}[${i & 3}];`)}
 }`;
 }
 
@@ -274,7 +337,10 @@ export function stagedDeclarations(
   fetchText: (operand: StagedOperand, place: { readonly line: string; readonly deep: string }) => string,
 ): string {
   return operandsOf(layout, tile).flatMap((operand) => [
-    `var<workgroup> ${operand.name}_stage: array<vec4f, ${tile.buffers * stageSize(tile, operand.width)}>;`,
+    `var<workgroup> ${operand.name}_stage: array<${tile.packed ? "vec4<f16>" : "vec4f"}, ${
+      tile.buffers * stageSize(tile, operand.width)
+    }>;`,
+    tile.packed ? `var<workgroup> ${operand.name}_scale: array<vec4f, ${tile.buffers * operand.width / 4}>;` : "",
     fetchText(operand, placeOf(tile, operand)),
     keepText(tile, operand),
   ]).join("\n");

@@ -1,5 +1,10 @@
-/** Layer norm of queries and keys over the 64 channels of each head, followed by the rotation of video rows. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
+/**
+ * Layer norm of queries and keys over the 64 channels of each head, followed by the rotation of video rows. Eight lanes
+ * have a head at a time: they walk the heads of a row, so that weights and angles are loaded once, or, where there are
+ * more threads than rows keep busy, have one head alone. Both compute the same bits.
+ */
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS, type Work } from "../core/kernel.ts";
+import { type Family, solve, type Variant } from "../core/variants.ts";
 import { hasSubgroups, LANES, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
@@ -66,90 +71,155 @@ ${each((j) => `    var v${j} = load_x(at + ${j}u);`)}
 ${each((j) => `    v${j} = v${j} - mean;`)}
     let rs = inverseSqrt(lane_sum(dot(v0, v0) + dot(v1, v1), li) / ${HEAD_CHANNELS}.0 + params.eps);`;
 
-/** A row past the end is clamped instead of left, so that all lanes reach the sums. */
-const LOCATE = `
+/** What eight lanes have. */
+type Share = "rows" | "heads";
+
+/** A share past the end is clamped instead of left, so that all lanes reach the sums. */
+function locate(share: Share): string {
+  const count = share === "rows" ? "params.rows" : "params.rows * params.heads";
+  return `
   let group = gid / ${LANES}u;
   let l = gid % ${LANES}u;
-  let live = group < params.rows;
-  let row = min(group, params.rows - 1u);
+  let live = group < ${count};
+  let part = min(group, ${count} - 1u);
+  let row = ${share === "rows" ? "part" : "part / params.heads"};
   let own = l * ${VECTORS}u;`;
+}
 
-/**
- * y = rotate(xhat * gamma + beta) per row and head. Buffers: x, gamma, beta, y and, when rotating, cos and sin
- * (f32 [video rows, 32]; pair k rotates channels 2k and 2k+1).
- */
-export function headNorm(target: Target, spec: HeadNormSpec, shape: HeadNormShape): Launch {
+/** Runs `text` for the heads of a share; the lane's vectors of a head begin at `at`. */
+function eachHead(share: Share, text: string): string {
+  if (share === "heads") return `  let at = part * ${HEAD_VECTORS}u + own;\n${text}`;
+  return `  for (var h = 0u; h < params.heads; h++) {
+    let at = (row * params.heads + h) * ${HEAD_VECTORS}u + own;
+${text}
+  }`;
+}
+
+/** A kernel over all heads. */
+interface HeadKernel {
+  readonly name: string;
+  /** Operands before the tables of the rotation, of which the last is written. */
+  readonly buffers: (spec: HeadNormSpec) => readonly BufferSpec[];
+  /** Statements before the heads. */
+  readonly start: string;
+  /** Statements for each head. */
+  readonly head: (rotate: boolean) => string;
+  /** Arithmetic per element. */
+  readonly flops: number;
+}
+
+function launch(kernel: HeadKernel, share: Share, target: Target, spec: HeadNormSpec, shape: HeadNormShape): Launch {
   const { dtype, param, rotate } = spec;
-  const value = (j: number) => `v${j} * rs * gamma${j} + beta${j}`;
+  const { rows, heads } = shape;
+  const shares = share === "rows" ? rows : rows * heads;
   return {
     kernel: buildKernel({
-      name: "head_norm",
-      spec: { dtype, param, rotate, subgroups: hasSubgroups(target) },
+      name: kernel.name,
+      spec: { dtype, param, rotate, share, subgroups: hasSubgroups(target) },
       params: PARAMS,
-      buffers: [
-        { name: "x", dtype },
-        { name: "gamma", dtype: param },
-        { name: "beta", dtype: param },
-        { name: "y", dtype },
-        ...tables(rotate),
-      ],
+      buffers: [...kernel.buffers(spec), ...tables(rotate)],
       workgroupSize: THREADS,
-      declarations: laneSums(target) + (rotate ? `\n${ROTATE}` : ""),
-      body: `${LOCATE}
+      declarations: () => laneSums(target) + (rotate ? `\n${ROTATE}` : ""),
+      body: () =>
+        `${locate(share)}
 ${rotate ? LOAD_ANGLES : ""}
-${each((j) => `  let gamma${j} = load_gamma(own + ${j}u); let beta${j} = load_beta(own + ${j}u);`)}
-  for (var h = 0u; h < params.heads; h++) {
-    let at = (row * params.heads + h) * ${HEAD_VECTORS}u + own;
-${NORMALISE}
-    if (live) {
-${each((j) => `      store_y(at + ${j}u, ${rotate ? forward(j, value(j)) : value(j)});`)}
-    }
-  }`,
+${kernel.start}
+${eachHead(share, kernel.head(rotate))}`,
     }),
     params: paramValues(shape),
-    grid: foldGrid(Math.ceil(shape.rows * LANES / THREADS)),
-    flops: 14 * shape.rows * shape.heads * HEAD_CHANNELS,
+    grid: foldGrid(Math.ceil(shares * LANES / THREADS)),
+    flops: kernel.flops * rows * heads * HEAD_CHANNELS,
   };
 }
 
-/**
- * Gradient of {@linkcode headNorm} in x. Buffers: x (before the norm), gamma, g, dx and, when rotating, cos and sin.
- */
-export function headNormBackward(target: Target, spec: HeadNormSpec, shape: HeadNormShape): Launch {
-  const { dtype, param, rotate } = spec;
-  const gradient = (j: number) => rotate ? back(j, `load_g(at + ${j}u)`) : `load_g(at + ${j}u)`;
+function familyOf(kernel: HeadKernel): Family<HeadNormSpec, HeadNormShape> {
+  const written = kernel.buffers({ dtype: "f32", param: "f32", rotate: false }).at(-1)!.name;
+  const variant = (share: Share): Variant<HeadNormSpec, HeadNormShape> => ({
+    name: share,
+    applies: () => true,
+    work: (target, spec, shape) => ({
+      launches: [{ launch: launch(kernel, share, target, spec, shape), writes: [written] }],
+    }),
+  });
   return {
-    kernel: buildKernel({
-      name: "head_norm_backward",
-      spec: { dtype, param, rotate, subgroups: hasSubgroups(target) },
-      params: PARAMS,
-      buffers: [
-        { name: "x", dtype },
-        { name: "gamma", dtype: param },
-        { name: "g", dtype },
-        { name: "dx", dtype },
-        ...tables(rotate),
-      ],
-      workgroupSize: THREADS,
-      declarations: laneSums(target) + (rotate ? `\n${ROTATE}` : ""),
-      body: `${LOCATE}
-${rotate ? LOAD_ANGLES : ""}
-${each((j) => `  let gamma${j} = load_gamma(own + ${j}u);`)}
-  for (var h = 0u; h < params.heads; h++) {
-    let at = (row * params.heads + h) * ${HEAD_VECTORS}u + own;
-${NORMALISE}
-${each((j) => `    let w${j} = ${gradient(j)} * gamma${j};`)}
+    name: kernel.name,
+    variants: [variant("rows"), variant("heads")],
+    // A row of 48 heads is a chain of 48 loads that wait for each other.
+    prefer: ({ subgroups }) => subgroups >= 16 ? "heads" : "rows",
+    twin: "rows",
+    traits: (spec, { rows, sequence, textRows, heads }) => ({ ...spec, rows, sequence, textRows, heads }),
+    operands(spec, { rows, heads, sequence, textRows }) {
+      const size = rows * heads * HEAD_CHANNELS;
+      const sizes: Record<string, number> = { gamma: HEAD_CHANNELS, beta: HEAD_CHANNELS };
+      const angles = (sequence - textRows) * HEAD_CHANNELS / 2;
+      return Object.fromEntries([
+        ...kernel.buffers(spec).map(({ name }) => [name, sizes[name] ?? size]),
+        ...tables(spec.rotate).map(({ name }) => [name, angles]),
+      ]);
+    },
+    probe: ({ rows, sequence, textRows, ...rest }) => {
+      const short = Math.min(sequence, 13);
+      return { ...rest, rows: rows / sequence * short, sequence: short, textRows: Math.min(textRows, 5, short) };
+    },
+  };
+}
+
+const value = (j: number): string => `v${j} * rs * gamma${j} + beta${j}`;
+const gradient = (j: number, rotate: boolean): string => rotate ? back(j, `load_g(at + ${j}u)`) : `load_g(at + ${j}u)`;
+
+/** The families of the norm and its gradient. */
+export const headNormFamilies = {
+  forward: familyOf({
+    name: "head_norm",
+    buffers: ({ dtype, param }) => [
+      { name: "x", dtype },
+      { name: "gamma", dtype: param },
+      { name: "beta", dtype: param },
+      { name: "y", dtype },
+    ],
+    start: each((j) => `  let gamma${j} = load_gamma(own + ${j}u); let beta${j} = load_beta(own + ${j}u);`),
+    head: (rotate) =>
+      `${NORMALISE}
+    if (live) {
+${each((j) => `      store_y(at + ${j}u, ${rotate ? forward(j, value(j)) : value(j)});`)}
+    }`,
+    flops: 14,
+  }),
+  backward: familyOf({
+    name: "head_norm_backward",
+    buffers: ({ dtype, param }) => [
+      { name: "x", dtype },
+      { name: "gamma", dtype: param },
+      { name: "g", dtype },
+      { name: "dx", dtype },
+    ],
+    start: each((j) => `  let gamma${j} = load_gamma(own + ${j}u);`),
+    head: (rotate) =>
+      `${NORMALISE}
+${each((j) => `    let w${j} = ${gradient(j, rotate)} * gamma${j};`)}
     let a = lane_sum(dot(w0 + w1, vec4f(1)), li) / ${HEAD_CHANNELS}.0;
     let d = lane_sum(dot(w0, v0) + dot(w1, v1), li) * rs * rs / ${HEAD_CHANNELS}.0;
     if (live) {
 ${each((j) => `      store_dx(at + ${j}u, rs * (w${j} - a - v${j} * d));`)}
-    }
-  }`,
-    }),
-    params: paramValues(shape),
-    grid: foldGrid(Math.ceil(shape.rows * LANES / THREADS)),
-    flops: 22 * shape.rows * shape.heads * HEAD_CHANNELS,
-  };
+    }`,
+    flops: 22,
+  }),
+};
+
+/**
+ * y = rotate(xhat * gamma + beta) per row and head. Operands: x, gamma, beta, y and, when rotating, cosines and sines
+ * (f32 [video rows, 32]; pair k rotates channels 2k and 2k+1).
+ */
+export function headNorm(target: Target, spec: HeadNormSpec, shape: HeadNormShape): Work {
+  return solve(headNormFamilies.forward, target, spec, shape);
+}
+
+/**
+ * Gradient of {@linkcode headNorm} in x. Operands: x (before the norm), gamma, g, dx and, when rotating, cosines and
+ * sines.
+ */
+export function headNormBackward(target: Target, spec: HeadNormSpec, shape: HeadNormShape): Work {
+  return solve(headNormFamilies.backward, target, spec, shape);
 }
 
 /** Rows that one group of lanes adds up: few enough for the 65,535 loop iterations of Mesa 22.3 at 48 heads. */
@@ -173,7 +243,6 @@ export function headNormColumns(
 ): Launch {
   const { dtype, rotate } = spec;
   const parts = headNormParts(shape);
-  const gradient = (j: number) => rotate ? back(j, `load_g(at + ${j}u)`) : `load_g(at + ${j}u)`;
   return {
     kernel: buildKernel({
       name: "head_norm_columns",
@@ -195,7 +264,7 @@ ${rotate ? LOAD_ANGLES : ""}
 ${NORMALISE}
 ${
         each((j) =>
-          `    let g${j} = ${gradient(j)} * live;
+          `    let g${j} = ${gradient(j, rotate)} * live;
     gamma${j} = gamma${j} + g${j} * v${j} * rs;
     beta${j} = beta${j} + g${j};`
         )

@@ -12,6 +12,7 @@ import {
 } from "../../kernels/norm/head.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { recordWork } from "../plan/work.ts";
 import type { NormWeights, Segments } from "./layer_norm.ts";
 
 /** Rotary tables, f32 [video tokens, headDim / 2]. */
@@ -31,22 +32,22 @@ export function headNorm(
 ): Tensor {
   const shape = { rows: x.rows, ...segments, heads: x.width / gamma.size, eps };
   const rotate = rotary !== undefined;
-  const tables = rotate ? [rotary.cos, rotary.sin] : [];
+  const tables = rotate ? { cosines: rotary.cos, sines: rotary.sin } : {};
   const spec = { dtype: x.dtype, param: gamma.dtype, rotate };
   const y = plan.transient("head norm", x.shape, x.dtype, [x, gamma, beta]);
-  plan.launch(forward(plan.target, spec, shape), [x, gamma, beta, y, ...tables], [y]);
+  recordWork(plan, forward(plan.target, spec, shape), { x, gamma, beta, y, ...tables });
   return plan.differentiable(y, (g) => {
     plan.contribute(x, (dx, accumulate) => {
       if (accumulate) {
         throw new Error(`"${x.name}" feeds a head norm and something else, which the kernel cannot add to`);
       }
-      plan.launch(headNormBackward(plan.target, spec, shape), [x, gamma, g, dx, ...tables], [dx]);
+      recordWork(plan, headNormBackward(plan.target, spec, shape), { x, gamma, g, dx, ...tables });
     });
     if (gamma.gradient === undefined || beta.gradient === undefined) return;
     const partials = plan.transient("partials", [headNormParts(shape), 2, gamma.size], "f32");
     plan.launch(
       headNormColumns(plan.target, { dtype: x.dtype, rotate }, shape),
-      [x, g, partials, ...tables],
+      [x, g, partials, ...Object.values(tables)],
       [partials],
     );
     plan.launch(

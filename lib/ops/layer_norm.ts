@@ -14,6 +14,7 @@ import {
 } from "../../kernels/norm/layer_parameters.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { recordWork } from "../plan/work.ts";
 
 /** Affine weights of a norm. */
 export interface NormWeights {
@@ -58,22 +59,16 @@ export function layerNorm(
     scaleVideo: (modulation?.scaleVideo ?? 0) * width,
   };
   const modulated = modulation !== undefined;
-  const tail = modulated ? [modulation.tensor] : [];
-  const y = plan.transient("norm", x.shape, x.dtype, [x, gamma, beta, ...tail]);
+  const operands = { x, gamma, ...(modulated ? { modulation: modulation.tensor } : {}) };
+  const y = plan.transient("norm", x.shape, x.dtype, [...Object.values(operands), beta]);
   const stats = plan.transient("norm stats", [x.rows, 4], "f32");
   const param = gamma.dtype;
-  plan.launch(
-    forward(plan.target, { x: x.dtype, y: y.dtype, param, modulated }, shape),
-    [x, gamma, beta, y, stats, ...tail],
-    [y, stats],
-  );
+  const spec = { x: x.dtype, y: y.dtype, param, modulated };
+  recordWork(plan, forward(plan.target, spec, shape), { ...operands, beta, y, stats });
   return plan.differentiable(y, (g) => {
     plan.contribute(x, (dx, accumulate) => {
-      plan.launch(
-        layerNormBackward(plan.target, { x: x.dtype, g: g.dtype, dx: dx.dtype, param, modulated, accumulate }, shape),
-        [x, stats, gamma, g, dx, ...tail],
-        [dx],
-      );
+      const spec = { x: x.dtype, g: g.dtype, dx: dx.dtype, param, modulated, accumulate };
+      recordWork(plan, layerNormBackward(plan.target, spec, shape), { ...operands, stats, g, dx });
     });
     if (gamma.needsGrad || modulation?.tensor.needsGrad) {
       parameterGradients(plan, { x, stats, g, gamma, beta }, shape, modulation?.tensor);

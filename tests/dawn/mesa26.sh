@@ -45,4 +45,4 @@ exec unshare --mount bash -euc '
   (cd "$root/src" && DENO_DIR=$cache deno add --quiet npm:webgpu@0.6.2)
   # Files that are not in there; Deno would warn on the stderr of every process.
   unset DENO_DIR DENO_CERT NODE_EXTRA_CA_CERTS
-  exec chroot "$root" /usr/bin/env -C /src HOME=/root PATH=/usr/local/bin:/usr/bin:/bin "$@"' mesa26 "$@"
+  exec chroot "$root" /usr/bin/env -C /src COGTUNE_DAWN=added HOME=/root PATH=/usr/local/bin:/usr/bin:/bin "$@"' mesa26 "$@"

@@ -46,8 +46,11 @@ Deno.test("a named engine is taken, or its lack is reported", async () => {
   await assert.rejects(openEngine("auto", fakeEngines({})), /by engine deno.*mesa-vulkan-drivers/s);
 });
 
-Deno.test("nobody downloads Dawn unasked: it is no dependency until it is added", () => {
-  assert.ok(!("webgpu" in metadata.imports), `deno.json names webgpu; what adds it is \`${installDawn}\``);
+Deno.test({
+  name: "nobody downloads Dawn unasked: it is no dependency until it is added",
+  // tests/dawn/mesa26.sh adds it to the copy that it runs in.
+  ignore: Deno.env.get("COGTUNE_DAWN") === "added",
+  fn: () => assert.ok(!("webgpu" in metadata.imports), `deno.json names webgpu; what adds it is \`${installDawn}\``),
 });
 
 Deno.test("both engines are described, also when one fails", async () => {

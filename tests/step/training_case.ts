@@ -1,5 +1,6 @@
 /** Repeats a stored training run and measures how far losses, gradient norms and final tensors are from it. */
 import { readFileSync } from "node:fs";
+import type { DType, Target } from "../../kernels/core/kernel.ts";
 import { alphasCumprod, parseScheduleConfig } from "../../lib/diffusion/schedule.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import type { TensorSource } from "../../lib/io/safetensors/safetensors.ts";
@@ -41,6 +42,15 @@ export interface TrainingDistances {
   readonly gradientNorm: number;
   /** |final - stored| over |stored - initial|, over everything stored. */
   readonly final: number;
+  /** Steps that a non-finite number made void. */
+  readonly skipped: number;
+}
+
+/** What a repeated run computes with. */
+export interface Arithmetic {
+  readonly target: Target;
+  /** Storage of activations and, where it is not f32, of frozen matrices. */
+  readonly activation: DType;
 }
 
 /** The stored runs: LoRAs of every rank, and runs that train all weights. */
@@ -54,13 +64,14 @@ export function finalFile({ file }: ReferenceCase): string | undefined {
   return referenceCases.has(name) ? name : undefined;
 }
 
-/** The model of a run and what trains in it; base weights keep their stored type, which widens exactly. */
+/** The model of a run and what trains in it; beside f32 activations base weights keep their stored type, which widens exactly. */
 async function prepare(
   session: Session,
   model: TransformerConfig,
   source: TensorSource,
   golden: Golden,
   run: RunConfig,
+  activation: DType,
 ): Promise<{ parameters: Parameters; trainables: Trainables }> {
   const shapes = parameterShapes(model);
   if (run.rank === undefined) {
@@ -71,7 +82,8 @@ async function prepare(
     return { parameters: new Parameters(tensors), trainables };
   }
   const stored = source.tensors.values().next().value!.dtype.toLowerCase() as "f32" | "f16" | "bf16";
-  const tensors = declareTensors(shapes, { matrix: stored, vector: "f32" });
+  const matrix = activation === "f32" ? stored : activation;
+  const tensors = declareTensors(shapes, { matrix, vector: "f32" });
   await uploadTensors(session, source, tensors);
   const layers = golden.names.flatMap((name) => /^init\.(.*)\.lora_A\.weight$/.exec(name)?.[1] ?? []);
   const lora = declareLora(shapes, { rank: run.rank, alpha: run.alpha, targets: layers });
@@ -128,14 +140,14 @@ function microBatch(golden: Golden, m: number, alphas: Float64Array, pad: number
   };
 }
 
-function stepConfig(model: TransformerConfig, golden: Golden, run: RunConfig): StepConfig {
+function stepConfig(model: TransformerConfig, golden: Golden, run: RunConfig, activation: DType): StepConfig {
   const [, , latentFrames, height, width] = golden.shape("latents") as [number, number, number, number, number];
   const frames = latentFrames + padding(model, latentFrames);
   const batch = golden.shape("sample_index")[1]!;
   return {
     model,
     shape: { batch, frames, height, width, textRows: golden.shape("prompt_embeds")[1]! },
-    activation: "f32",
+    activation,
     checkpointing: { enabled: true, keep: [] },
     accumulation: run.accum,
     optimizer: {
@@ -156,20 +168,21 @@ function padding({ patch_size_t }: TransformerConfig, latentFrames: number): num
   return patch_size_t === null ? 0 : latentFrames % patch_size_t;
 }
 
-/** Repeats a stored run on the weights it was made with. */
-export async function repeatTraining(stored: ReferenceCase): Promise<TrainingDistances> {
+/** Repeats a stored run on the weights it was made with, in f32 and with the device's own kernels unless told otherwise. */
+export async function repeatTraining(stored: ReferenceCase, arithmetic?: Arithmetic): Promise<TrainingDistances> {
   const pipeline = pipelineOf(stored);
   using golden = new Golden(referencePath(stored.file));
   const run = golden.config as unknown as RunConfig;
   using opened = openTransformer(pipeline);
   const { config: model, source } = opened;
   const { device } = await testDevice();
+  const { target, activation } = arithmetic ?? { target: device.target, activation: "f32" };
   using session = new Session(device);
-  const { parameters, trainables } = await prepare(session, model, source, golden, run);
+  const { parameters, trainables } = await prepare(session, model, source, golden, run, activation);
   const schedulePath = `${pipeline}/scheduler/scheduler_config.json`;
   const alphas = alphasCumprod(parseScheduleConfig(JSON.parse(readFileSync(schedulePath, "utf8")), schedulePath));
-  const config = stepConfig(model, golden, run);
-  const recording = recordStep(device.target, session.limits, config, parameters, trainables.buckets);
+  const config = stepConfig(model, golden, run, activation);
+  const recording = recordStep(target, session.limits, config, parameters, trainables.buckets);
   const table = positionTableShape(model);
   const learned = table === undefined ? undefined : source.readF32(table.name);
   uploadTables(session, model, config.shape, recording.inputs, { learned });
@@ -193,6 +206,7 @@ export async function repeatTraining(stored: ReferenceCase): Promise<TrainingDis
     loss: relative(results.flatMap((result) => result.losses), golden.f64("loss")),
     gradientNorm: relative(results.map(({ gradientNorm }) => gradientNorm), golden.f64("grad_norm")),
     final: await finalDistance(session, model, trainables, initial, separate ?? golden),
+    skipped: results.filter(({ skipped }) => skipped).length,
   };
 }
 

@@ -90,7 +90,7 @@ export function recordT5(config: T5Config, options: T5RecordOptions): T5Recordin
 
 function recordNorm(plan: Plan, { layer_norm_epsilon }: T5Config, x: Tensor, gamma: Tensor, y: Tensor): void {
   const shape = { rows: x.rows, width: x.width, eps: layer_norm_epsilon };
-  plan.launch(rmsNorm(plan.target, { x: x.dtype, y: y.dtype, param: gamma.dtype }, shape), [x, gamma, y], [y]);
+  recordWork(plan, rmsNorm(plan.target, { x: x.dtype, y: y.dtype, param: gamma.dtype }, shape), { x, gamma, y });
 }
 
 function recordBlock(

@@ -8,20 +8,20 @@ import { type DType, plainTarget, type Target, type Work } from "../../../kernel
 import { gemmCases, gemmReference } from "./gemm_cases.ts";
 import { lowered } from "../lower_units.ts";
 import { numbers, relativeL2, runWork, stored, testDevice } from "../run.ts";
+import { runsLowered, skippedWithoutUnits, smallTile } from "../small_units.ts";
 
 const { device } = await testDevice();
-/** The software driver compiles a tile of 16 in two seconds, one of 128 in a minute; the text is the same but for its numbers. */
-const SMALL: UnitTile = {
-  ...{ m: 8, n: 8, k: 8, lanes: device.target.subgroupMax },
-  ...{ down: 2, across: 2, rows: 16, columns: 16, depth: 16, buffers: 1 },
-};
+const SMALL = smallTile(device.target);
 const target: Target = { ...device.target, mixed: true };
 const ignore = target.matrix.length === 0;
-const skipped = ignore ? " (skipped: the adapter shows no matrix units; COGTUNE_ENGINE=dawn on Mesa 26 does)" : "";
+const skipped = skippedWithoutUnits(target);
 
-function test(name: string, fn: () => Promise<void>): void {
-  Deno.test({ name: name + skipped, ignore, fn });
+function test(name: string, fn: () => Promise<void>, ignored = ignore): void {
+  Deno.test({ name: name + skipped, ignore: ignored, fn });
 }
+
+/** For tests whose texts are those of other units or subgroups than the software driver's. */
+const elsewhere = !runsLowered(device.target);
 
 /** Relative L2 error of rounding operands to 11 bits, and of rounding C. Narrow operands are exact, so f32 sums remain. */
 const ROUNDED_OPERANDS = 2 ** -10;
@@ -83,7 +83,7 @@ test("two stages and uneven tiles compute the same", async () => {
   const spec = { layout: "NT", a: "bf16", b: "f32", c: "f32" } as const;
   const tile: UnitTile = { ...SMALL, down: 1, across: 2, rows: 8, columns: 32, depth: 8, buffers: 2 };
   await check("8 x 32", small(spec, shape, tile), spec, shape);
-});
+}, elsewhere);
 
 // They compile 20 to 60 seconds each on the software driver.
 Deno.test({
@@ -115,7 +115,7 @@ test("the texts for larger units compute the same", async () => {
     const work = { launches: [{ ...whole!, launch: lowered(whole!.launch, unit) }] };
     await check(`${layout} ${JSON.stringify(unit)}`, work, spec, shape);
   }
-});
+}, elsewhere);
 
 test("rows and columns of 1e30 beside ones of 1e-30 keep their own precision", async () => {
   const shape = { m: 36, n: 44, k: 72 };

@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
 import {
   headNorm,
-  headNormBackward,
   headNormColumns,
+  headNormFamilies,
   headNormParameters,
   headNormParts,
   type HeadNormShape,
 } from "../../../kernels/norm/head.ts";
-import { numbers, relativeL2, runLaunch, stored } from "../run.ts";
+import { plainTarget } from "../../../kernels/core/kernel.ts";
+import { numbers, relativeL2, runLaunch, runWork, stored } from "../run.ts";
 import { targets } from "../targets.ts";
 
 interface Tables {
@@ -76,17 +77,26 @@ for (const dtype of ["f32", "f16", "bf16"] as const) {
         const gamma = stored(numbers(64, 3).map((v) => 1 + v), dtype);
         const beta = stored(numbers(64, 4), dtype);
         const table = rotate ? makeTables(shape) : undefined;
-        const extra = table === undefined ? [] : [table.cos, table.sin];
+        const tables = table === undefined ? {} : { cosines: table.cos, sines: table.sin };
         const expected = reference(shape, x, gamma, beta, g, table);
         const spec = { dtype, param: dtype, rotate };
-        const forward = await runLaunch(headNorm(target, spec, shape), [x, gamma, beta, size, ...extra]);
-        assert.ok(relativeL2(forward[3]!, expected.y) < TOLERANCE[dtype]);
-        const backward = await runLaunch(headNormBackward(target, spec, shape), [x, gamma, g, size, ...extra]);
-        assert.ok(relativeL2(backward[3]!, expected.dx) < TOLERANCE[dtype]);
+        const given = { x, gamma, beta, g, ...tables };
+        const [first, ...others] = headNormFamilies.forward.variants;
+        const { y } = await runWork(first!.work(target, spec, shape), { ...given, y: size });
+        assert.ok(relativeL2(y!, expected.y) < TOLERANCE[dtype]);
+        for (const { work } of others) {
+          assert.deepEqual((await runWork(work(target, spec, shape), { ...given, y: size })).y, y);
+        }
+        const [firstBack, ...othersBack] = headNormFamilies.backward.variants;
+        const { dx } = await runWork(firstBack!.work(target, spec, shape), { ...given, dx: size });
+        assert.ok(relativeL2(dx!, expected.dx) < TOLERANCE[dtype]);
+        for (const { work } of othersBack) {
+          assert.deepEqual((await runWork(work(target, spec, shape), { ...given, dx: size })).dx, dx);
+        }
         const parts = headNormParts(shape);
         assert.ok(parts > 1);
         const columns = headNormColumns(target, { dtype, rotate }, shape);
-        const [, , partials] = await runLaunch(columns, [x, g, parts * 128, ...extra]);
+        const [, , partials] = await runLaunch(columns, [x, g, parts * 128, ...Object.values(tables)]);
         const start = numbers(64, 5);
         const [, dGamma, dBeta] = await runLaunch(headNormParameters(target, shape), [partials!, start, start]);
         assert.ok(relativeL2(dGamma!, expected.dGamma.map((v, i) => v + start[i]!)) < 2e-6);
@@ -103,8 +113,17 @@ Deno.test("head norm of a constant head gives beta, and of large values stays ex
     const gamma = numbers(64, 2);
     const beta = numbers(64, 3);
     const expected = reference(shape, x, gamma, beta, x, undefined);
-    const launch = headNorm(target, { dtype: "f32", param: "f32", rotate: false }, shape);
-    const [, , , y] = await runLaunch(launch, [x, gamma, beta, x.length]);
+    const work = headNorm(target, { dtype: "f32", param: "f32", rotate: false }, shape);
+    const { y } = await runWork(work, { x, gamma, beta, y: x.length });
     assert.ok(relativeL2(y!, expected.y) < 2e-6);
   }
+});
+
+Deno.test("cards give every head to lanes of its own, software drivers walk the heads of a row", () => {
+  const shape = { rows: 3, sequence: 3, textRows: 0, heads: 2, eps: 1e-6 };
+  const chosen = [8, 32].map((subgroups) =>
+    headNorm(plainTarget(subgroups), { dtype: "f32", param: "f32", rotate: false }, shape).launches[0]!.launch.problem!
+      .chosen
+  );
+  assert.deepEqual(chosen, ["rows", "heads"]);
 });

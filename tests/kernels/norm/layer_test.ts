@@ -1,13 +1,14 @@
 import assert from "node:assert/strict";
-import type { DType } from "../../../kernels/core/kernel.ts";
-import { layerNorm, layerNormBackward, type LayerNormShape, rmsNorm } from "../../../kernels/norm/layer.ts";
+import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
+import { layerNorm, type LayerNormShape, rmsNorm, rowNormFamilies } from "../../../kernels/norm/layer.ts";
 import {
   layerNormColumns,
   layerNormParameters,
   layerNormPartials,
   layerNormSums,
 } from "../../../kernels/norm/layer_parameters.ts";
-import { numbers, relativeL2, runLaunch, stored } from "../run.ts";
+import { numbers, relativeL2, runLaunch, runWork, stored } from "../run.ts";
+import type { Family, Variant } from "../../../kernels/core/variants.ts";
 import { modulatedShape } from "../shapes.ts";
 import { targets } from "../targets.ts";
 
@@ -80,36 +81,62 @@ function reference({ shape, x, gamma, beta, g, modulation }: Case, modulated: bo
   return { y, dx, stats, dGamma, dBeta, dModulation };
 }
 
+/** Every way to compute a norm: octets with and without subgroup operations, and workgroups where there are some. */
+async function ways(): Promise<{ readonly way: string; readonly target: Target }[]> {
+  const all = await targets();
+  return [
+    ...all.map((target) => ({ way: "octets", target })),
+    ...all.filter(({ subgroups }) => subgroups > 0).map((target) => ({ way: "wide", target })),
+  ];
+}
+
+function named<Spec, Shape>({ variants }: Family<Spec, Shape>, way: string): Variant<Spec, Shape> {
+  return variants.find(({ name }) => name === way)!;
+}
+
+/** y of an unmodulated norm in f32. */
+async function normalised({ shape, x, gamma, beta }: Case, way: string, target: Target): Promise<Float32Array> {
+  const work = named(rowNormFamilies.layerNorm, way).work(target, PLAIN, shape);
+  return (await runWork(work, { x, gamma, beta, y: x.length, stats: shape.rows * 4 })).y!;
+}
+
+const PLAIN = { x: "f32", y: "f32", param: "f32", modulated: false } as const;
+
 const shapes: [batch: number, sequence: number, textRows: number, width: number][] = [
   [2, 11, 3, 132],
   [1, 7, 0, 4],
   [3, 5, 5, 36],
 ];
 
+/** Ends inside the second vector of a workgroup's threads. */
+const WIDE_ROWS: typeof shapes = [[1, 6, 2, 1204]];
+
 for (const dtype of ["f32", "f16", "bf16"] as const) {
   Deno.test(`layer norm forward and input gradient match float64 (${dtype})`, async () => {
-    for (const target of await targets()) {
+    for (const { target, way } of await ways()) {
       for (const modulated of [true, false]) {
-        for (const [batch, sequence, textRows, width] of shapes) {
+        for (const [batch, sequence, textRows, width] of [...shapes, ...(dtype === "f32" ? WIDE_ROWS : [])]) {
           const data = makeCase(dtype, batch, sequence, textRows, width);
           const { shape, x, gamma, beta, g, modulation } = data;
           const expected = reference(data, modulated);
-          const extra = modulated ? [modulation] : [];
           const spec = { x: dtype, y: dtype, param: dtype, modulated };
-          const launch = layerNorm(target, spec, shape);
-          const [, , , y, stats] = await runLaunch(launch, [x, gamma, beta, x.length, shape.rows * 4, ...extra]);
+          const weights = { x, gamma, beta, modulation };
+          const forward = named(rowNormFamilies.layerNorm, way).work(target, spec, shape);
+          const { y, stats } = await runWork(forward, { ...weights, y: x.length, stats: shape.rows * 4 });
           assert.ok(relativeL2(y!, expected.y) < TOLERANCE[dtype]);
           assert.ok(relativeL2(stats!, expected.stats) < 1e-6);
           const before = stored(numbers(x.length, 9), dtype);
           for (const accumulate of [false, true]) {
-            const back = layerNormBackward(
-              target,
-              { x: dtype, g: dtype, dx: dtype, param: dtype, modulated, accumulate },
-              shape,
-            );
-            const results = await runLaunch(back, [x, stats!, gamma, g, before, ...extra]);
+            const spec = { x: dtype, g: dtype, dx: dtype, param: dtype, modulated, accumulate };
+            const backward = named(rowNormFamilies.layerNormBackward, way).work(target, spec, shape);
+            const { dx } = await runWork(backward, {
+              ...weights,
+              stats: stats! as Float32Array<ArrayBuffer>,
+              g,
+              dx: before,
+            });
             const wanted = accumulate ? expected.dx.map((v, i) => v + before[i]!) : expected.dx;
-            assert.ok(relativeL2(results[4]!, wanted) < 2 * TOLERANCE[dtype]);
+            assert.ok(relativeL2(dx!, wanted) < 2 * TOLERANCE[dtype]);
           }
         }
       }
@@ -151,31 +178,29 @@ Deno.test("a norm without text rows may give both segments the same modulation c
 });
 
 Deno.test("layer norm keeps its precision on values near 10000 that differ by 1", async () => {
-  for (const target of await targets()) {
+  for (const { way, target } of await ways()) {
     const data = makeCase("f32", 1, 6, 2, 256);
     for (let i = 0; i < data.x.length; i++) data.x[i] = 10000 + 2 * data.x[i]!;
     const expected = reference(data, false);
-    const launch = layerNorm(target, { x: "f32", y: "f32", param: "f32", modulated: false }, data.shape);
-    const [, , , y] = await runLaunch(launch, [data.x, data.gamma, data.beta, data.x.length, 6 * 4]);
+    const y = await normalised(data, way, target);
     // The mean itself is known to 5e-4 of the spread: half a unit in the last place of 10000.
-    assert.ok(relativeL2(y!, expected.y) < 2e-3);
+    assert.ok(relativeL2(y, expected.y) < 2e-3);
   }
 });
 
 Deno.test("layer norm of 1e4-size values and of a constant row is finite and right", async () => {
-  for (const target of await targets()) {
+  for (const { way, target } of await ways()) {
     const data = makeCase("f32", 1, 2, 0, 64);
     for (let i = 0; i < 64; i++) data.x[i] = 3e4 * data.x[i]!;
     data.x.fill(-1234.5, 64);
     const expected = reference(data, false);
-    const launch = layerNorm(target, { x: "f32", y: "f32", param: "f32", modulated: false }, data.shape);
-    const [, , , y] = await runLaunch(launch, [data.x, data.gamma, data.beta, data.x.length, 2 * 4]);
-    assert.ok(relativeL2(y!, expected.y) < 2e-6);
+    const y = await normalised(data, way, target);
+    assert.ok(relativeL2(y, expected.y) < 2e-6);
   }
 });
 
 Deno.test("rms norm matches float64", async () => {
-  for (const target of await targets()) {
+  for (const { way, target } of await ways()) {
     for (const dtype of ["f32", "bf16"] as const) {
       const [rows, width] = [13, 44];
       const x = stored(numbers(rows * width, 1), dtype);
@@ -185,23 +210,34 @@ Deno.test("rms norm matches float64", async () => {
         const mean = row.reduce((sum, value) => sum + value * value, 0) / width;
         return v / Math.sqrt(mean + 1e-6) * gamma[i % width]!;
       });
-      const launch = rmsNorm(target, { x: dtype, y: dtype, param: dtype }, { rows, width, eps: 1e-6 });
-      const [, , y] = await runLaunch(launch, [x, gamma, x.length]);
+      const problem = rmsNorm(target, { x: dtype, y: dtype, param: dtype }, { rows, width, eps: 1e-6 });
+      const { y } = await runWork(problem.launches[0]!.launch.problem!.work(way), { x, gamma, y: x.length });
       assert.ok(relativeL2(y!, expected) < TOLERANCE[dtype]);
     }
   }
 });
 
-Deno.test("with and without subgroup operations layer norm gives the same bits", async () => {
+Deno.test("with and without subgroup operations octets give the same bits, and workgroups do run after run", async () => {
   const data = makeCase("f32", 2, 11, 3, 132);
   const { shape, x, gamma, beta, g, modulation } = data;
-  const outputs: Float32Array[][] = [];
-  for (const target of await targets()) {
-    const launch = layerNorm(target, { x: "f32", y: "f32", param: "f32", modulated: true }, shape);
-    const [, , , y, stats] = await runLaunch(launch, [x, gamma, beta, x.length, shape.rows * 4, modulation]);
+  const outputs = new Map<string, (Float32Array | undefined)[][]>();
+  const all = await ways();
+  for (const { way, target } of [...all, ...all]) {
+    const forward = named(rowNormFamilies.layerNorm, way).work(target, { ...PLAIN, modulated: true }, shape);
+    const { y, stats } = await runWork(forward, { x, gamma, beta, modulation, y: x.length, stats: shape.rows * 4 });
     const spec = { x: "f32", g: "f32", dx: "f32", param: "f32", modulated: true, accumulate: false } as const;
-    const back = await runLaunch(layerNormBackward(target, spec, shape), [x, stats!, gamma, g, x.length, modulation]);
-    outputs.push([y!, stats!, back[4]!]);
+    const backward = named(rowNormFamilies.layerNormBackward, way).work(target, spec, shape);
+    const given = { x, gamma, g, modulation, stats: stats! as Float32Array<ArrayBuffer>, dx: x.length };
+    outputs.set(way, [...outputs.get(way) ?? [], [y, stats, (await runWork(backward, given)).dx]]);
   }
-  for (const output of outputs) assert.deepEqual(output, outputs[0]);
+  for (const [first, ...rest] of outputs.values()) for (const output of rest) assert.deepEqual(output, first);
+});
+
+Deno.test("cards run norms of the models' rows by workgroups, software drivers and short rows by octets", () => {
+  const chosen = (subgroups: number, width: number) => {
+    const shape = modulatedShape({ rows: 8, sequence: 8, textRows: 0 }, width);
+    return layerNorm(plainTarget(subgroups), PLAIN, shape).launches[0]!.launch.problem!.chosen;
+  };
+  assert.deepEqual([0, 8, 16, 32].map((subgroups) => chosen(subgroups, 1920)), ["octets", "octets", "wide", "wide"]);
+  assert.deepEqual([128, 3072, 8192].map((width) => chosen(32, width)), ["octets", "wide", "octets"]);
 });
