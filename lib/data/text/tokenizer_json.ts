@@ -67,7 +67,7 @@ function piecesOf({ vocab, unk_id }: Json, problems: string[]): Piece[] {
   const pieces: Piece[] = [];
   for (const [id, entry] of entries.entries()) {
     const [text, score] = Array.isArray(entry) ? entry as unknown[] : [];
-    if (typeof text !== "string" || text === "" || typeof score !== "number") {
+    if (typeof text !== "string" || text === "" || typeof score !== "number" || !Number.isFinite(score)) {
       problems.push(`model.vocab[${id}] is no piece with a score`);
       return pieces;
     }
