@@ -123,19 +123,23 @@ store_merged(at + params.channels4, m2);`,
 export interface TableShape {
   readonly positions: number;
   readonly channels: number;
+  /** Channels in front of the zeros that fill up to a multiple of four; the groups share these. Default all. */
+  readonly trueChannels?: number;
   readonly groups: number;
   readonly eps: number;
 }
 
 /**
  * Merges the channels of each group. Buffers: statistics f32 [2, channels] (mean and M2 of each channel), weight f32
- * [channels], table f32 [2, channels]: mean of the channel's group, and weight / sqrt(variance + eps).
+ * [channels], table f32 [2, channels]: mean of the channel's group, and weight / sqrt(variance + eps). Channels behind
+ * the true ones count to the last group and have weight 0.
  */
-export function groupNormTable({ positions, channels, groups, eps }: TableShape): Launch {
+export function groupNormTable({ positions, channels, trueChannels = channels, groups, eps }: TableShape): Launch {
+  const groupChannels = trueChannels / groups;
   const kernel = buildKernel({
     name: "group_norm_table",
     spec: {},
-    params: ["positions:f32", "channels", "group_channels", "eps:f32"],
+    params: ["positions:f32", "channels", "group_channels", "last_group", "eps:f32"],
     buffers: [
       { name: "statistics", dtype: "f32" },
       { name: "weight", dtype: "f32" },
@@ -147,7 +151,7 @@ export function groupNormTable({ positions, channels, groups, eps }: TableShape)
   return v[i % 4u];
 }
 fn group_moments(channel: u32) -> vec2f {
-  let first = channel - channel % params.group_channels;
+  let first = min(channel - channel % params.group_channels, params.last_group);
   let channels = f32(params.group_channels);
   var mean = 0.0;
   for (var i = 0u; i < params.group_channels; i++) { mean += statistic(first + i) / channels; }
@@ -168,9 +172,9 @@ store_table(params.channels / 4u + gid, vec4f(m0.y, m1.y, m2.y, m3.y) * load_wei
   });
   return {
     kernel,
-    params: [positions, channels, channels / groups, eps],
+    params: [positions, channels, groupChannels, trueChannels - groupChannels, eps],
     grid: foldGrid(Math.ceil(channels / 4 / THREADS)),
-    flops: 8 * channels * (channels / groups),
+    flops: 8 * channels * groupChannels,
   };
 }
 

@@ -137,11 +137,19 @@ const explainKey: Command<CliContext> = buildCommand<Record<never, never>, [stri
   docs: describedCommand("explain", "Tell what a key of the config does, why it is there and what belongs to it"),
 });
 
-const doctor: Command<CliContext> = buildCommand<Record<never, never>, [], CliContext>({
-  async func() {
-    this.exitWith(await doctorCommand(this.environment));
+const doctor: Command<CliContext> = buildCommand<{ readonly models: boolean }, [], CliContext>({
+  async func({ models }) {
+    this.exitWith(await doctorCommand(this.environment, models));
   },
-  parameters: {},
+  parameters: {
+    flags: {
+      models: {
+        kind: "boolean",
+        brief: "Also hash every file of every downloaded model, as a disk can change bytes without a trace",
+        default: false,
+      },
+    },
+  },
   docs: describedCommand("doctor", "Check the machine: runtime, GPU, drivers, ffmpeg, memory, disk"),
 });
 

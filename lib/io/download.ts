@@ -1,10 +1,10 @@
 /** Large files from a web server: resumed after an interruption, retried, verified, and only then given their name. */
-import { createHash, type Hash } from "node:crypto";
+import type { Hash } from "node:crypto";
 import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, statSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
 import { UserError } from "../errors.ts";
 import { fileError, fileOperations, requireFreeBytes } from "./file_operations.ts";
-import { nextTurn } from "./hash.ts";
+import { type Checksum, nextTurn, startHash } from "./hash.ts";
 import { Answer, Interruption, type RequestOptions, Retries } from "./http.ts";
 
 /** Milliseconds between two reports of progress. */
@@ -12,13 +12,6 @@ const REPORT_INTERVAL = 250;
 
 /** Bytes of an earlier attempt that are hashed in one go. */
 const BLOCK_BYTES = 4 << 20;
-
-/** What the bytes of a file must hash to: `sha256` of the content, or the SHA-1 by which git names it (`git`). */
-export interface Checksum {
-  readonly algorithm: "sha256" | "git";
-  /** Lower-case hexadecimal. */
-  readonly value: string;
-}
 
 /** What is known of a file before it is downloaded, and how patient the download is. */
 export interface DownloadOptions extends RequestOptions {
@@ -169,7 +162,7 @@ class Part implements Disposable {
 
   #emptyHash(): Hash {
     const { checksum: { algorithm }, size } = this.options;
-    return algorithm === "git" ? createHash("sha1").update(`blob ${size}\0`) : createHash("sha256");
+    return startHash(algorithm, size);
   }
 
   append(bytes: Uint8Array): void {

@@ -8,6 +8,9 @@ const MOST_REDIRECTS = 10;
 /** Longest pause between two attempts, also when a server asks for a longer one, milliseconds. */
 const LONGEST_PAUSE = 60_000;
 
+/** Longest JSON document: a thousand files of a listing take 300 KB. */
+const MOST_JSON_BYTES = 16 << 20;
+
 /** A connection moves at least this many bytes between two checks, or it counts as stalled. */
 const LEAST_BYTES = 1024;
 
@@ -229,14 +232,21 @@ export interface Page {
   readonly next: string | undefined;
 }
 
-/** Gets a JSON document of at most a few megabytes, with retries, and the address of its next page if it has one. */
+/** Gets a JSON document of at most 16 MiB, with retries, and the address of its next page if it has one. */
 export async function getJson(url: string, options: RequestOptions = {}): Promise<Page> {
   const retries = new Retries(options);
   for (;;) {
     try {
       using answer = await Answer.get(url, options);
       const chunks: Uint8Array<ArrayBuffer>[] = [];
-      for await (const chunk of answer.chunks()) chunks.push(chunk);
+      let bytes = 0;
+      for await (const chunk of answer.chunks()) {
+        bytes += chunk.length;
+        if (bytes > MOST_JSON_BYTES) {
+          throw new UserError(`${url} answers with more than ${MOST_JSON_BYTES} bytes where a short list is expected`);
+        }
+        chunks.push(chunk);
+      }
       const [, next] = /<([^>]+)>;\s*rel="next"/.exec(answer.response.headers.get("link") ?? "") ?? [];
       const isHere = next !== undefined && URL.parse(next, url)?.origin === new URL(url).origin;
       return { json: parse(await new Blob(chunks).text(), url), next: isHere ? new URL(next, url).href : undefined };

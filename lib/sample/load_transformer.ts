@@ -3,10 +3,10 @@
  */
 import { join } from "node:path";
 import type { Session } from "../gpu/session.ts";
-import type { StorageType } from "../io/safetensors/half.ts";
+import { storageOf, type StorageType } from "../io/safetensors/half.ts";
 import { openShards } from "../io/safetensors/shards.ts";
 import { fitLora } from "../models/lora/fit.ts";
-import type { LoraModules } from "../models/lora/module.ts";
+import { mergedSource, type ScaledLora } from "../models/lora/merge_into_weights.ts";
 import { readLora } from "../models/lora/read.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
 import { declareTensors, Parameters } from "../models/transformer/parameters.ts";
@@ -15,6 +15,7 @@ import { checkTensors, uploadTensors } from "../models/tensors/weights.ts";
 import type { Adapter } from "../ops/linear.ts";
 import { Tensor } from "../plan/tensor.ts";
 import { type LoraChoice, mergeLoras } from "../models/lora/stack.ts";
+import { describeStrays } from "../models/lora/strays.ts";
 
 /** Options of {@linkcode loadTransformer}. */
 export interface LoadOptions {
@@ -52,7 +53,7 @@ function readLoras(
   { transformer, path: folder }: ModelFolder,
   choices: readonly LoraChoice[],
   notes: string[],
-): { modules: LoraModules; strength: number }[] {
+): ScaledLora[] {
   return choices.map(({ path, strength }) => {
     const lora = readLora(path);
     const { matched, unmatched } = fitLora(lora, transformer, folder);
@@ -61,16 +62,22 @@ function readLoras(
         `${path} does not state alpha: applied with alpha ${lora.alpha} at rank ${lora.rank}, as other loaders do`,
       );
     }
+    notes.push(...describeStrays(lora.strays).map((text) => `${path}: not used: ${text}`));
     if (unmatched.length > 0) notes.push(`${path}: ${unmatched.length} layers are not in this model and are left out`);
     return { strength, modules: new Map(matched.map((layer) => [layer, lora.modules.get(layer)!])) };
   });
 }
 
+/** The layers of each LoRA that are decomposed (DoRA), or the others. */
+function withNorms(loras: readonly ScaledLora[], decomposed: boolean): ScaledLora[] {
+  return loras.map(({ modules, strength }) => {
+    const chosen = [...modules].filter(([, { magnitude }]) => (magnitude !== undefined) === decomposed);
+    return { strength, modules: new Map(chosen) };
+  });
+}
+
 /** Resident adapters, uploaded. */
-function uploadAdapters(
-  session: Session,
-  loras: readonly { modules: LoraModules; strength: number }[],
-): Map<string, Adapter> {
+function uploadAdapters(session: Session, loras: readonly ScaledLora[]): Map<string, Adapter> {
   const adapters = new Map<string, Adapter>();
   for (const [name, { down, up, rank, inFeatures, outFeatures }] of mergeLoras(loras)) {
     const a = new Tensor(`${name}.lora_A`, [rank, inFeatures], "f32", { resident: true });
@@ -83,7 +90,8 @@ function uploadAdapters(
 }
 
 /**
- * Uploads the transformer of a model folder, with LoRAs.
+ * Uploads the transformer of a model folder, with LoRAs. Plain ones stay beside the weights; a DoRA scales rows,
+ * so those weights are merged as they are read.
  *
  * @throws {UserError} when the weights do not fit the config, or a LoRA does not belong to the model, listing every
  * tensor.
@@ -97,15 +105,16 @@ export async function loadTransformer(
   using source = openShards(folder, "diffusion_pytorch_model");
   const shapes = parameterShapes(model.transformer);
   const table = positionTableShape(model.transformer);
-  checkTensors(source, shapes, { where: folder, ignored: table === undefined ? [] : [table.name] });
-  const matrix = dtype ?? source.tensors.get("proj_out.weight")!.dtype.toLowerCase() as StorageType;
+  checkTensors(source, shapes, folder);
+  const matrix = dtype ?? storageOf(source.tensors.get("proj_out.weight")!.dtype);
   const tensors = declareTensors(shapes, { matrix, vector: "f32", streamed });
   const notes: string[] = [];
-  const adapters = uploadAdapters(session, readLoras(model, loras, notes));
+  const read = readLoras(model, loras, notes);
+  const adapters = uploadAdapters(session, withNorms(read, false));
   const learned = table === undefined || !source.tensors.has(table.name) ? undefined : source.readF32(table.name);
   const loaded = new LoadedTransformer(session, new Parameters(tensors, adapters), matrix, learned, notes);
   try {
-    await uploadTensors(session, source, tensors);
+    await uploadTensors(session, mergedSource(source, withNorms(read, true)), tensors);
     return loaded;
   } catch (error) {
     loaded[Symbol.dispose]();

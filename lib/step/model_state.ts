@@ -6,7 +6,7 @@ import { shardOf } from "../comm/exchange/arrays.ts";
 import { RandomStream } from "../data/random/random.ts";
 import { Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
-import type { StorageType } from "../io/safetensors/half.ts";
+import { encodeF32, storageOf, type StorageType } from "../io/safetensors/half.ts";
 import { openShards } from "../io/safetensors/shards.ts";
 import { initialLora, type Lora, type LoraValues, resizeMatrix } from "../models/lora/adapters.ts";
 import { writeLora } from "../models/lora/file.ts";
@@ -38,14 +38,14 @@ export function checkTransformer(model: ModelFolder, run: RunDescription): void 
   const table = positionTableShape(model.transformer);
   const shapes = new Map(run.shapes);
   if (table !== undefined) shapes.set(table.name, table.shape);
-  checkTensors(source, shapes, { where: join(model.path, "transformer") });
+  checkTensors(source, shapes, join(model.path, "transformer"));
 }
 
 /** Storage of the checkpoint's matrices. */
 export function storedType(model: ModelConfigs): StorageType {
   if (model.path === undefined) return "f32";
   using source = openShards(join(model.path, "transformer"), WEIGHTS);
-  return (source.tensors.get("proj_out.weight")?.dtype.toLowerCase() ?? "f32") as StorageType;
+  return storageOf(source.tensors.get("proj_out.weight")?.dtype ?? "F32");
 }
 
 /** Uploads frozen or initial weights, the tables of the inputs, and starting adapters. Returns warnings. */
@@ -60,8 +60,9 @@ export async function uploadModel(
   if (config.random_weights || source === undefined) await drawWeights(session, config.seed, run.uploads);
   else await uploadTensors(session, source, run.uploads);
   if (run.lora !== undefined) {
-    uploadLora(session, run.lora, startingValues(config, run.lora, model));
-    if (config.use_dora) await startMagnitudes(session, run.parameters);
+    const values = startingValues(config, run.lora, model);
+    uploadLora(session, run.lora, values);
+    if (config.use_dora) await startMagnitudes(session, run.parameters, values);
   }
   const table = positionTableShape(model.transformer);
   const learned = table === undefined ? undefined : source?.readF32(table.name);
@@ -99,13 +100,18 @@ function uploadLora(session: Session, lora: Lora, values: LoraValues): void {
   }
 }
 
-/** Starts decomposed adapters with the norms that the rows of W + s B A have, so that they change nothing yet. */
-async function startMagnitudes(session: Session, parameters: Parameters): Promise<void> {
+/**
+ * Starts decomposed adapters with the norms that the rows of W + s B A have, so that they change nothing yet, unless a
+ * file has brought norms of its own.
+ */
+async function startMagnitudes(session: Session, parameters: Parameters, values: LoraValues): Promise<void> {
   const plan = new Plan({ target: session.device.target });
   for (const [layer, { magnitude, ...update }] of parameters.adapters) {
+    if (values.has(`${layer}.lora_magnitude_vector`)) continue;
     rowNorms(plan, parameters.get(`${layer}.weight`), update, magnitude!);
     plan.release();
   }
+  if (plan.steps.length === 0) return;
   using executable = new Executable(session, finish(plan, session.limits));
   await executable.run();
 }
@@ -201,9 +207,8 @@ async function writeAllWeights(
   });
   const table = positionTableShape(transformer);
   if (table !== undefined && base !== undefined) {
-    const { dtype } = base.source.tensors.get(table.name)!;
-    const data = () => [base.source.readBytes(table.name)];
-    tensors.push({ ...table, dtype: dtype.toLowerCase() as StorageType, data });
+    const data = () => [encodeF32(base.source.readF32(table.name), "f32")];
+    tensors.push({ ...table, dtype: "f32", data });
   }
   if (table !== undefined && base === undefined) {
     const data = () => [new Uint8Array(nativePositions(transformer).buffer)];

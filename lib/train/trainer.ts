@@ -11,6 +11,7 @@ import { isDrawn } from "../config/derive.ts";
 import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
 import { findModelPath, localModelPath, resolveModelPath } from "../models/folder/hub.ts";
+import { describeUnused } from "../models/folder/unused_tensors.ts";
 import { storedType } from "../step/model_state.ts";
 import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
@@ -70,7 +71,8 @@ export async function* trainAsRank(
   using heldOut = ready?.heldOut;
   const { model, run, data } = ready ?? await preflightDrawn(config, communicator.rank);
   await requireSameRun(communicator, config, data.samples);
-  const warnings = [...ready?.warnings ?? [], ...data.warnings];
+  const unused = ready === undefined ? [] : describeUnused(ready.model);
+  const warnings = [...ready?.warnings ?? [], ...data.warnings, ...unused];
   if (config.dry_run) {
     await checkpointOf(config);
     for (const message of warnings) yield { type: "warning", message };
@@ -122,6 +124,6 @@ async function* readInputs(
   const wanted = config.model_path!;
   // A mistake in the lists is not told after a download of hours.
   if (findModelPath(wanted) === undefined) await checkInputs(config);
-  const path = config.dry_run ? localModelPath(wanted) : yield* resolveModelPath(wanted, { signal });
+  const path = config.dry_run ? await localModelPath(wanted) : yield* resolveModelPath(wanted, { signal });
   return await preflight(config, path, rank);
 }

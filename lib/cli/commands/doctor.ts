@@ -2,6 +2,7 @@
 import type { AdapterReport } from "../../gpu/adapter.ts";
 import { installDawn } from "../../gpu/dawn.ts";
 import { describeMatrix, type EngineReport } from "../../gpu/engine.ts";
+import { recheckModels } from "../../models/folder/hub.ts";
 import { findVulkanDrivers, findVulkanLoader, installCommand } from "../machine/setup.ts";
 import type { Environment } from "../machine/environment.ts";
 import type { System } from "../machine/system.ts";
@@ -25,9 +26,13 @@ const lowDisk = 5 * 2 ** 30;
 const lowMemory = 6 * 2 ** 30;
 
 /** Checks the machine, prints what was found and what follows from it; returns the exit code. */
-export async function doctorCommand({ terminal, system, commands, json }: Environment): Promise<number> {
+export async function doctorCommand(
+  { terminal, system, commands, json }: Environment,
+  models: boolean,
+): Promise<number> {
   let engines: readonly EngineReport[] = [];
   const checks = await diagnose(system, async () => engines = await commands.describeEngines());
+  if (models) checks.push(...await Array.fromAsync(checkModels()));
   const ready = !checks.some(({ status }) => status === "problem");
   const verdict = judge(checks, engines);
   if (json) terminal.json({ type: "doctor", ready, verdict, checks, engines });
@@ -63,6 +68,22 @@ export async function diagnose(
   const vulkan = system.os === "linux" ? checkVulkan(system) : [];
   const engines = (await describeEngines()).flatMap((report) => checkEngine(system, report));
   return [checkDeno(Deno.version.deno), ...tools, ...vulkan, ...engines, checkMemory(system), checkDisk(system)];
+}
+
+/** Looks at the bytes of every model in the cache of downloads, one check for each. */
+export async function* checkModels(cacheFolder?: string): AsyncGenerator<Check> {
+  let count = 0;
+  for await (const { model, folder, files, bytes, damaged } of recheckModels(cacheFolder)) {
+    count++;
+    const name = "Model";
+    const size = `${files} files, ${formatBytes(bytes)} in ${folder}`;
+    if (damaged.length === 0) yield { name, status: "ok", found: `${model}: ${size}, as the hub has them` };
+    else {
+      const found = `${model}: ${damaged.length} of ${size} are missing or damaged: ${damaged.join(", ")}`;
+      yield { name, status: "problem", found, remedy: "The next run that uses it downloads these files again" };
+    }
+  }
+  if (count === 0) yield { name: "Model", status: "ok", found: "none is downloaded" };
 }
 
 /** Whether this version of Deno is new enough. */

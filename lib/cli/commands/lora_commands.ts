@@ -10,6 +10,7 @@ import { writeModules } from "../../models/lora/file.ts";
 import { fitLora } from "../../models/lora/fit.ts";
 import type { LoraFormat } from "../../models/lora/keys.ts";
 import { type LoraFile, readLora } from "../../models/lora/read.ts";
+import { describeStrays } from "../../models/lora/strays.ts";
 import { type LoraEffect, verifyLora } from "../../models/lora/verify.ts";
 import { mergeLora, storedTypes } from "../../models/lora/merge_into_weights.ts";
 import { type OpenTransformer, openTransformer, writeTransformer } from "../../models/transformer/file.ts";
@@ -34,13 +35,13 @@ export function inspectCommand({ terminal, json }: Environment, path: string): v
 }
 
 /** `lora verify FILE`: 0, or 1 when the LoRA changes nothing. */
-export function verifyCommand(
+export async function verifyCommand(
   terminal: Terminal,
   path: string,
   { model_path, alpha }: Pick<LoraFlags, "model_path" | "alpha">,
-): number {
+): Promise<number> {
   const lora = readLora(path, { alpha });
-  using model = openTransformer(localModelPath(model_path));
+  using model = openTransformer(await localModelPath(model_path));
   const effect = verifyLora(lora, model);
   print(terminal, verifyLines(lora, model, effect));
   noteAlpha(terminal, lora);
@@ -63,7 +64,7 @@ function verifyLines(lora: LoraFile, model: OpenTransformer, { fit, changes }: L
     `Matched:    ${matched.length} of ${lora.modules.size} layers`,
     ...listed("Unmatched: ", unmatched),
     ...listed("Without:   ", uncovered),
-    ...listed("Other keys:", lora.strays),
+    ...describeStrays(lora.strays).map((text) => `Not used:   ${text}`),
     "",
     ...formatTable(["layer", "rank", "alpha", "scale", "change of weight"], rows),
   ];
@@ -81,13 +82,14 @@ export async function mergeCommand(
   path: string,
   flags: LoraFlags & { readonly strength: number },
 ): Promise<void> {
-  const lora = readLora(path, { alpha: flags.alpha, decomposed: true });
-  using model = openTransformer(localModelPath(flags.model_path));
+  const lora = readLora(path, { alpha: flags.alpha });
+  using model = openTransformer(await localModelPath(flags.model_path));
   const { matched, unmatched } = fitLora(lora, model.config, model.folder);
   if (matched.length === 0) {
     throw new UserError(`"${lora.path}" changes nothing: none of its layers is in "${model.folder}"`);
   }
   noteAlpha(terminal, lora);
+  noteStrays(terminal, lora);
   for (const line of listed("note: not in the model:", unmatched)) terminal.writeError(`${line}\n`);
   const onLayer = counter(terminal, "merging", matched.length);
   const tensors = mergeLora(model.source, lora.modules, { strength: flags.strength, onLayer });
@@ -105,7 +107,7 @@ export async function extractCommand(
   path: string,
   flags: Omit<LoraFlags, "alpha"> & { readonly rank: number; readonly target_modules?: readonly string[] },
 ): Promise<number> {
-  using base = openTransformer(localModelPath(flags.model_path));
+  using base = openTransformer(await localModelPath(flags.model_path));
   using tuned = openTransformer(path);
   const onLayer = counter(terminal, "decomposing", undefined);
   const options = { rank: flags.rank, targets: flags.target_modules, onLayer };
@@ -143,14 +145,12 @@ export async function exportCommand(
   const lora = readLora(path, { alpha: flags.alpha });
   let base = lora.base;
   if (flags.model_path !== undefined) {
-    using model = openTransformer(localModelPath(flags.model_path));
+    using model = openTransformer(await localModelPath(flags.model_path));
     fitLora(lora, model.config, model.folder);
     base = baseModel(model.config);
   }
   noteAlpha(terminal, lora);
-  for (const line of listed("note: left out, as they belong to no layer:", lora.strays)) {
-    terminal.writeError(`${line}\n`);
-  }
+  noteStrays(terminal, lora);
   const written = await writeModules(flags.output, lora.modules, {
     format: flags.to,
     base,
@@ -174,6 +174,11 @@ function noteAlpha(terminal: Terminal, lora: LoraFile): void {
     const scale = (lora.alpha / lora.rank).toPrecision(2);
     terminal.writeError(`note: alpha / rank is ${lora.alpha} / ${lora.rank} = ${scale}: the LoRA hardly acts\n`);
   }
+}
+
+/** Names what of a file has no effect. */
+function noteStrays(terminal: Terminal, { strays }: LoraFile): void {
+  for (const text of describeStrays(strays)) terminal.writeError(`note: not used: ${text}\n`);
 }
 
 /** Counts layers on one line of a terminal that a person watches. */

@@ -2,6 +2,7 @@
 import { baseName } from "../../models/lora/base.ts";
 import { updateNorm } from "../../models/lora/module.ts";
 import type { LoraFile } from "../../models/lora/read.ts";
+import { describeStrays } from "../../models/lora/strays.ts";
 import { formatTable } from "../show/text.ts";
 
 /** How alpha came about, for people: stated by the file, or what loaders take for granted. */
@@ -14,7 +15,9 @@ export function alphaText({ alphaStored, format, modules }: LoraFile): string {
 export function inspectLines(file: LoraFile): string[] {
   const { modules, targets, strays, metadata } = file;
   const list = [...modules];
-  const total = list.reduce((sum, [, { down, up }]) => sum + down.length + up.length, 0);
+  const total = list.reduce((sum, [, { down, up, magnitude }]) => {
+    return sum + down.length + up.length + (magnitude?.length ?? 0);
+  }, 0);
   const rows = list.map(([layer, module]) => {
     const { rank, inFeatures, outFeatures, alpha } = module;
     const stored = file.alphaStored ? alpha : "-";
@@ -22,6 +25,9 @@ export function inspectLines(file: LoraFile): string[] {
   });
   return [
     `Format:     ${file.format}`,
+    ...(list.some(([, { magnitude }]) => magnitude !== undefined)
+      ? ["Kind:       DoRA: rows have norms of their own"]
+      : []),
     `Layers:     ${modules.size} (${total.toLocaleString("en-US")} parameters)`,
     `Targets:    ${targets.join(", ")}`,
     `Rank:       ${distinct(list.map(([, { rank }]) => rank))}`,
@@ -29,7 +35,7 @@ export function inspectLines(file: LoraFile): string[] {
     `Dtype:      ${file.dtypes.join(", ")}`,
     `Base model: ${file.base === undefined ? "not stored" : baseName(file.base)}`,
     `Metadata:   ${metadata.size === 0 ? "none" : [...metadata.keys()].join(", ")}`,
-    ...(strays.length === 0 ? [] : [`Other keys: ${strays.join(", ")}`]),
+    ...describeStrays(strays).map((text) => `Not used:   ${text}`),
     "",
     ...formatTable(["layer", "rank", "alpha", "in -> out", "norm of update"], rows),
   ];

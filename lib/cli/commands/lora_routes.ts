@@ -45,8 +45,8 @@ const inspect: Command<CliContext> = buildCommand<Record<never, never>, [string]
 });
 
 const verify: Command<CliContext> = buildCommand<Pick<LoraFlags, "model_path" | "alpha">, [string], CliContext>({
-  func(flags, path) {
-    this.exitWith(verifyCommand(this.environment.terminal, path, flags));
+  async func(flags, path) {
+    this.exitWith(await verifyCommand(this.environment.terminal, path, flags));
   },
   parameters: { positional: file, flags: { model_path: modelPath, alpha } },
   docs: describedCommand("lora verify", "Check that a LoRA belongs to a model and by how much it changes each weight"),

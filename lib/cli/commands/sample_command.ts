@@ -7,6 +7,7 @@ import { openDevice } from "../../gpu/device.ts";
 import { Session } from "../../gpu/session.ts";
 import { resolveModelPath } from "../../models/folder/hub.ts";
 import { type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
+import { describeUnused } from "../../models/folder/unused_tensors.ts";
 import { isVersion15 } from "../../models/transformer/config.ts";
 import { makeFolder, sampleName, writePicture, writeSample } from "../../sample/files.ts";
 import { SamplePage } from "../../sample/page.ts";
@@ -194,6 +195,7 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
   const status = new StatusLine(terminal);
   const note = (text: string) => status.result(`note: ${text}`);
   const model = openModelFolder(await modelFolder(flags.model_path, status));
+  describeUnused(model).forEach(note);
   const settings = settingsOf(flags, model);
   const fps = flags.fps ?? modelRate(model);
   const inputs = await readInputs(flags);

@@ -39,11 +39,6 @@ export function nextSteps(
     ...(interrupted ? ["Continue with the same command and:", `  --resume_from_checkpoint ${quoted(path)}`] : []),
     ...(model === undefined
       ? ["It belongs to random weights and random clips: what this run was good for are its times and its memory."]
-      : config.use_dora && isLora
-      ? [
-        "Add the DoRA to the weights:",
-        command("lora", "merge", result, "--model_path", model, "--output", join(output, "transformer")),
-      ]
       : isLora
       ? [
         "Make a video:",

@@ -1,11 +1,12 @@
 /** Text to token ids, as T5 was trained to read them. */
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../errors.ts";
 import { fileError } from "../../io/file_operations.ts";
 import { Charsmap } from "./charsmap.ts";
 import { Unigram } from "./unigram.ts";
-import { parseUnigramModel, pieceType } from "./unigram_model.ts";
+import { parseTokenizerJson } from "./tokenizer_json.ts";
+import { parseUnigramModel, pieceType, type UnigramModel } from "./unigram_model.ts";
 
 /** T5 appends this many `<extra_id_n>` tokens to its pieces, the highest n first. */
 const sentinelCount = 100;
@@ -25,19 +26,23 @@ export interface TextFit {
 }
 
 /**
- * Reads the tokenizer of a diffusers folder from its `spiece.model`.
+ * Reads the tokenizer of a diffusers folder from its `spiece.model`, or where there is none from `tokenizer.json`.
  *
  * @throws {UserError} when the file is missing, damaged or not the unigram model of a T5.
  */
 export function loadTokenizer(folder: string): Tokenizer {
-  const path = join(folder, "spiece.model");
+  const json = join(folder, "tokenizer.json");
+  const isJson = !existsSync(join(folder, "spiece.model")) && existsSync(json);
+  const path = isJson ? json : join(folder, "spiece.model");
   let bytes: Uint8Array;
   try {
     bytes = readFileSync(path);
   } catch (error) {
     throw fileError(error, "read", path);
   }
-  return new Tokenizer(bytes, `"${path}"`);
+  const where = `"${path}"`;
+  const model = isJson ? parseTokenizerJson(new TextDecoder().decode(bytes), where) : parseUnigramModel(bytes, where);
+  return new Tokenizer(model, where);
 }
 
 /**
@@ -63,12 +68,11 @@ export class Tokenizer {
   readonly #words = new Map<string, readonly number[]>();
 
   /**
-   * A tokenizer from the bytes of a `spiece.model`; `where` names the file in messages.
+   * A tokenizer from the content of a file, which `where` names in messages.
    *
    * @throws {UserError} as {@linkcode loadTokenizer} does.
    */
-  constructor(model: Uint8Array, where: string) {
-    const { pieces, charsmap } = parseUnigramModel(model, where);
+  constructor({ pieces, charsmap }: UnigramModel, where: string) {
     const id = (text: string) => pieces.findIndex((piece) => piece.text === text);
     this.padId = id("<pad>");
     this.endId = id("</s>");

@@ -6,11 +6,45 @@
  * memory.
  */
 
+import type { Dtype } from "./dtypes.ts";
+
 /** How the elements of a tensor are stored on disk and in GPU memory. */
 export type StorageType = "f32" | "f16" | "bf16";
 
 /** Bytes of one element of each storage type. */
 export const storageBytes: Readonly<Record<StorageType, number>> = { f32: 4, f16: 2, bf16: 2 };
+
+/** Element types that can be read as float32: those that tensors are kept in, and those that only files have. */
+export type FloatType = StorageType | "f64" | "f8_e4m3" | "f8_e5m2";
+
+const FLOAT_TYPES: Readonly<Partial<Record<Dtype, FloatType>>> = {
+  F64: "f64",
+  F32: "f32",
+  F16: "f16",
+  BF16: "bf16",
+  F8_E4M3: "f8_e4m3",
+  F8_E5M2: "f8_e5m2",
+};
+
+/** What messages say is possible. */
+export const FLOAT_DTYPES: string = "F32, F16, BF16, F64, F8_E4M3 or F8_E5M2";
+
+/** The type to decode tensors of a file with; undefined for integers and for floats without a decoder. */
+export function floatType(dtype: Dtype): FloatType | undefined {
+  return FLOAT_TYPES[dtype];
+}
+
+/** Bytes of one element of any of them. */
+export function floatBytes(type: FloatType): number {
+  return type === "f64" ? 8 : type === "f8_e4m3" || type === "f8_e5m2" ? 1 : storageBytes[type];
+}
+
+/** How tensors of a file are kept when nobody says otherwise: as they are, 8 bits as bf16, which holds all of them. */
+export function storageOf(dtype: Dtype): StorageType {
+  const type = floatType(dtype);
+  if (type === "f32" || type === "f16" || type === "bf16") return type;
+  return type === "f64" || type === undefined ? "f32" : "bf16";
+}
 
 // A table lookup widens 8 million values in 10 ms; converting through Float16Array takes 30 ms.
 let f16Table: Float32Array<ArrayBuffer> | undefined;
@@ -26,6 +60,24 @@ export function f16ToF32(
   for (let i = 0; i < bits.length; i++) out[i] = table[bits[i]!]!;
   return out;
 }
+
+/**
+ * The values of an 8-bit format (OCP 8-bit floating point, revision 1.0): sign, exponent, `fraction` bits. e4m3 has no
+ * infinity, and NaN only where all bits but the sign are one; e5m2 is the upper half of binary16.
+ */
+function f8Table(type: "f8_e4m3" | "f8_e5m2"): Float32Array {
+  const [fraction, bias] = type === "f8_e4m3" ? [3, 7] : [2, 15];
+  return Float32Array.from({ length: 256 }, (_, bits) => {
+    const exponent = (bits & 127) >> fraction;
+    const part = (bits & ((1 << fraction) - 1)) / (1 << fraction);
+    const sign = bits < 128 ? 1 : -1;
+    if (type === "f8_e4m3" && (bits & 127) === 127) return NaN;
+    if (type === "f8_e5m2" && exponent === 31) return part === 0 ? sign * Infinity : NaN;
+    return sign * (exponent === 0 ? part * 2 ** (1 - bias) : (1 + part) * 2 ** (exponent - bias));
+  });
+}
+
+const f8Tables = { f8_e4m3: f8Table("f8_e4m3"), f8_e5m2: f8Table("f8_e5m2") } as const;
 
 /** Rounds to IEEE 754 binary16 bit patterns; values from 65520 up become infinity. */
 export function f32ToF16(values: Float32Array, out: Uint16Array = new Uint16Array(values.length)): Uint16Array {
@@ -61,10 +113,16 @@ export function f32ToBf16(values: Float32Array, out: Uint16Array = new Uint16Arr
  *
  * @throws {RangeError} when the byte length is no multiple of the element size.
  */
-export function decodeF32(bytes: Uint8Array<ArrayBuffer>, type: StorageType | "f64"): Float32Array<ArrayBuffer> {
-  const size = type === "f64" ? 8 : storageBytes[type];
+export function decodeF32(bytes: Uint8Array<ArrayBuffer>, type: FloatType): Float32Array<ArrayBuffer> {
+  const size = floatBytes(type);
   if (bytes.byteLength % size !== 0) {
     throw new RangeError(`Cannot decode ${bytes.byteLength} bytes as ${type}: an element has ${size} bytes`);
+  }
+  if (type === "f8_e4m3" || type === "f8_e5m2") {
+    const table = f8Tables[type];
+    const values = new Float32Array(bytes.length);
+    for (let i = 0; i < bytes.length; i++) values[i] = table[bytes[i]!]!;
+    return values;
   }
   // A constructed copy: `slice` of a Node Buffer would share the unaligned memory.
   const { buffer, byteOffset, length } = bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);

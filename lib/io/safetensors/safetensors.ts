@@ -2,8 +2,7 @@
 import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { UserError } from "../../errors.ts";
 import { fileError } from "../file_operations.ts";
-import { decodeF32 } from "./half.ts";
-import type { StorageType } from "./half.ts";
+import { decodeF32, FLOAT_DTYPES, floatType } from "./half.ts";
 import { parseHeader, quoteName } from "./header.ts";
 import type { TensorInfo } from "./header.ts";
 
@@ -14,11 +13,13 @@ const maxHeaderBytes = 100_000_000;
 export interface TensorSource extends Disposable {
   /** What is stored under each name, in file order. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
+  /** Names that an index lists and no shard holds. */
+  readonly unstored?: readonly string[];
   /** Reads bytes `begin` to `end` of a tensor, all of it by default. */
   readBytes(name: string, begin?: number, end?: number): Uint8Array<ArrayBuffer>;
   /** Fills `target` with the bytes of a tensor from `begin` on. */
   readInto(name: string, target: Uint8Array, begin?: number): void;
-  /** Reads a whole F32, F16, BF16 or F64 tensor as float32. */
+  /** Reads a whole floating-point tensor as float32. */
   readF32(name: string): Float32Array<ArrayBuffer>;
 }
 
@@ -94,19 +95,20 @@ export class SafetensorsFile implements TensorSource {
   }
 
   /**
-   * Reads a whole F32, F16, BF16 or F64 tensor as float32.
+   * Reads a whole floating-point tensor as float32.
    *
    * @throws {UserError} when the tensor is missing or not of a floating-point type that float32 can stand for.
    */
   readF32(name: string): Float32Array<ArrayBuffer> {
     const { dtype } = this.#info(name);
-    if (dtype !== "F32" && dtype !== "F16" && dtype !== "BF16" && dtype !== "F64") {
+    const type = floatType(dtype);
+    if (type === undefined) {
       throw new UserError(
-        `"${this.path}": tensor ${quoteName(name)} has dtype ${dtype}, expected F32, F16, BF16 or F64`,
+        `"${this.path}": tensor ${quoteName(name)} has dtype ${dtype}, expected ${FLOAT_DTYPES}`,
         "use a checkpoint saved in one of these types",
       );
     }
-    return decodeF32(this.readBytes(name), dtype.toLowerCase() as StorageType | "f64");
+    return decodeF32(this.readBytes(name), type);
   }
 
   /** Closes the file. */

@@ -1,5 +1,5 @@
 /** Weights that are spread over several safetensors files with an index. */
-import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError, UserErrors } from "../../errors.ts";
 import { fileError } from "../file_operations.ts";
@@ -8,33 +8,21 @@ import { openSafetensors } from "./safetensors.ts";
 import type { SafetensorsFile, TensorSource } from "./safetensors.ts";
 import { quoteName } from "./header.ts";
 import type { TensorInfo } from "./header.ts";
+import { findWeights } from "./weight_files.ts";
 
 /** Lists this many missing tensors by name; a wrong folder can lack thousands. */
 const maxNames = 20;
 
 /**
  * Opens the weights of a diffusers folder: `<baseName>.safetensors`, or `<baseName>.safetensors.index.json` with the
- * shards it lists. The index and the shards must agree about every tensor.
+ * shards it lists; failing these, a variant of them such as `<baseName>.fp16.safetensors`. Tensors are found where they
+ * are stored, whatever the index says of them.
  *
  * @throws {UserError} naming file and tensor for everything that is missing or contradictory.
  */
 export function openShards(folder: string, baseName: string): TensorSource {
-  const single = `${baseName}.safetensors`;
-  const index = `${baseName}.safetensors.index.json`;
-  const hasSingle = existsSync(join(folder, single));
-  const hasIndex = existsSync(join(folder, index));
-  if (hasSingle && hasIndex) {
-    throw new UserError(
-      `"${folder}" holds both ${single} and ${index}: it is unclear which weights are meant`,
-      "remove the stale one",
-    );
-  }
-  if (hasSingle) return openSafetensors(join(folder, single));
-  if (hasIndex) return openIndex(folder, index);
-  throw new UserError(
-    `"${folder}" holds neither ${single} nor ${index}; ${describeFolder(folder)}`,
-    "give a model folder in the diffusers layout with safetensors weights",
-  );
+  const { name, isIndex } = findWeights(folder, baseName);
+  return isIndex ? openIndex(folder, name) : openSafetensors(join(folder, name));
 }
 
 function openIndex(folder: string, index: string): TensorSource {
@@ -51,12 +39,15 @@ function openIndex(folder: string, index: string): TensorSource {
   const shards = new Map<string, SafetensorsFile>();
   try {
     for (const name of shardNames) shards.set(name, openSafetensors(join(folder, name)));
-    checkAgreement(join(folder, index), weightMap, shards);
+    checkUnique(join(folder, index), shards);
   } catch (error) {
     for (const shard of shards.values()) shard[Symbol.dispose]();
     throw error;
   }
-  return new Shards(folder, shards);
+  const unstored = [...weightMap.keys()].filter((name) =>
+    ![...shards.values()].some(({ tensors }) => tensors.has(name))
+  );
+  return new Shards(folder, shards, unstored);
 }
 
 /** Tensor name to shard file name. */
@@ -88,26 +79,15 @@ function readWeightMap(path: string): Map<string, string> {
   return weightMap;
 }
 
-function checkAgreement(index: string, weightMap: Map<string, string>, shards: Map<string, SafetensorsFile>): void {
+/** Refuses a tensor that two shards hold: which of them the index means is not what every loader takes. */
+function checkUnique(index: string, shards: ReadonlyMap<string, SafetensorsFile>): void {
+  const owners = new Map<string, string>();
   const problems: string[] = [];
-  for (const [name, listed] of weightMap) {
-    if (shards.get(listed)!.tensors.has(name)) continue;
-    const actual = [...shards].find(([, shard]) => shard.tensors.has(name))?.[0];
-    problems.push(
-      actual === undefined
-        ? `tensor ${quoteName(name)}, listed for "${listed}", is in no shard`
-        : `tensor ${quoteName(name)} is listed for "${listed}" but stored in "${actual}"`,
-    );
-  }
-  for (const [shardName, shard] of shards) {
-    for (const name of shard.tensors.keys()) {
-      const listed = weightMap.get(name);
-      if (listed === undefined) problems.push(`"${shardName}" holds tensor ${quoteName(name)}, which is not listed`);
-      else if (listed !== shardName && shards.get(listed)!.tensors.has(name)) {
-        problems.push(
-          `tensor ${quoteName(name)} is in "${shardName}" as well as in "${listed}", which is listed for it`,
-        );
-      }
+  for (const [shard, { tensors }] of shards) {
+    for (const name of tensors.keys()) {
+      const other = owners.get(name);
+      if (other !== undefined) problems.push(`tensor ${quoteName(name)} is in "${shard}" as well as in "${other}"`);
+      owners.set(name, shard);
     }
   }
   if (problems.length > maxNames) problems.splice(maxNames, Infinity, `and ${problems.length - maxNames} more`);
@@ -117,20 +97,13 @@ function checkAgreement(index: string, weightMap: Map<string, string>, shards: M
   }
 }
 
-function describeFolder(folder: string): string {
-  if (!existsSync(folder)) return "the folder does not exist";
-  const names = readdirSync(folder).sort();
-  if (names.length === 0) return "it is empty";
-  return `it holds ${names.slice(0, 10).join(", ")}${names.length > 10 ? ` and ${names.length - 10} more` : ""}`;
-}
-
 class Shards implements TensorSource {
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   readonly #folder: string;
   readonly #shards: SafetensorsFile[];
   readonly #owner = new Map<string, SafetensorsFile>();
 
-  constructor(folder: string, shards: Map<string, SafetensorsFile>) {
+  constructor(folder: string, shards: Map<string, SafetensorsFile>, readonly unstored: readonly string[]) {
     this.#folder = folder;
     this.#shards = [...shards.values()];
     const tensors = new Map<string, TensorInfo>();

@@ -96,11 +96,14 @@ export interface ParsedKey {
 
 const SUFFIX_PARTS: readonly (readonly [RegExp, LoraPart])[] = [
   // peft puts the adapter's name, "default" mostly, into keys of a model in memory, and some trainers save those.
-  [/\.lora_A(\.default)?\.weight$|\.lora_down\.weight$|\.lora\.down\.weight$/, "down"],
-  [/\.lora_B(\.default)?\.weight$|\.lora_up\.weight$|\.lora\.up\.weight$/, "up"],
+  [/\.lora_A(\.[\w-]+)?\.weight$|\.lora_down\.weight$|\.lora\.down\.weight$/, "down"],
+  [/\.lora_B(\.[\w-]+)?\.weight$|\.lora_up\.weight$|\.lora\.up\.weight$/, "up"],
   [/\.alpha$/, "alpha"],
-  [/\.lora_magnitude_vector(\.default)?(\.weight)?$|\.dora_scale$/, "magnitude"],
+  [/\.lora_magnitude_vector(\.[\w-]+)?(\.weight)?$|\.dora_scale$/, "magnitude"],
 ];
+
+/** What stands in front of a layer: the names of the modules that a trainer wrapped the transformer in. */
+const WRAPPERS = /^(?:(?:base_model\.model|diffusion_model|transformer|model|module|unet)\.)*/;
 
 /** Reads a key of any of the formats; undefined when it belongs to none. */
 export function parseLoraKey(key: string): ParsedKey | undefined {
@@ -109,23 +112,28 @@ export function parseLoraKey(key: string): ParsedKey | undefined {
   for (const [suffix, part] of SUFFIX_PARTS) {
     if (!suffix.test(key)) continue;
     const module = key.replace(suffix, "");
-    const kohya = /^lora_(?:unet|transformer)_+(.+)$/.exec(module)?.[1];
+    const kohya = /^(?:lora_(?:unet|transformer)|lycoris)_+(.+)$/.exec(module)?.[1];
     if (kohya !== undefined) {
       const layer = undotted(kohya);
       return layer === undefined ? undefined : { format: "kohya", layer, part };
     }
-    const prefix = /^(base_model\.model\.|diffusion_model\.|transformer\.)/.exec(module)?.[1];
-    const format = prefix === PREFIX.peft ? "peft" : prefix === PREFIX.comfyui ? "comfyui" : "diffusers";
-    const layer = knownLayer(module.slice(prefix?.length ?? 0));
+    const [prefix] = WRAPPERS.exec(module)!;
+    const layer = knownLayer(module.slice(prefix.length));
     // Without a prefix it is the state of a peft model, as CogKit saves it.
-    return layer === undefined ? undefined : { format: prefix === undefined ? "peft" : format, layer, part };
+    const format = prefix === "" || prefix.includes(PREFIX.peft)
+      ? "peft"
+      : prefix.includes(PREFIX.comfyui)
+      ? "comfyui"
+      : "diffusers";
+    return layer === undefined ? undefined : { format, layer, part };
   }
   return undefined;
 }
 
 function parseSatKey(key: string): ParsedKey | undefined {
-  const match = /^(?:model\.diffusion_model\.)?(?:transformer\.)?layers\.(\d+)\.(attention\.\w+)\.matrix_([AB])\.(\d)$/
-    .exec(key);
+  const match =
+    /^(?:module\.)?(?:model\.diffusion_model\.)?(?:transformer\.)?layers\.(\d+)\.(attention\.\w+)\.matrix_([AB])\.(\d)$/
+      .exec(key);
   if (match === null) return undefined;
   const [, block, module, matrix, index] = match;
   const leaf = SAT_LAYERS.find(([, name, number]) => name === module && number === Number(index))?.[0];

@@ -10,6 +10,12 @@ import { commonValue, type LoraModules } from "./module.ts";
 /** Metadata entry that diffusers reads. */
 export const adapterEntry = "lora_adapter_metadata";
 
+/** Metadata entry of finetrainers, whose fields are some of peft's. */
+const finetrainersEntry = "lora_config";
+
+/** Metadata entry of kohya's trainers, which lies beside an alpha per layer as a rule. */
+const kohyaEntry = "ss_network_alpha";
+
 /** Metadata entry of this program: base model, rank and alpha. */
 export const ownEntry = "cogtune";
 
@@ -88,30 +94,40 @@ export type AlphaLookup = (layer: string, rank: number) => number | undefined;
 export interface Description {
   readonly alphaOf: AlphaLookup;
   readonly base: BaseModel | undefined;
+  /** A DoRA: the file must hold norms. */
+  readonly decomposed?: boolean;
 }
 
 /**
  * Reads metadata entries of a LoRA file, of this program or another.
  *
  * @param where the file, for messages.
- * @param options.configText text of an `adapter_config.json` beside the file, as peft writes it; `decomposed` accepts a
- * DoRA.
+ * @param configText text of an `adapter_config.json` beside the file, as peft writes it.
  * @throws {UserError} when an entry that states alpha can't be read: guessing would apply the LoRA at another strength.
  */
 export function readDescription(
   metadata: ReadonlyMap<string, string>,
   where: string,
-  { configText, decomposed = false }: { readonly configText?: string | undefined; readonly decomposed?: boolean } = {},
+  configText?: string,
 ): Description {
   const own = parseEntry(metadata.get(ownEntry), ownEntry, where);
   const adapter = parseEntry(metadata.get(adapterEntry), adapterEntry, where) ??
+    parseEntry(metadata.get(finetrainersEntry), finetrainersEntry, where) ??
     parseEntry(configText, "adapter_config.json beside it", where);
-  if (adapter && unprefixed(adapter).use_dora === true && !decomposed) {
-    throw new UserError(`${where} is a DoRA, which is no plain LoRA`, "add it to the weights with cogtune lora merge");
-  }
   const peft = adapter && peftAlpha(unprefixed(adapter), where);
-  const alpha = own?.alpha === undefined ? undefined : checkedAlpha(own.alpha, "alpha", where);
-  return { alphaOf: (layer, rank) => peft?.(layer, rank) ?? alpha, base: parseBase(own?.base) };
+  const stated = own?.alpha ?? kohyaAlpha(metadata.get(kohyaEntry));
+  const alpha = stated === undefined ? undefined : checkedAlpha(stated, "alpha", where);
+  return {
+    alphaOf: (layer, rank) => peft?.(layer, rank) ?? alpha,
+    base: parseBase(own?.base),
+    decomposed: adapter !== undefined && unprefixed(adapter).use_dora === true,
+  };
+}
+
+/** A number as text; kohya's trainers write "None" for what was not given. */
+function kohyaAlpha(text: string | undefined): number | undefined {
+  const alpha = Number(text);
+  return alpha > 0 ? alpha : undefined;
 }
 
 function parseEntry(text: string | undefined, what: string, where: string): Record<string, unknown> | undefined {

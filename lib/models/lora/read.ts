@@ -2,12 +2,14 @@
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { UserError, UserErrors } from "../../errors.ts";
+import { FLOAT_DTYPES, floatType } from "../../io/safetensors/half.ts";
 import { openSafetensors, type SafetensorsFile } from "../../io/safetensors/safetensors.ts";
 import type { LoraValues } from "./adapters.ts";
 import type { BaseModel } from "./base.ts";
 import { type LoraFormat, type LoraPart, parseLoraKey } from "./keys.ts";
 import { checkedAlpha, type Description, readDescription } from "./metadata.ts";
 import { commonValue, type LoraModule, type LoraModules, loraValues } from "./module.ts";
+import { describeStrays } from "./strays.ts";
 
 /** Name of the file that diffusers looks for. */
 export const loraFileName = "pytorch_lora_weights.safetensors";
@@ -47,8 +49,6 @@ export interface LoraFile {
 export interface ReadLoraOptions {
   /** Alpha to use whatever the file says. */
   readonly alpha?: number | undefined;
-  /** Accept a DoRA, whose modules have magnitudes. Default false: few can do with one. */
-  readonly decomposed?: boolean;
 }
 
 const MAX_PROBLEMS = 12;
@@ -76,13 +76,13 @@ const OTHER_KINDS = [
  * if (!alphaStored) throw new Error("the strength of this LoRA is a guess");
  * ```
  */
-export function readLora(path: string, { alpha, decomposed = false }: ReadLoraOptions = {}): LoraFile {
+export function readLora(path: string, { alpha }: ReadLoraOptions = {}): LoraFile {
   if (alpha !== undefined) checkedAlpha(alpha, "alpha", "--alpha");
   using file = openSafetensors(findLora(path));
-  const found = readPairs(file, decomposed);
+  const found = readPairs(file);
   const where = `"${file.path}"`;
   const stated: Description = alpha === undefined
-    ? readDescription(file.metadata, where, { configText: configBeside(file.path), decomposed })
+    ? readDescription(file.metadata, where, configBeside(file.path))
     : { alphaOf: () => alpha, base: descriptionOf(file, where)?.base };
   const problems: string[] = [];
   const modules = new Map<string, LoraModule>();
@@ -93,12 +93,14 @@ export function readLora(path: string, { alpha, decomposed = false }: ReadLoraOp
     const known = alpha ?? alphaTensor(file, keys.alpha, problems) ?? stated.alphaOf(layer, shape.rank);
     alphaStored &&= known !== undefined;
     const [down, up] = [file.readF32(keys.down!), file.readF32(keys.up!)];
-    if (!down.every(Number.isFinite) || !up.every(Number.isFinite)) problems.push(`"${layer}" holds NaN or infinity`);
-    const magnitude = keys.magnitude === undefined ? undefined : file.readF32(keys.magnitude);
-    if (magnitude !== undefined && magnitude.length !== shape.outFeatures) {
-      problems.push(`"${layer}" has ${magnitude.length} magnitudes: expected ${shape.outFeatures}`);
+    const magnitude = magnitudes(file, keys.magnitude, shape, problems);
+    if (![down, up, magnitude ?? []].every((values) => values.every(Number.isFinite))) {
+      problems.push(`"${layer}" holds NaN or infinity`);
     }
     modules.set(layer, { ...shape, alpha: known ?? assumedAlpha(found.format, shape.rank), down, up, magnitude });
+  }
+  if (stated.decomposed === true && ![...modules.values()].some(({ magnitude }) => magnitude !== undefined)) {
+    problems.push("it says that it is a DoRA, but holds no norms (lora_magnitude_vector)");
   }
   throwProblems(where, problems);
   const list = [...modules.values()];
@@ -153,10 +155,7 @@ function descriptionOf(file: SafetensorsFile, where: string): Description | unde
 
 type Keys = Partial<Record<LoraPart, string>>;
 
-function readPairs(
-  file: SafetensorsFile,
-  decomposed: boolean,
-): { format: LoraFormat; layers: Map<string, Keys>; strays: string[] } {
+function readPairs(file: SafetensorsFile): { format: LoraFormat; layers: Map<string, Keys>; strays: string[] } {
   const layers = new Map<string, Keys>();
   const strays: string[] = [];
   const problems: string[] = [];
@@ -170,12 +169,6 @@ function readPairs(
       );
     }
     const parsed = parseLoraKey(key);
-    if (!decomposed && (parsed?.part === "magnitude" || /dora_scale/.test(key))) {
-      throw new UserError(
-        `"${file.path}" is a DoRA ("${key}"): only plain LoRA can be used here`,
-        "add it to the weights with cogtune lora merge",
-      );
-    }
     if (parsed === undefined) {
       strays.push(key);
       continue;
@@ -187,15 +180,14 @@ function readPairs(
   }
   for (const [layer, { down, up }] of layers) {
     if (down === undefined || up === undefined) {
-      problems.push(`"${layer}" has ${down ? "no B" : up ? "no A" : "alpha but neither A nor B"}`);
+      problems.push(`"${layer}" has ${down ? "no B" : up ? "no A" : "neither A nor B"}`);
     }
   }
   throwProblems(`"${file.path}"`, problems);
   if (layers.size === 0) {
-    const example = strays.slice(0, 3).map((name) => `"${name}"`).join(", ");
     throw new UserError(
-      `"${file.path}" holds no LoRA for the CogVideoX transformer: its ${file.tensors.size} tensors are ` +
-        (strays.length === 0 ? "none" : `named ${example}${strays.length > 3 ? ", ..." : ""}`),
+      `"${file.path}" holds no LoRA for the CogVideoX transformer: it has ` +
+        (strays.length === 0 ? "no tensors" : describeStrays(strays).join("; ")),
       "expected pairs like transformer.transformer_blocks.0.attn1.to_q.lora_A.weight and lora_B.weight",
     );
   }
@@ -218,19 +210,41 @@ function pairShape(file: SafetensorsFile, layer: string, keys: Keys, problems: s
     problems.push(`"${layer}": expected A [rank, in] and B [out, rank], found [${down.shape}] and [${up.shape}]`);
     return undefined;
   }
-  const unusable = [down, up].find(({ dtype }) => !["F32", "F16", "BF16", "F64"].includes(dtype));
+  const unusable = [down, up].find(({ dtype }) => floatType(dtype) === undefined);
   if (unusable !== undefined) {
-    problems.push(`"${layer}" is stored as ${unusable.dtype}: expected F32, F16, BF16 or F64`);
+    problems.push(`"${layer}" is stored as ${unusable.dtype}: expected ${FLOAT_DTYPES}`);
     return undefined;
   }
   const kernel = input.length === 3 ? [input[1]!, input[2]!] as const : undefined;
   return { rank: rank!, inFeatures: input.reduce((a, b) => a * b, 1), outFeatures: outFeatures!, kernel };
 }
 
+/**
+ * The norms of the rows, [out] with ones around. Some trainers of the LyCORIS family normalise columns, [1, in], which
+ * no adapter beside the weights can do.
+ */
+function magnitudes(
+  file: SafetensorsFile,
+  key: string | undefined,
+  { outFeatures }: PairShape,
+  problems: string[],
+): Float32Array<ArrayBuffer> | undefined {
+  if (key === undefined) return undefined;
+  const { shape, dtype } = file.tensors.get(key)!;
+  const isColumns = key.endsWith(".dora_scale") && shape.length > 1 && shape[0] !== outFeatures;
+  if (isColumns || shape.reduce((a, b) => a * b, 1) !== outFeatures) {
+    problems.push(
+      `"${key}" [${shape}] does not hold the norms of ${outFeatures} rows: cogtune applies DoRA by rows, as peft does`,
+    );
+  } else if (floatType(dtype) === undefined) problems.push(`"${key}" is stored as ${dtype}: expected ${FLOAT_DTYPES}`);
+  else return file.readF32(key);
+  return undefined;
+}
+
 function alphaTensor(file: SafetensorsFile, key: string | undefined, problems: string[]): number | undefined {
   if (key === undefined) return undefined;
   const { shape, dtype } = file.tensors.get(key)!;
-  const one = shape.every((size) => size === 1) && ["F32", "F16", "BF16", "F64"].includes(dtype);
+  const one = shape.every((size) => size === 1) && floatType(dtype) !== undefined;
   const value = one ? file.readF32(key)[0]! : NaN;
   if (Number.isFinite(value) && value > 0) return value;
   problems.push(`"${key}" is ${one ? value : `${dtype} [${shape}]`}: expected one positive number`);

@@ -1,5 +1,5 @@
 /** Several LoRAs as one low-rank adapter per layer, exact and without touching the base weights. */
-import type { LoraModules } from "./module.ts";
+import type { ScaledLora } from "./merge_into_weights.ts";
 
 /** A LoRA file and the factor on its update. */
 export interface LoraChoice {
@@ -21,9 +21,7 @@ export interface MergedLayer {
 }
 
 /** The sum of s_i B_i A_i is [s_1 B_1, s_2 B_2, ...] [A_1; A_2; ...]: stacked along the rank. */
-export function mergeLoras(
-  loras: readonly { readonly modules: LoraModules; readonly strength: number }[],
-): Map<string, MergedLayer> {
+export function mergeLoras(loras: readonly ScaledLora[]): Map<string, MergedLayer> {
   const merged = new Map<string, MergedLayer>();
   for (const name of new Set(loras.flatMap(({ modules }) => [...modules.keys()]))) {
     const parts = loras.flatMap(({ modules, strength }) => {

@@ -1,6 +1,6 @@
 /** Shape of the T5 v1.1 text encoder, read from `text_encoder/config.json`, and its relative positions. */
 import { UserErrors } from "../../errors.ts";
-import { numberProblem } from "../tensors/config_values.ts";
+import { LIMITS_HINT, numberProblem } from "../tensors/config_values.ts";
 
 /** The fields that change the computation; absent keys take the values of T5 v1.1 XXL. */
 export interface T5Config {
@@ -42,7 +42,7 @@ export function parseT5Config(json: Readonly<Record<string, unknown>>, file: str
   const problems: string[] = [];
   for (const [key, expected] of Object.entries(FIXED)) {
     if (key in json && json[key] !== expected) {
-      problems.push(`${key} is ${JSON.stringify(json[key])}: only ${expected} is supported`);
+      problems.push(`${key} is ${JSON.stringify(json[key])}: cogtune computes ${expected} only`);
     }
   }
   const config: Record<string, number> = { ...T5_XXL };
@@ -56,10 +56,10 @@ export function parseT5Config(json: Readonly<Record<string, unknown>>, file: str
     else problems.push(problem);
   }
   for (const key of ["d_model", "d_ff", "d_kv"] as const) {
-    if (config[key]! % 4 !== 0) problems.push(`${key} is ${config[key]}: expected a multiple of 4`);
+    if (config[key]! % 4 !== 0) problems.push(`${key} is ${config[key]}: cogtune computes multiples of 4 only`);
   }
   if (problems.length > 0) {
-    throw new UserErrors(`Cannot use ${file}`, problems, "point model_path at a CogVideoX folder in diffusers layout");
+    throw new UserErrors(`Cannot use ${file}`, problems, LIMITS_HINT);
   }
   return config as unknown as T5Config;
 }

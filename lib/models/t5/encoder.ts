@@ -5,7 +5,7 @@
 import { join } from "node:path";
 import { Executable } from "../../gpu/executable.ts";
 import type { Session } from "../../gpu/session.ts";
-import { decodeF32, type StorageType } from "../../io/safetensors/half.ts";
+import { decodeF32, floatBytes, floatType, storageOf, type StorageType } from "../../io/safetensors/half.ts";
 import { readJsonObject } from "../../io/json_file.ts";
 import type { TensorSource } from "../../io/safetensors/safetensors.ts";
 import { openShards } from "../../io/safetensors/shards.ts";
@@ -49,7 +49,7 @@ export class T5Encoder implements Disposable {
     this.#source = source;
     this.#embedding = EMBEDDINGS.find((name) => source.tensors.has(name))!;
     const stored = source.tensors.get("encoder.block.0.layer.0.SelfAttention.q.weight")!.dtype;
-    this.#dtype = options.dtype ?? stored.toLowerCase() as StorageType;
+    this.#dtype = options.dtype ?? storageOf(stored);
     this.#batch = options.batch;
   }
 
@@ -119,8 +119,8 @@ export class T5Encoder implements Disposable {
   #embed(prompts: readonly ArrayLike<number>[]): Float32Array<ArrayBuffer> {
     const { d_model } = this.config;
     const { dtype } = this.#source.tensors.get(this.#embedding)!;
-    const stored = dtype.toLowerCase() as StorageType;
-    const rowBytes = d_model * (stored === "f32" ? 4 : 2);
+    const stored = floatType(dtype)!;
+    const rowBytes = d_model * floatBytes(stored);
     const rows = new Map<number, Float32Array>();
     const hidden = new Float32Array(prompts.length * prompts[0]!.length * d_model);
     prompts.flatMap((ids) => Array.from(ids)).forEach((id, position) => {
@@ -176,7 +176,7 @@ export function openTextEncoderWeights(modelFolder: string): TextEncoderWeights 
     for (const name of found.length > 0 ? found : EMBEDDINGS.slice(0, 1)) {
       shapes.set(name, [config.vocab_size, config.d_model]);
     }
-    checkTensors(source, shapes, { where: folder });
+    checkTensors(source, shapes, folder);
   } catch (error) {
     source[Symbol.dispose]();
     throw error;

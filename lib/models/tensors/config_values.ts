@@ -3,6 +3,10 @@
  * hostile.
  */
 
+/** Advice for a config of which something can't be computed. */
+export const LIMITS_HINT =
+  "these are limits of cogtune, which computes CogVideoX as released, in any size; other programs may read the folder";
+
 /** No released model comes near; a block has 28 tensors, so more layers would only fill memory with names. */
 const MOST_LAYERS = 1024;
 

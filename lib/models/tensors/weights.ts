@@ -2,7 +2,15 @@
 import { UserErrors } from "../../errors.ts";
 import type { Session } from "../../gpu/session.ts";
 import { codesPerWord } from "../../../kernels/matrix/dequantise.ts";
-import { decodeF32, encodeF32, storageBytes, type StorageType } from "../../io/safetensors/half.ts";
+import {
+  decodeF32,
+  encodeF32,
+  FLOAT_DTYPES,
+  floatBytes,
+  floatType,
+  storageBytes,
+  type StorageType,
+} from "../../io/safetensors/half.ts";
 import type { TensorSource } from "../../io/safetensors/safetensors.ts";
 import type { Tensor } from "../../plan/tensor.ts";
 import { quantise } from "./quantise.ts";
@@ -10,42 +18,61 @@ import { quantise } from "./quantise.ts";
 /** Bytes read from the file at a time; a model is never held in host memory. */
 const BLOCK_BYTES = 16 * 2 ** 20;
 
-const STORED: Readonly<Record<string, StorageType>> = { F32: "f32", F16: "f16", BF16: "bf16" };
-
-/** What a checkpoint may hold besides the tensors a model asks for. */
-export interface CheckOptions {
-  /** Where the tensors come from, for messages. */
-  readonly where: string;
-  /** Names that may be present without being read. */
-  readonly ignored?: readonly string[];
+/** Parts of a layer's name up to every dot, numbers taken as equal: a layer of any block stands for those of all. */
+function* layersOf(name: string): Generator<string> {
+  const general = name.replace(/\d+/g, "#");
+  for (let dot = general.indexOf("."); dot >= 0; dot = general.indexOf(".", dot + 1)) yield general.slice(0, dot);
 }
 
 /**
- * Checks that `source` holds exactly the named shapes in a floating-point type.
+ * Names in `source` that a model of these shapes has no use for. diffusers ignores them likewise, but names those that
+ * belong to a layer of the model too: a block more than the config says, the scale of a quantised weight, an adapter.
+ * They stand under `foreign`.
+ */
+export function unusedTensors(
+  source: TensorSource,
+  shapes: ReadonlyMap<string, readonly number[]>,
+): { readonly unused: readonly string[]; readonly foreign: readonly string[] } {
+  const layers = new Set([...shapes.keys()].map((name) => name.replace(/\d+/g, "#").replace(/\.[^.]*$/, "")));
+  const others = [...source.tensors.keys()].filter((name) => !shapes.has(name));
+  const isForeign = (name: string) => layersOf(name).some((layer) => layers.has(layer));
+  return { unused: others.filter((name) => !isForeign(name)), foreign: others.filter(isForeign) };
+}
+
+/**
+ * Checks that `source` holds the named shapes in a floating-point type. Tensors outside the model's layers may be
+ * there as well.
  *
- * @throws {UserErrors} listing every missing, extra or mis-shaped tensor.
+ * @param where where the tensors come from, for messages.
+ * @throws {UserErrors} listing every missing or mis-shaped tensor, and those that a layer has no place for.
  */
 export function checkTensors(
   source: TensorSource,
   shapes: ReadonlyMap<string, readonly number[]>,
-  { where, ignored = [] }: CheckOptions,
+  where: string,
 ): void {
   const problems: string[] = [];
   for (const [name, shape] of shapes) {
     const info = source.tensors.get(name);
     if (info === undefined) problems.push(`missing "${name}" [${shape}]`);
     else if (`${info.shape}` !== `${shape}`) problems.push(`"${name}" has shape [${info.shape}]: expected [${shape}]`);
-    else if (!(info.dtype in STORED)) problems.push(`"${name}" is stored as ${info.dtype}: expected F32, F16 or BF16`);
+    else if (floatType(info.dtype) === undefined) {
+      problems.push(`"${name}" is stored as ${info.dtype}: cogtune reads ${FLOAT_DTYPES}`);
+    }
   }
-  for (const name of source.tensors.keys()) {
-    if (!shapes.has(name) && !ignored.includes(name)) problems.push(`unexpected "${name}"`);
+  for (const name of unusedTensors(source, shapes).foreign) {
+    problems.push(
+      /(scale|absmax|quant_\w+|SCB|zeros?|zero_point)(_\w+)?$/.test(name)
+        ? `"${name}" belongs to a quantised weight: cogtune reads weights without scales`
+        : `"${name}" has no place in the model that config.json describes`,
+    );
   }
   if (problems.length > 0) {
     const shown = problems.length > 12 ? [...problems.slice(0, 12), `and ${problems.length - 12} more`] : problems;
     throw new UserErrors(
       `Cannot use the weights in ${where}`,
       shown,
-      "the config.json beside the weights must belong to them; point model_path at the original diffusers folder",
+      "weights and the config.json beside them must belong together; get both from one place, without quantisation",
     );
   }
 }
@@ -59,8 +86,8 @@ export async function uploadTensors(
   tensors: ReadonlyMap<string, Tensor>,
 ): Promise<void> {
   for (const [name, tensor] of tensors) {
-    const stored = STORED[source.tensors.get(name)!.dtype]!;
-    const elementBytes = stored === "f32" ? 4 : 2;
+    const stored = floatType(source.tensors.get(name)!.dtype)!;
+    const elementBytes = floatBytes(stored);
     const target = tensor.dtype as StorageType;
     // Parts of a quantised tensor hold whole groups of four scales.
     const unit = 4 * (tensor.quantised?.block ?? 1);

@@ -1,6 +1,6 @@
 /** Shape of a CogVideoX transformer, read from `transformer/config.json` or known by the name of a released model. */
 import { UserErrors } from "../../errors.ts";
-import { numberProblem } from "../tensors/config_values.ts";
+import { LIMITS_HINT, numberProblem } from "../tensors/config_values.ts";
 
 /** The fields of `CogVideoXTransformer3DModel` that change the computation; absent keys take the class defaults. */
 export interface TransformerConfig {
@@ -139,7 +139,7 @@ export function parseTransformerConfig(json: Readonly<Record<string, unknown>>, 
   }
   for (const [key, expected] of Object.entries(FIXED)) {
     if (key in json && json[key] !== expected) {
-      problems.push(`${key} is ${JSON.stringify(json[key])}: only ${expected} is supported`);
+      problems.push(`${key} is ${JSON.stringify(json[key])}: cogtune computes ${expected} only`);
     }
   }
   const config: Record<string, unknown> = { ...DEFAULTS };
@@ -157,13 +157,13 @@ export function parseTransformerConfig(json: Readonly<Record<string, unknown>>, 
     else problems.push(problem);
   }
   const { patch_size_t: q, ofs_embed_dim: ofs, time_embed_dim: te } = config as unknown as TransformerConfig;
-  if (q !== null && q !== 2) problems.push(`patch_size_t is ${q}: only null and 2 are supported`);
+  if (q !== null && q !== 2) problems.push(`patch_size_t is ${q}: cogtune computes null and 2 only`);
   if (ofs !== null && ofs !== te) problems.push(`ofs_embed_dim is ${ofs}: it must equal time_embed_dim, ${te}`);
   if (config.use_learned_positional_embeddings === true && config.use_rotary_positional_embeddings === false) {
     problems.push("use_learned_positional_embeddings needs use_rotary_positional_embeddings");
   }
   if (problems.length > 0) {
-    throw new UserErrors(`Cannot use ${file}`, problems, "point model_path at a CogVideoX folder in diffusers layout");
+    throw new UserErrors(`Cannot use ${file}`, problems, LIMITS_HINT);
   }
   return config as unknown as TransformerConfig;
 }

@@ -67,12 +67,29 @@ export function openTransformer(path: string): OpenTransformer {
     source[Symbol.dispose]();
     throw error;
   }
-  return { folder, config, configJson, source, [Symbol.dispose]: () => source[Symbol.dispose]() };
+  return {
+    folder,
+    config,
+    configJson,
+    source: modelTensors(source, config),
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
+}
+
+/** A source without the tensors that the model has no use for. */
+function modelTensors(source: TensorSource, config: TransformerConfig): TensorSource {
+  const names = new Set([...parameterShapes(config).keys(), positionTableShape(config)?.name]);
+  return {
+    tensors: new Map([...source.tensors].filter(([name]) => names.has(name))),
+    readBytes: (...range) => source.readBytes(...range),
+    readInto: (...range) => source.readInto(...range),
+    readF32: (name) => source.readF32(name),
+    [Symbol.dispose]: () => source[Symbol.dispose](),
+  };
 }
 
 function checkShapes(source: TensorSource, config: TransformerConfig, where: string): void {
-  const table = positionTableShape(config);
-  checkTensors(source, parameterShapes(config), { where, ignored: table === undefined ? [] : [table.name] });
+  checkTensors(source, parameterShapes(config), where);
 }
 
 /** A tensor on its way into a transformer folder. */

@@ -2,7 +2,7 @@
  * Shape of the video autoencoder (AutoencoderKLCogVideoX), read from `vae/config.json`, and the layers it consists of.
  */
 import { UserErrors } from "../../errors.ts";
-import { numberProblem } from "../tensors/config_values.ts";
+import { LIMITS_HINT, numberProblem } from "../tensors/config_values.ts";
 
 /** The fields that change the computation; absent keys take the values of the released models. */
 export interface VaeConfig {
@@ -53,7 +53,7 @@ export function parseVaeConfig(json: Readonly<Record<string, unknown>>, file: st
   }
   for (const [key, expected] of Object.entries(FIXED)) {
     if (key in json && json[key] !== expected) {
-      problems.push(`${key} is ${JSON.stringify(json[key])}: only ${expected} is supported`);
+      problems.push(`${key} is ${JSON.stringify(json[key])}: cogtune computes ${expected} only`);
     }
   }
   const config: Record<string, unknown> = { ...RELEASED_VAE };
@@ -77,22 +77,15 @@ export function parseVaeConfig(json: Readonly<Record<string, unknown>>, file: st
   const parsed = config as unknown as VaeConfig;
   problems.push(...channelProblems(parsed));
   if (problems.length > 0) {
-    throw new UserErrors(`Cannot use ${file}`, problems, "point model_path at a CogVideoX folder in diffusers layout");
+    throw new UserErrors(`Cannot use ${file}`, problems, LIMITS_HINT);
   }
   return parsed;
 }
 
-function channelProblems({ block_out_channels, norm_num_groups, latent_channels }: VaeConfig): string[] {
-  const problems: string[] = [];
-  for (const channels of [...block_out_channels, latent_channels]) {
-    if (channels % 4 !== 0) problems.push(`channels are ${channels}: expected a multiple of 4`);
-  }
-  for (const channels of block_out_channels) {
-    if (channels % norm_num_groups !== 0) {
-      problems.push(`block_out_channels holds ${channels}: expected a multiple of norm_num_groups, ${norm_num_groups}`);
-    }
-  }
-  return problems;
+function channelProblems({ block_out_channels, norm_num_groups }: VaeConfig): string[] {
+  return block_out_channels.filter((channels) => channels % norm_num_groups !== 0).map((channels) => {
+    return `block_out_channels holds ${channels}: expected a multiple of norm_num_groups, ${norm_num_groups}`;
+  });
 }
 
 /** How many times the autoencoder halves height and width: one per block but the last. */

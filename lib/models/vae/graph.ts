@@ -54,6 +54,7 @@ function normConv(context: ChunkContext, x: Tensor, norm: string, conv: string, 
   const { config } = weights;
   const modulation = latent === undefined ? undefined : causalConv(context, latent, weights.conv(`${norm}.modulation`));
   const h = groupNorm(context, x, weights.norm(norm), {
+    channels: weights.channels(norm),
     groups: config.norm_num_groups,
     eps: config.norm_eps,
     silu: true,

@@ -131,7 +131,7 @@ export function openVaeWeights(modelFolder: string): VaeFiles {
   const config = parseVaeConfig(readJsonObject(configFile, FOLDER_HINT), configFile);
   const source = openShards(folder, "diffusion_pytorch_model");
   try {
-    checkTensors(source, vaeParameterShapes(config), { where: folder });
+    checkTensors(source, vaeParameterShapes(config), folder);
   } catch (error) {
     source[Symbol.dispose]();
     throw error;

@@ -52,11 +52,12 @@ export class VaeWeights {
   #declare(layer: VaeLayer): void {
     const { name } = layer;
     if (layer.kind === "conv") return this.#declareConv(name, layer.stored);
-    this.#add(`${name}.weight`, [layer.channels], "f32");
-    this.#add(`${name}.bias`, [layer.channels], "f32");
+    const channels = paddedChannels(layer.channels);
+    this.#add(`${name}.weight`, [channels], "f32");
+    this.#add(`${name}.bias`, [channels], "f32");
     if (layer.kind === "spatial norm") {
       // conv_y and conv_b read the same latent, so they are one convolution of twice the channels.
-      this.#declareConv(`${name}.modulation`, [2 * layer.channels, this.#latentChannels, 1, 1, 1]);
+      this.#declareConv(`${name}.modulation`, [2 * channels, this.#latentChannels, 1, 1, 1]);
     }
   }
 
@@ -92,6 +93,13 @@ export class VaeWeights {
     return { weight: this.#get(`${name}.weight`), bias: this.#get(`${name}.bias`) };
   }
 
+  /** Channels that a norm normalises, without those that fill up to a multiple of four. */
+  channels(name: string): number {
+    const layer = this.#layers.find((layer) => layer.name === name);
+    if (layer === undefined || layer.kind === "conv") throw new Error(`The autoencoder has no norm "${name}"`);
+    return layer.channels;
+  }
+
   /** Reads every layer from a checkpoint and uploads it. */
   async upload(session: Session, source: TensorSource): Promise<void> {
     for (const layer of this.#layers) {
@@ -122,17 +130,21 @@ export class VaeWeights {
 
   #uploadNorm(session: Session, source: TensorSource, { kind, name, channels }: NormLayer): void {
     const affine = kind === "norm" ? name : `${name}.norm_layer`;
-    this.#write(session, `${name}.weight`, source.readF32(`${affine}.weight`));
-    this.#write(session, `${name}.bias`, source.readF32(`${affine}.bias`));
+    const padded = paddedChannels(channels);
+    for (const half of ["weight", "bias"]) {
+      const values = new Float32Array(padded);
+      values.set(source.readF32(`${affine}.${half}`));
+      this.#write(session, `${name}.${half}`, values);
+    }
     if (kind === "norm") return;
     const modulation = `${name}.modulation`;
     const weight = new Float32Array(this.#get(`${modulation}.weight`).size);
-    const bias = new Float32Array(2 * channels);
+    const bias = new Float32Array(2 * padded);
     ["conv_y", "conv_b"].forEach((conv, i) => {
       const stored = [channels, this.#latentChannels, 1, 1, 1];
-      const place = { offset: i * channels, outputs: 2 * channels };
+      const place = { offset: i * padded, outputs: 2 * padded };
       packConv(source.readF32(`${name}.${conv}.conv.weight`), stored, weight, place);
-      bias.set(source.readF32(`${name}.${conv}.conv.bias`), i * channels);
+      bias.set(source.readF32(`${name}.${conv}.conv.bias`), i * padded);
     });
     this.#write(session, `${modulation}.weight`, weight);
     this.#write(session, `${modulation}.bias`, bias);

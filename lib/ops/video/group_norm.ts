@@ -22,6 +22,8 @@ export interface GroupNormWeights {
 
 /** What a norm computes besides normalising. */
 export interface GroupNormOptions {
+  /** Channels in front of those that only fill up to a multiple of four. Default all. */
+  readonly channels?: number;
   readonly groups: number;
   readonly eps: number;
   readonly silu: boolean;
@@ -42,8 +44,9 @@ export function groupNorm(
   const channels = x.width;
   const statistics = channelStatistics(context, x);
   const table = plan.transient("group statistics", [2, channels], "f32");
-  const { groups, eps } = options;
-  plan.launch(groupNormTable({ positions: x.rows, channels, groups, eps }), [statistics, weight, table], [table]);
+  const { channels: trueChannels = channels, groups, eps } = options;
+  const shape = { positions: x.rows, channels, trueChannels, groups, eps };
+  plan.launch(groupNormTable(shape), [statistics, weight, table], [table]);
   return apply(context, x, table, bias, options);
 }
 

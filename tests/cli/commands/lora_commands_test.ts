@@ -183,6 +183,6 @@ commandTest("a file without a LoRA is named with what it holds", async (folder) 
   assert.equal(code, 2);
   assert.match(
     error,
-    /holds no LoRA for the CogVideoX transformer: its 1 tensors are named "encoder\.conv_in\.weight"/,
+    /holds no LoRA for the CogVideoX transformer: it has 1 tensor of another kind: "encoder\.conv_in\.weight"/,
   );
 });

@@ -1,6 +1,8 @@
 /** Compares token ids with those of the transformers tokenizer. */
+import { Buffer } from "node:buffer";
 import { readFileSync } from "node:fs";
 import { loadTokenizer } from "../../../lib/data/text/tokenizer.ts";
+import { parseUnigramModel, pieceType } from "../../../lib/data/text/unigram_model.ts";
 import { pipelineOf, referencePath } from "../../reference.ts";
 
 /** Ids padded or cut to length N are in `ids_N`; of length 226 the padding, `pad_226` ids, is left away. */
@@ -20,10 +22,37 @@ interface GoldenFile {
   readonly cases: readonly GoldenCase[];
 }
 
+/** What transformers makes of the bytes of a `spiece.model` when it saves a fast tokenizer. */
+export function tokenizerJson(model: Uint8Array): Record<string, unknown> {
+  const { pieces, charsmap } = parseUnigramModel(model, "spiece.model");
+  const sentinels = Array.from({ length: 100 }, (_, i) => `<extra_id_${99 - i}>`);
+  const metaspace = { type: "Metaspace", replacement: "\u2581", prepend_scheme: "always", split: true };
+  return {
+    version: "1.0",
+    added_tokens: sentinels.map((content, i) => ({ id: pieces.length + i, content, special: true })),
+    normalizer: { type: "Precompiled", precompiled_charsmap: Buffer.from(charsmap).toString("base64") },
+    pre_tokenizer: { type: "Sequence", pretokenizers: [{ type: "WhitespaceSplit" }, metaspace] },
+    model: {
+      type: "Unigram",
+      unk_id: pieces.findIndex(({ type }) => type === pieceType.unknown),
+      vocab: [...pieces.map(({ text, score }) => [text, score]), ...sentinels.map((text) => [text, 0])],
+      byte_fallback: false,
+    },
+  };
+}
+
+/** Folder of the tokenizer whose ids are stored. */
+export function storedTokenizer(): string {
+  const { pipeline }: GoldenFile = JSON.parse(readFileSync(referencePath("text/tokenizer.json"), "utf8"));
+  return `${pipelineOf({ config: { pipeline } })}/tokenizer`;
+}
+
 /** How many prompts are stored, and those whose ids, token count or cut differ. */
-export function compareTokens(): { readonly prompts: number; readonly wrong: readonly string[] } {
+export function compareTokens(
+  folder = storedTokenizer(),
+): { readonly prompts: number; readonly wrong: readonly string[] } {
   const golden: GoldenFile = JSON.parse(readFileSync(referencePath("text/tokenizer.json"), "utf8"));
-  const tokenizer = loadTokenizer(`${pipelineOf({ config: { pipeline: golden.pipeline } })}/tokenizer`);
+  const tokenizer = loadTokenizer(folder);
   const { vocabularySize, padId, endId, unknownId } = tokenizer;
   const wrong: string[] = [];
   const found = [vocabularySize, padId, endId, unknownId];

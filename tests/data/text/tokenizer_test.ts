@@ -4,9 +4,10 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { loadTokenizer, Tokenizer } from "../../../lib/data/text/tokenizer.ts";
 import { Unigram } from "../../../lib/data/text/unigram.ts";
+import { parseUnigramModel } from "../../../lib/data/text/unigram_model.ts";
 import { UserError } from "../../../lib/errors.ts";
 import { casesOf, pipelineFor, referencePath } from "../../reference.ts";
-import { compareTokens } from "./tokenizer_case.ts";
+import { compareTokens, storedTokenizer, tokenizerJson } from "./tokenizer_case.ts";
 
 function modelBytes(): Uint8Array {
   return readFileSync(join(pipelineFor("2b"), "tokenizer", "spiece.model"));
@@ -16,6 +17,22 @@ Deno.test("Tokenizer: every golden prompt gives the ids of the transformers toke
   const { prompts, wrong } = compareTokens();
   assert.deepEqual(wrong, []);
   assert.ok(prompts > 60);
+});
+
+Deno.test("Tokenizer: tokenizer.json gives the ids of the transformers tokenizer too", () => {
+  const stored = storedTokenizer();
+  const fast = join(stored, "tokenizer.json");
+  const made = JSON.stringify(tokenizerJson(readFileSync(join(stored, "spiece.model"))));
+  // The one that the library itself has saved, where the set of golden files holds it.
+  for (const text of existsSync(fast) ? [made, readFileSync(fast, "utf8")] : [made]) {
+    const folder = mkdtempSync(join(tmpdir(), "cogtune-test-"));
+    try {
+      writeFileSync(join(folder, "tokenizer.json"), text);
+      assert.deepEqual(compareTokens(folder).wrong, []);
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  }
 });
 
 Deno.test("Tokenizer: all golden pipelines load, with the pieces of tokenizer.json where there is one", () => {
@@ -33,7 +50,7 @@ Deno.test("Tokenizer: all golden pipelines load, with the pieces of tokenizer.js
 Deno.test(
   "Tokenizer: special spellings that only normalisation produces are pieces, as in tokenizer.json",
   () => {
-    const tokenizer = new Tokenizer(modelBytes(), "model");
+    const tokenizer = new Tokenizer(parseUnigramModel(modelBytes(), "model"), "model");
     const [start] = tokenizer.tokenize("<s>");
     const fullWidth = "\uff1c/s\uff1e";
     assert.deepEqual(tokenizer.tokenize(fullWidth), [start, tokenizer.endId]);
@@ -41,7 +58,7 @@ Deno.test(
 );
 
 Deno.test("Tokenizer.fit: names the words that are cut", () => {
-  const tokenizer = new Tokenizer(modelBytes(), "model");
+  const tokenizer = new Tokenizer(parseUnigramModel(modelBytes(), "model"), "model");
   const words = "The clockmaker waits patiently near the harbour at dawn.".split(" ");
   const text = words.join("  ");
   const total = tokenizer.tokenize(text).length;
@@ -59,15 +76,16 @@ Deno.test(
   "loadTokenizer: a model cut anywhere, or with one byte changed, never gives another exception",
   () => {
     const bytes = modelBytes();
+    const parse = (model: Uint8Array) => new Tokenizer(parseUnigramModel(model, "model"), "model");
     for (let size = 0; size < bytes.length; size += 997) {
-      assert.throws(() => new Tokenizer(bytes.slice(0, size), "model"), UserError, `cut at ${size}`);
+      assert.throws(() => parse(bytes.slice(0, size)), UserError, `cut at ${size}`);
     }
     const changed = new Uint8Array(bytes);
     let refused = 0;
     for (let at = 0; at < bytes.length; at += 2999) {
       changed[at] = bytes[at]! ^ 0xff;
       try {
-        new Tokenizer(changed, "model").encode("A café, ＦＵＬＬ ẹ́ 🙂", 226);
+        parse(changed).encode("A café, ＦＵＬＬ ẹ́ 🙂", 226);
       } catch (error) {
         assert.ok(error instanceof UserError, `byte ${at}: ${error}`);
         refused++;

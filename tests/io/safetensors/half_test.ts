@@ -64,6 +64,24 @@ Deno.test("bf16: a NaN whose payload sits only in the lower half stays a NaN", (
   assert.deepEqual([...f32ToBf16(values)], [0x7fc0, 0xffc0, 0x7fff]);
 });
 
+Deno.test("8 bits: e5m2 is the upper half of f16, e4m3 has the values of the OCP specification", () => {
+  const all = Uint8Array.from({ length: 256 }, (_, i) => i);
+  const halves = f16ToF32(Uint16Array.from(all, (bits) => bits << 8));
+  assert.deepEqual([...decodeF32(all, "f8_e5m2")], [...halves]);
+  const values = decodeF32(all, "f8_e4m3");
+  // Table 2 of the specification: zero, smallest and largest subnormal and normal number, one, NaN, no infinity.
+  const table = { 0: 0, 1: 2 ** -9, 7: 0.875 * 2 ** -6, 8: 2 ** -6, 0x38: 1, 0x7e: 448, 0x7f: NaN };
+  for (const [bits, value] of Object.entries(table)) {
+    assert.equal(values[Number(bits)], value);
+    assert.equal(values[Number(bits) + 128], -value);
+  }
+  // Neighbours differ by one unit of the last place, so all others follow.
+  for (let bits = 1; bits < 0x7f; bits++) {
+    const unit = 2 ** (Math.max(1, bits >> 3) - 10);
+    assert.equal(values[bits]! - values[bits - 1]!, bits % 8 === 0 ? 2 ** (Math.max(1, (bits - 1) >> 3) - 10) : unit);
+  }
+});
+
 Deno.test("decodeF32: bytes at odd addresses, all types", () => {
   const doubles = new Uint8Array(Float64Array.of(1.5, -2, 1 + 2 ** -24, 1 + 3 * 2 ** -24).buffer);
   const shifted = new Uint8Array(doubles.length + 1);

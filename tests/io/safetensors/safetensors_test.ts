@@ -39,7 +39,7 @@ Deno.test("openSafetensors: names, shapes, dtypes, metadata and bytes of a hand-
     assert.throws(() => file.readBytes("bytes", 1, 4), RangeError);
     assert.throws(() => file.readBytes("bytes", 2, 1), RangeError);
     assert.throws(() => file.readBytes("bytes", -1, 1), RangeError);
-    assert.throws(() => file.readF32("bytes"), /dtype U8, expected F32, F16, BF16 or F64/);
+    assert.throws(() => file.readF32("bytes"), /dtype U8, expected F32, F16, BF16, F64, F8_E4M3 or F8_E5M2/);
     assert.throws(() => file.readBytes("none"), UserError);
   }));
 

@@ -1,125 +1,13 @@
 /** Models by hub id, from a hub on this machine that serves the tiny model of the repository. */
 import assert from "node:assert/strict";
-import { createHash } from "node:crypto";
 import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { UserError, UserErrors } from "../../../lib/errors.ts";
-import {
-  type HubEvent,
-  type HubOptions,
-  localModelPath,
-  parseHubId,
-  resolveModelPath,
-} from "../../../lib/models/folder/hub.ts";
+import { UserErrors } from "../../../lib/errors.ts";
+import { localModelPath, parseHubId, resolveModelPath } from "../../../lib/models/folder/hub.ts";
 import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
 import { train } from "../../../lib/train/trainer.ts";
-import { withFolder } from "../../io/faulty_operations.ts";
-import { fromFileUrl } from "../../paths.ts";
 import { configOf, inScratch } from "../../train/runs.ts";
-
-const tiny = fromFileUrl("../../../examples/tiny-2b", import.meta.url);
-
-/** Files of the tiny model by path. */
-function modelFiles(): Map<string, Uint8Array<ArrayBuffer>> {
-  const names = readdirSync(tiny, { recursive: true, withFileTypes: true }).filter((entry) => entry.isFile())
-    .map((entry) => join(entry.parentPath, entry.name).slice(tiny.length + 1));
-  return new Map(names.map((name) => [name, new Uint8Array(readFileSync(join(tiny, name)))]));
-}
-
-/** What lies in many repositories and is of no use here. */
-const others = [
-  "README.md",
-  "transformer/diffusion_pytorch_model.fp16.safetensors",
-  "transformer/diffusion_pytorch_model.bin",
-  "../escape/config.json",
-  "transformer/../../config.json",
-  "/etc/config.json",
-];
-
-const digest = (algorithm: string, ...parts: (string | Uint8Array)[]) =>
-  parts.reduce((hash, part) => hash.update(part), createHash(algorithm)).digest("hex");
-
-/** An entry of the hub's listing; weights and the tokenizer are large files there. */
-function entryOf(path: string, bytes: Uint8Array): Record<string, unknown> {
-  const oid = digest("sha1", `blob ${bytes.length}\0`, bytes);
-  const entry = { type: "file", path, size: bytes.length, oid };
-  return /\.(safetensors|model)$/.test(path)
-    ? { ...entry, oid: "0".repeat(40), lfs: { oid: digest("sha256", bytes), size: bytes.length, pointerSize: 134 } }
-    : entry;
-}
-
-/** A hub with one model. */
-class FakeHub implements AsyncDisposable {
-  readonly files: Map<string, Uint8Array<ArrayBuffer>> = modelFiles();
-  commit = "a".repeat(40);
-  /** Paths asked for since this was emptied. */
-  readonly asked: string[] = [];
-  /** Answers in place of the hub where it returns something. */
-  intercept: (request: Request, path: string) => Response | undefined = () => undefined;
-  readonly #server = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, (request) => {
-    const path = new URL(request.url).pathname;
-    this.asked.push(path);
-    return this.intercept(request, path) ?? this.#answer(request, path);
-  });
-
-  get endpoint(): string {
-    return `http://127.0.0.1:${this.#server.addr.port}`;
-  }
-
-  #answer(request: Request, path: string): Response {
-    const [, revision] = /^\/api\/models\/owner\/name\/revision\/(.+)$/.exec(path) ?? [];
-    if (revision !== undefined && /^(main|v1|a{40})$/.test(revision)) return Response.json({ sha: this.commit });
-    if (path === `/api/models/owner/name/tree/${this.commit}`) return this.#page(request);
-    const file = this.files.get(path.replace(/^\/owner\/name\/resolve\/(a|b){40}\//, ""));
-    if (file === undefined) return new Response("not found", { status: 404 });
-    const [, from] = /^bytes=(\d+)-$/.exec(request.headers.get("range") ?? "") ?? [];
-    if (from === undefined) return new Response(file);
-    const range = `bytes ${from}-${file.length - 1}/${file.length}`;
-    return new Response(file.slice(Number(from)), { status: 206, headers: { "content-range": range } });
-  }
-
-  /** Half of the listing at a time, as the hub pages long ones. */
-  #page(request: Request): Response {
-    const entries = [
-      ...[...this.files].map(([path, bytes]) => entryOf(path, bytes)),
-      ...others.map((path) => entryOf(path, new Uint8Array(3))),
-      { type: "directory", path: "transformer", oid: "0".repeat(40), size: 0 },
-    ];
-    const second = request.url.includes("cursor=");
-    if (second) return Response.json(entries.slice(7));
-    return Response.json(entries.slice(0, 7), { headers: { link: `<${request.url}&cursor=7>; rel="next"` } });
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.#server.shutdown();
-  }
-}
-
-/** Resolves a model; returns its folder and what was told. */
-async function resolve(path: string, options: HubOptions): Promise<{ folder: string; events: HubEvent[] }> {
-  const events: HubEvent[] = [];
-  const running = resolveModelPath(path, { backoff: 1, attempts: 2, token: undefined, ...options });
-  for (;;) {
-    const { done, value } = await running.next();
-    if (done) return { folder: value, events };
-    events.push(value);
-  }
-}
-
-/** Runs `body` with a hub and an empty cache. */
-function withHub(body: (hub: FakeHub, options: HubOptions & { cacheFolder: string }) => Promise<void>): Promise<void> {
-  return withFolder(async (cacheFolder) => {
-    await using hub = new FakeHub();
-    await body(hub, { endpoint: hub.endpoint, cacheFolder });
-  });
-}
-
-async function refused(path: string, options: HubOptions, expected: RegExp): Promise<void> {
-  await assert.rejects(
-    resolve(path, options),
-    (error: unknown) => error instanceof UserError && expected.test(error.message),
-  );
-}
+import { entryOf, FakeHub, refused, resolve, tiny, withHub } from "./fake_hub.ts";
 
 Deno.test("parseHubId: owner/name with and without revision, and no path", () => {
   assert.deepEqual(parseHubId("THUDM/CogVideoX-5b"), { owner: "THUDM", name: "CogVideoX-5b", revision: undefined });
@@ -137,7 +25,7 @@ Deno.test("a model by id: its needed files, small ones first, every byte reporte
     const found = readdirSync(folder, { recursive: true, withFileTypes: true }).filter((entry) =>
       entry.isFile()
     ).length;
-    assert.equal(found, hub.files.size + 2, "the model, the record and the lock");
+    assert.equal(found, hub.files.size + 3, "the model, the record, what was verified and the lock");
     assert.deepEqual(readdirSync(options.cacheFolder), ["owner--name"]);
     openModelFolder(folder);
 
@@ -152,7 +40,7 @@ Deno.test("a model by id: its needed files, small ones first, every byte reporte
     hub.asked.length = 0;
     hub.commit = "b".repeat(40);
     assert.deepEqual(await resolve("owner/name", options), { folder, events: [] });
-    assert.equal(localModelPath("owner/name", options), folder);
+    assert.equal(await localModelPath("owner/name", options), folder);
     assert.deepEqual(hub.asked, []);
   }));
 
@@ -160,8 +48,8 @@ Deno.test("a folder wins over an id, and a path is left alone", () =>
   withHub(async (hub, options) => {
     assert.equal((await resolve(tiny, options)).folder, tiny);
     assert.equal((await resolve("./no/such/folder", options)).folder, "./no/such/folder");
-    assert.equal(localModelPath("x/y/z", options), "x/y/z");
-    assert.throws(() => localModelPath("owner/name", options), /no model of this id is downloaded/);
+    assert.equal(await localModelPath("x/y/z", options), "x/y/z");
+    await assert.rejects(localModelPath("owner/name", options), /no model of this id is downloaded/);
     assert.deepEqual(hub.asked, []);
   }));
 
@@ -244,14 +132,21 @@ Deno.test("another kind of repository is refused before its weights are download
     await refused("owner/name", options, /model_index.json says OtherPipeline/);
     assert.ok(!hub.asked.some((path) => path.endsWith(".safetensors")));
     rmSync(join(options.cacheFolder, "owner--name"), { recursive: true });
-    for (const path of ["vae/config.json", "tokenizer/spiece.model", "text_encoder/model.safetensors"]) {
+    for (
+      const path of [
+        "vae/config.json",
+        "tokenizer/spiece.model",
+        "text_encoder/model.safetensors",
+        "tokenizer/tokenizer.json",
+      ]
+    ) {
       hub.files.delete(path);
     }
     await assert.rejects(resolve("owner/name", options), (error: unknown) => {
       assert.ok(error instanceof UserErrors);
       assert.deepEqual(error.problems, [
         "vae/config.json is missing",
-        "tokenizer/spiece.model is missing",
+        "tokenizer/spiece.model or tokenizer/tokenizer.json is missing",
         "text_encoder has no weights as safetensors",
       ]);
       return true;

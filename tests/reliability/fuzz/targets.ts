@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { parseConfig } from "../../../lib/config/config.ts";
 import { readYaml } from "../../../lib/config/sources.ts";
 import { Tokenizer } from "../../../lib/data/text/tokenizer.ts";
+import { parseTokenizerJson } from "../../../lib/data/text/tokenizer_json.ts";
 import { parseUnigramModel } from "../../../lib/data/text/unigram_model.ts";
 import { alphasCumprod, parseScheduleConfig } from "../../../lib/diffusion/schedule.ts";
 import { UserError } from "../../../lib/errors.ts";
@@ -23,6 +24,7 @@ import { parseTransformerConfig } from "../../../lib/models/transformer/config.t
 import { parseVaeConfig } from "../../../lib/models/vae/config.ts";
 import { MetricsLog } from "../../../lib/train/report/metrics_log.ts";
 import { fromFileUrl } from "../../paths.ts";
+import { tokenizerJson } from "../../data/text/tokenizer_case.ts";
 
 /** One reader. */
 export interface Target {
@@ -200,9 +202,7 @@ export function targetsIn(folder: string): Readonly<Record<string, Target>> {
       ],
       read(bytes) {
         const text = lenient.decode(bytes);
-        const { alphaOf } = readDescription(new Map([[ownEntry, text], [adapterEntry, text]]), "x", {
-          configText: text,
-        });
+        const { alphaOf } = readDescription(new Map([[ownEntry, text], [adapterEntry, text]]), "x", text);
         alphaOf("transformer_blocks.0.attn1.to_q", 4);
       },
     },
@@ -228,8 +228,17 @@ export function targetsIn(folder: string): Readonly<Record<string, Target>> {
       seeds: [vocabulary],
       words: ["<pad>", "</s>", "<unk>", "\u2581", "b\0", "\u0001"],
       read(bytes) {
-        const ids = new Tokenizer(bytes, "x").encode("ab \u2581 b<pad>\u00e9", 8);
+        const ids = new Tokenizer(parseUnigramModel(bytes, "x"), "x").encode("ab \u2581 b<pad>\u00e9", 8);
         assert.equal(ids.length, 8);
+      },
+    },
+    "tokenizer.json": {
+      share: 2,
+      seeds: bytesOf(JSON.stringify({ ...tokenizerJson(vocabulary), added_tokens: [] })),
+      words: ["Unigram", "Precompiled", "Metaspace", "Sequence", "\u2581", '["<pad>",0]', "null", "unk_id", "always"],
+      read(bytes) {
+        const model = parseTokenizerJson(lenient.decode(bytes), "x");
+        assert.equal(new Tokenizer(model, "x").encode("ab \u2581 b<pad>\u00e9", 8).length, 8);
       },
     },
     "model configs": {
