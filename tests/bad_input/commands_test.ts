@@ -282,5 +282,7 @@ for (const [name, [words, hint, ...says]] of Object.entries(CASES)) {
 Deno.test("there are forty wrong inputs and more, some of every command", () => {
   assert.ok(Object.keys(CASES).length >= 40);
   const called = Object.values(CASES).map(([words]) => words("").join(" "));
-  for (const name of Object.keys(EXAMPLES)) assert.ok(called.some((words) => words.startsWith(`${name} `)), name);
+  // Importing another trainer's config has a table of its own.
+  const names = Object.keys(EXAMPLES).filter((name) => name !== "config import");
+  for (const name of names) assert.ok(called.some((words) => words.startsWith(`${name} `)), name);
 });
