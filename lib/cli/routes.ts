@@ -168,14 +168,23 @@ const completions = (root: () => RouteMap<CliContext>): Command<CliContext> =>
     docs: describedCommand("completions", "Print a script with which a shell completes commands, flags and values"),
   });
 
-/**
- * All commands, called as this program is. Errors that end a command go through `describe` for the words and `exitCode`
- * for the number.
- */
-export function buildProgram(
-  describe: (error: unknown) => string,
-  exitCode: (error: unknown) => number,
-): Application<CliContext> {
+/** What the framework is told to do about errors. */
+export interface ProgramErrors {
+  /** The words for one that ended a command. */
+  describe(error: unknown): string;
+  /** The exit code for one that ended a command. */
+  exitCode(error: unknown): number;
+  /** Takes what is wrong with words before a command has begun. */
+  refuse(problem: string): void;
+}
+
+/** All commands, called as this program is. */
+export function buildProgram({ describe, exitCode, refuse }: ProgramErrors): Application<CliContext> {
+  // The framework writes a line for each; all of them belong into one message.
+  const noted = (problem: string) => {
+    refuse(problem);
+    return "";
+  };
   const routes = {
     train: configCommand("train"),
     plan: configCommand("plan"),
@@ -200,6 +209,13 @@ export function buildProgram(
     versionInfo: { currentVersion: metadata.version },
     documentation: { disableAnsiColor: true },
     determineExitCode: exitCode,
-    localization: { text: { ...text_en, exceptionWhileRunningCommand: describe } },
+    localization: {
+      text: {
+        ...text_en,
+        exceptionWhileRunningCommand: describe,
+        exceptionWhileParsingArguments: (error, ansi) => noted(text_en.exceptionWhileParsingArguments(error, ansi)),
+        noCommandRegisteredForInput: (words) => noted(text_en.noCommandRegisteredForInput(words)),
+      },
+    },
   });
 }

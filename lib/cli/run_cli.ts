@@ -2,11 +2,13 @@
 import { run } from "@stricli/core";
 import { PeerError, peerFailureCode } from "../comm/exchange/communicator.ts";
 import { UserError, UserErrors } from "../errors.ts";
+import { fileError } from "../io/file_operations.ts";
 import type { Environment } from "./machine/environment.ts";
 import { quietTerminal } from "./machine/terminal.ts";
 import { buildProgram, CONFIG_COMMANDS } from "./routes.ts";
 import { normalizeArguments } from "./settings/arguments.ts";
 import { outputFlags } from "./settings/output_flags.ts";
+import { programCall } from "./show/program_call.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
 const userErrorCode = 2;
@@ -25,19 +27,31 @@ export async function runCli(args: readonly string[], outer: Environment): Promi
   const environment: Environment = { ...outer, terminal, json };
   const process = {
     stdout: { write: (text: string) => terminal.write(text) },
-    stderr: { write: (text: string) => terminal.writeError(text) },
+    // All that the framework says there is a problem that has been noted, and comes in one message.
+    stderr: { write: (text: string) => text.trim() === "" || terminal.writeError(text) },
     exitCode: null as number | string | null,
   };
   let code: number | undefined;
   const exitWith = (chosen: number) => void (code = chosen);
-  const describe = (error: unknown) => {
+  const describe = (thrown: unknown) => {
+    const error = mendable(thrown);
     if (json) terminal.json({ type: "error", ...errorFigures(error) });
     return describeError(error);
   };
+  const refusals: string[] = [];
+  const refuse = (problem: string) => void refusals.push(problem);
   try {
     const routed = routedWords(words);
     if (json) requireJson(routed);
-    await run(buildProgram(describe, exitCodeOf), routed, { process, environment, exitWith });
+    const program = buildProgram({ describe, exitCode: exitCodeOf, refuse });
+    await run(program, routed, { process, environment, exitWith });
+    if (refusals.length > 0) {
+      throw new UserErrors(
+        "Cannot use these words",
+        refusals,
+        `${programCall()} --help lists commands, COMMAND --help its flags`,
+      );
+    }
   } catch (error) {
     terminal.writeError(`${describe(error)}\n`);
     return exitCodeOf(error);
@@ -58,6 +72,10 @@ function routedWords(args: readonly string[]): string[] {
   if (name === undefined) {
     // A key may be asked for as the flag that it is.
     if (words[0] === "explain") return words.map((word) => word === "--help" ? word : word.replace(/^--/, ""));
+    const hostile = words.find((word) => word.includes("\0"));
+    if (hostile !== undefined) {
+      throw new UserError(`"${hostile}" contains a NUL character`, "no path and no text can hold one");
+    }
     return ["sample", "lora"].includes(words[0]!) ? words.map(underscored) : words;
   }
   const count = name.split(" ").length;
@@ -79,9 +97,20 @@ function underscored(word: string): string {
   return word.replace(/^--[\w-]+/, (flag) => flag === "--help-all" ? flag : `--${flag.slice(2).replaceAll("-", "_")}`);
 }
 
+/** A failure of the file system that was translated nowhere is a mistake too: a folder for a file, a missing right. */
+function mendable(error: unknown): unknown {
+  const path = (error as { readonly path?: unknown } | null | undefined)?.path;
+  return typeof path === "string" ? fileError(error, "use", path) : error;
+}
+
+/** Commands in hints, as they are typed here. */
+function asCalled(message: string): string {
+  return message.replaceAll(/\bcogtune (?=(?:train|plan|tune|sample|doctor|data|lora|explain) )/g, `${programCall()} `);
+}
+
 /** A user's mistake is its message; only a fault of the program shows where in the program it happened. */
 function describeError(error: unknown): string {
-  if (error instanceof UserError || error instanceof PeerError) return `error: ${error.message}`;
+  if (error instanceof UserError || error instanceof PeerError) return `error: ${asCalled(error.message)}`;
   // Deno names what was wanted and the flag that allows it.
   if (isUsers(error)) return `error: ${error.message}; docs/permissions.md lists the flags of every command`;
   return error instanceof Error ? error.stack ?? error.message : String(error);
@@ -99,6 +128,7 @@ function isUsers(error: unknown): error is Error {
   return error instanceof UserError || error instanceof Deno.errors.NotCapable;
 }
 
-function exitCodeOf(error: unknown): number {
+function exitCodeOf(thrown: unknown): number {
+  const error = mendable(thrown);
   return isUsers(error) ? userErrorCode : error instanceof PeerError ? peerFailureCode : 1;
 }

@@ -1,7 +1,7 @@
 /** Folders that are whole or not there: written aside, hashed into a manifest, then renamed. */
 import { existsSync, lstatSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { UserError } from "../errors.ts";
+import { problemOf, UserError } from "../errors.ts";
 import { removeQuietly, temporaryName, writeFileAtomic } from "./atomic.ts";
 import { bytesRefused, fileError, fileOperations, requireFreeBytes } from "./file_operations.ts";
 import type { FileOperations } from "./file_operations.ts";
@@ -129,8 +129,7 @@ export async function verifyFolder(path: string, options: { hashes?: boolean } =
   try {
     manifest = readManifest(path);
   } catch (error) {
-    if (!(error instanceof UserError)) throw error;
-    return { problems: [error.message], extras: [] };
+    return { problems: [problemOf(error)], extras: [] };
   }
   for (const { name, size, sha256 } of manifest) {
     const file = join(path, name);

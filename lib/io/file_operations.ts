@@ -1,6 +1,7 @@
 /** The operations that change a file system, and what their failures mean for a user. */
 import {
   closeSync,
+  existsSync,
   fsyncSync,
   lstatSync,
   mkdirSync,
@@ -156,7 +157,7 @@ export function freeBytes(path: string): number {
 /** What tells file systems apart: two paths with equal numbers share their free space. */
 export function fileSystemOf(path: string): number {
   for (;;) {
-    const device = statSync(path, { throwIfNoEntry: false })?.dev;
+    const device = existsSync(path) ? statSync(path).dev : undefined;
     const parent = dirname(path);
     if (device !== undefined || parent === path) return device ?? 0;
     path = parent;

@@ -111,7 +111,13 @@ export function checkRequests(
     }
   });
   if (requests.some(({ video }) => video !== undefined)) problems.push(...videoProblems(model, settings));
-  if (problems.length > 0) throw new UserErrors("Cannot sample with these settings", problems);
+  if (problems.length > 0) {
+    throw new UserErrors(
+      "Cannot sample with these settings",
+      problems,
+      "correct the settings or leave them to the model",
+    );
+  }
 }
 
 /**

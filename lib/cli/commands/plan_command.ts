@@ -15,7 +15,7 @@ export function parseMemory(text: string): number {
   const match = /^([0-9]+\.?[0-9]*)\s*([a-z]*)$/i.exec(text.trim());
   const unit = match === null ? undefined : units[match[2]!.toLowerCase()];
   if (match === null || unit === undefined || Number(match[1]) === 0) {
-    throw new UserError(`--fit is "${text}": expected an amount of GPU memory, as 12GiB`);
+    throw new UserError(`--fit is "${text}": expected an amount of GPU memory`, "as --fit 12GiB, 24GB or 12");
   }
   return Number(match[1]) * unit;
 }
@@ -39,7 +39,7 @@ export const planFlags: readonly OwnFlag[] = [
 function parsePositive(name: string, text: string, unit: string): number {
   const value = Number(text);
   if (Number.isFinite(value) && value > 0) return value;
-  throw new UserError(`--${name} is "${text}": expected ${unit}`);
+  throw new UserError(`--${name} is "${text}": expected ${unit}`, `as --${name} 4`);
 }
 
 /** Takes the options of this command out of the settings. */

@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { readTextList } from "../../data/dataset/text_list.ts";
-import { UserErrors } from "../../errors.ts";
+import { problemOf, UserErrors } from "../../errors.ts";
 import { openDevice } from "../../gpu/device.ts";
 import { Session } from "../../gpu/session.ts";
 import { resolveModelPath } from "../../models/folder/hub.ts";
@@ -28,6 +28,9 @@ import { shortPath } from "../show/short_path.ts";
 import { formatBytes, formatDuration } from "../show/text.ts";
 
 const DEFAULT_SEED = 42;
+
+/** What mends a wrong request. */
+const HELP = "correct them; cogtune sample --help lists every flag";
 
 /** Frame rate a model was trained at. */
 function modelRate({ transformer }: ModelFolder): number {
@@ -75,8 +78,18 @@ async function readInputs(flags: SampleFlags): Promise<Inputs> {
       problems.push(`${files.length} ${what} for ${prompts.length} prompts: expected one for all or one per prompt`);
     }
   }
-  if (problems.length > 0) throw new UserErrors("Cannot sample", problems);
+  for (const { path } of flags.lora ?? []) if (!existsSync(path)) problems.push(`lora "${path}": no such file`);
+  if (problems.length > 0) throw new UserErrors("Cannot sample", problems, HELP);
   return { prompts, images, videos };
+}
+
+/** What `read` returns, or nothing and one more problem. */
+async function orProblem<T>(read: () => Promise<T>, problems: string[]): Promise<T | undefined> {
+  try {
+    return await read();
+  } catch (error) {
+    problems.push(problemOf(error));
+  }
 }
 
 /** Decodes pictures and videos, each file once, and makes a request per prompt and seed. */
@@ -85,14 +98,19 @@ async function readRequests(
   { prompts, images, videos }: Inputs,
   { frames, fps, note }: { readonly frames: number; readonly fps: number; readonly note: (text: string) => void },
 ): Promise<SampleRequest[]> {
+  const problems: string[] = [];
   const pictures = new Map<string, SampleRequest["image"]>();
-  for (const path of new Set(images)) pictures.set(path, await readPicture(path));
+  for (const path of new Set(images)) {
+    const picture = await orProblem(() => readPicture(path), problems);
+    if (picture !== undefined) pictures.set(path, picture);
+  }
   const clips = new Map<string, SampleRequest["video"]>();
   for (const path of new Set(videos)) {
-    const { video, warning } = await readVideo(path, { frames, fps });
+    const { video, warning } = await orProblem(() => readVideo(path, { frames, fps }), problems) ?? {};
     if (warning !== undefined) note(warning);
-    clips.set(path, video);
+    if (video !== undefined) clips.set(path, video);
   }
+  if (problems.length > 0) throw new UserErrors("Cannot sample", problems, HELP);
   const seeds = flags.seed === undefined || flags.seed.length === 0 ? [DEFAULT_SEED] : flags.seed;
   const at = (files: readonly string[], i: number) => files.length === 1 ? files[0]! : files[i] ?? "";
   return prompts.flatMap((prompt, i) =>
