@@ -109,14 +109,15 @@ async function trainingTable(): Promise<void> {
 
 async function mixedTable(): Promise<void> {
   const rows: string[][] = [];
-  for (const stored of mixedCases()) {
-    const { loss, gradientNorm, final, skipped } = await repeatMixed(stored);
+  for (const mixed of mixedCases()) {
+    const { stored, activation } = mixed;
+    const { loss, gradientNorm, final, skipped } = await repeatMixed(mixed);
     const yardstick = autocast(stored);
     const pairs = [[loss, yardstick.loss], [gradientNorm, yardstick.grad_norm], [final, yardstick.final]] as const;
     const cells = pairs.map((pair) => pair.map((figure) => figure.toExponential(1)).join(", "));
-    rows.push([caseName(stored), ...cells, `${skipped}`]);
+    rows.push([`${caseName(stored)} ${activation}`, ...cells, `${skipped}`]);
   }
-  table(["bf16, mixed; bf16 autocast", "worst loss", "worst gradient norm", "final", "skipped steps"], rows);
+  table(["mixed, bf16 autocast", "worst loss", "worst gradient norm", "final", "skipped steps"], rows);
 }
 
 /** Largest error of merged attention weights. */

@@ -21,7 +21,7 @@ import {
   paddedSequence,
   type Pass,
 } from "./shape.ts";
-import { launchStaged, stagedBytes, type StagedPass, type StagedRows } from "./staged.ts";
+import { launchStaged, STAGED_SIZES, stagedBytes, type StagedPass, type StagedRows } from "./staged.ts";
 import { STAGED_FORWARD, STAGED_KEY_VALUE, STAGED_QUERY } from "./staged_passes.ts";
 
 /** A pass with its texts. */
@@ -117,12 +117,7 @@ const WAYS: readonly Way[] = [
   octets("octets 32", { rows: 32, octets: 1, wide: false }),
   // A thread of a GPU has at most 255 registers, and 8 rows take up to 192 of them.
   octets("wide octets 8", { rows: 8, octets: 8, wide: true }),
-  // 64 rows take each row of the other operands from L2 once per 64 products; a thread has eight of them (32
-  // multiply-adds to three loads from workgroup memory in the scores, 64 to four in the sums) or four, which take fewer
-  // registers. Rates on GPUs: not yet measured.
-  staged("staged 64x8", { rows: 64, rowGroups: 2 }),
-  staged("staged 64x4", { rows: 64, rowGroups: 1 }),
-  staged("staged 32x4", { rows: 32, rowGroups: 1 }),
+  ...STAGED_SIZES.map(({ name, tile }) => staged(name, tile)),
   ...ATTENTION_SIZES.map(({ name, size }) => units(name, size)),
 ];
 

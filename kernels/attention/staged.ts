@@ -9,7 +9,7 @@ import { buildKernel, unroll } from "../core/wgsl.ts";
 import { type AttentionShape, type AttentionSpec, HEAD_STATISTICS, type Pass, passBuffers } from "./shape.ts";
 
 /** Rows of the other operands per step. */
-const STEP = 32;
+export const STEP = 32;
 
 /** Threads that share rows; each has four rows of a step as columns of its scores. */
 const ACROSS = STEP / 4;
@@ -21,6 +21,17 @@ export interface StagedRows {
   /** Groups of four rows per thread. */
   readonly rowGroups: number;
 }
+
+/**
+ * 64 rows take each row of the other operands from L2 once per 64 products; a thread has eight of them (32
+ * multiply-adds to three loads from workgroup memory in the scores, 64 to four in the sums) or four, which take fewer
+ * registers. Rates on GPUs: not yet measured.
+ */
+export const STAGED_SIZES: readonly { readonly name: string; readonly tile: Omit<StagedRows, "headDim"> }[] = [
+  { name: "staged 64x8", tile: { rows: 64, rowGroups: 2 } },
+  { name: "staged 64x4", tile: { rows: 64, rowGroups: 1 } },
+  { name: "staged 32x4", tile: { rows: 32, rowGroups: 1 } },
+];
 
 /** The text of a pass on a tile. */
 export interface StagedPass {

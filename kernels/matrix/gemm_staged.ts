@@ -35,7 +35,7 @@ export interface StagedTile {
  * Depths that packed tiles sum in f16. Rounding n terms of random signs costs 2e-4 sqrt(n / 2) of their sum, beside
  * 3e-4 for operands of 11 bits: 16 depths exceed 2^-10 in rows of few columns. A flush costs three f32 operations.
  */
-const CHAIN = 8;
+export const CHAIN = 8;
 
 /** Exponent at which packed tiles put the largest number of a line: eight products of two of them stay in f16. */
 const AIM = 5;
@@ -97,7 +97,7 @@ function flipped(line: string): string {
 }
 
 /** Workgroup memory of a tile: both stages, and where they are packed the scales of their lines. */
-function stagedBytes(tile: StagedTile): number {
+export function stagedBytes(tile: StagedTile): number {
   const { rows, columns, buffers, packed } = tile;
   const groups = stageSize(tile, rows) + stageSize(tile, columns);
   return buffers * (packed ? 8 * groups + 4 * (rows + columns) : 16 * groups);

@@ -95,6 +95,12 @@ ${text}
   }`;
 }
 
+/**
+ * Rows whose lanes, half of what an H100 holds, keep enough bytes under way while each waits for one head after the
+ * other (bench/results/2026-11-28-roofline.md); a clip of 49 frames has 17,776. Not yet measured.
+ */
+const MANY_ROWS = 16384;
+
 /** A kernel over all heads. */
 interface HeadKernel {
   readonly name: string;
@@ -144,8 +150,7 @@ function familyOf(kernel: HeadKernel): Family<HeadNormSpec, HeadNormShape> {
   return {
     name: kernel.name,
     variants: [variant("rows"), variant("heads")],
-    // A row of 48 heads is a chain of 48 loads that wait for each other.
-    prefer: ({ subgroups }) => subgroups >= 16 ? "heads" : "rows",
+    prefer: ({ subgroups }, _, { rows }) => subgroups >= 16 && rows < MANY_ROWS ? "heads" : "rows",
     twin: "rows",
     traits: (spec, { rows, sequence, textRows, heads }) => ({ ...spec, rows, sequence, textRows, heads }),
     operands(spec, { rows, heads, sequence, textRows }) {

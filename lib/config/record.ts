@@ -132,9 +132,10 @@ export interface TrainConfig {
   /** Storage type of frozen weights and activations; sums are always float32. Default `no`. */
   readonly mixed_precision: "no" | "fp16" | "bf16";
   /**
-   * How cards with matrix units multiply when `mixed_precision` is fp16 or bf16: `mixed` on those units, operands
-   * rounded to f16 under a power of two for each row (a product is at most 2^-10 off, as the tests bound it), or
-   * `exact` in float32. No effect on engines that show no matrix units. Default `mixed`.
+   * How cards multiply when `mixed_precision` is fp16 or bf16: `mixed` on matrix units, operands rounded to f16
+   * under a power of two for each row (a product is at most 2^-10 off, as the tests bound it), or `exact` in
+   * float32. Where an engine shows no matrix units, `mixed` takes packed f16 of the same bound if tuning finds it
+   * faster. Default `mixed`.
    */
   readonly matmul_precision: "mixed" | "exact";
   /** Peak learning rate. Default `0.00002`. */

@@ -1,4 +1,4 @@
-/** Repeats stored LoRA runs with bf16 activations and products on matrix units, beside what PyTorch's bf16 autocast made of them. */
+/** Repeats stored LoRA runs with narrow activations and products on matrix units, beside what PyTorch's bf16 autocast made of them. */
 import { readFileSync } from "node:fs";
 import { attentionFamilies } from "../../kernels/attention/attention.ts";
 import { launchUnits } from "../../kernels/attention/unit_tile.ts";
@@ -41,14 +41,23 @@ Object.values(attentionFamilies).forEach((family, i) => {
   });
 });
 
-/** The stored runs that train adapters. */
-export function mixedCases(): ReferenceCase[] {
-  return trainingCases().filter(({ config }) => config.rank !== undefined);
+/** A stored run, and in what it is repeated. */
+export interface MixedCase {
+  readonly stored: ReferenceCase;
+  readonly activation: "bf16" | "f16";
+}
+
+/** The stored runs that train adapters, in bf16; those of 2b, which was released for it, in fp16 too. */
+export function mixedCases(): MixedCase[] {
+  return trainingCases().filter(({ config }) => config.rank !== undefined).flatMap((stored): MixedCase[] => [
+    { stored, activation: "bf16" },
+    ...(/\b2b$/.test(`${stored.config.pipeline}`) ? [{ stored, activation: "f16" } as const] : []),
+  ]);
 }
 
 /** Repeats a run. */
-export function repeatMixed(stored: ReferenceCase): Promise<TrainingDistances> {
-  return repeatTraining(stored, { target, activation: "bf16" });
+export function repeatMixed({ stored, activation }: MixedCase): Promise<TrainingDistances> {
+  return repeatTraining(stored, { target, activation });
 }
 
 /** Distances of PyTorch's bf16 autocast on a run. */

@@ -18,6 +18,7 @@ import {
   type StepResult,
   TrainingStep,
 } from "../../lib/step/training_step.ts";
+import { LossScale } from "../../lib/optim/loss_scale.ts";
 import { testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
 import { casesOf, pipelineOf, type ReferenceCase, referenceCases, referencePath } from "../reference.ts";
@@ -188,14 +189,15 @@ export async function repeatTraining(stored: ReferenceCase, arithmetic?: Arithme
   uploadTables(session, model, config.shape, recording.inputs, { learned });
   using step = new TrainingStep(session, config, recording, trainables.buckets);
 
+  const { value: scale } = new LossScale(activation === "f16", undefined);
   const results: StepResult[] = [];
   const rates = golden.f64("lr");
   const pad = padding(model, golden.shape("latents")[2]!);
   const before = await session.read(trainables.buckets.map(({ values }) => values));
   for (let k = 0; k < run.optimizer_steps; k++) {
     step.begin();
-    for (let i = 0; i < run.accum; i++) await step.micro(microBatch(golden, k * run.accum + i, alphas, pad));
-    results.push(await step.update(rates[k]!, k + 1));
+    for (let i = 0; i < run.accum; i++) await step.micro(microBatch(golden, k * run.accum + i, alphas, pad), scale);
+    results.push(await step.update(rates[k]!, k + 1, scale));
   }
   const relative = (values: readonly number[], exact: Float64Array) =>
     Math.max(...exact.map((expected, i) => Math.abs(values[i]! - expected) / expected));

@@ -18,9 +18,9 @@ export const optimization = z.strictObject({
     "Storage type of frozen weights and activations; sums are always float32.",
   ),
   matmul_precision: z.enum(["mixed", "exact"]).default("mixed").describe(
-    "How cards with matrix units multiply when `mixed_precision` is fp16 or bf16: `mixed` on those units, operands rounded " +
-      "to f16 under a power of two for each row (a product is at most 2^-10 off, as the tests bound it), or `exact` in " +
-      "float32. No effect on engines that show no matrix units.",
+    "How cards multiply when `mixed_precision` is fp16 or bf16: `mixed` on matrix units, operands rounded to f16 under a " +
+      "power of two for each row (a product is at most 2^-10 off, as the tests bound it), or `exact` in float32. Where an " +
+      "engine shows no matrix units, `mixed` takes packed f16 of the same bound if tuning finds it faster.",
   ),
   learning_rate: z.number().min(0).default(2e-5).describe("Peak learning rate."),
   optimizer: z.enum(optimizerNames).default("adamw").describe(

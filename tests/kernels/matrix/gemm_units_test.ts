@@ -197,13 +197,37 @@ test("two runs of a product give the same bits", async () => {
   assert.deepEqual(await run(work, given), await run(work, given));
 });
 
-Deno.test("products that may round run on the largest unit tile that a card holds and that makes enough workgroups", () => {
-  const matrix = [
+/** A card with matrix units of several shapes. */
+const nvidia: Target = {
+  ...{ ...plainTarget(32), workgroupBytes: 49152, f16: true, mixed: true },
+  matrix: [
     { component: "f16", result: "f16", m: 16, n: 16, k: 16 },
     { component: "f16", result: "f32", m: 16, n: 8, k: 8 },
     { component: "f16", result: "f32", m: 16, n: 16, k: 16 },
-  ] as const;
-  const nvidia: Target = { ...plainTarget(32), workgroupBytes: 49152, matrix, f16: true, mixed: true };
+  ],
+};
+
+Deno.test("products of adapters run on units, forward and backward, at every rank and storage", () => {
+  const [rows, width] = [17776, 3072];
+  for (const rank of [4, 16, 64, 128]) {
+    const products = [
+      { layout: "NT", a: "bf16", b: "f32", c: "bf16", m: rows, n: rank, k: width },
+      { layout: "NT", a: "bf16", b: "f32", c: "bf16", accumulate: true, m: rows, n: width, k: rank },
+      { layout: "NN", a: "bf16", b: "f32", c: "bf16", m: rows, n: rank, k: width },
+      { layout: "NN", a: "bf16", b: "f32", c: "bf16", accumulate: true, m: rows, n: width, k: rank },
+      { layout: "TN", a: "bf16", b: "bf16", c: "f32", accumulate: true, m: width, n: rank, k: rows },
+      { layout: "TN", a: "bf16", b: "bf16", c: "f32", accumulate: true, m: Math.max(rank, 12), n: width, k: rows },
+    ] as const;
+    for (const { m, n, k, ...spec } of products) {
+      const { launches } = gemm(nvidia, spec, { m, n, k });
+      assert.match(launches[0]!.launch.problem!.chosen, /^units/, `${spec.layout} ${m} x ${n} x ${k}`);
+    }
+    // Gradients of adapters have few tiles and a long depth, which is divided.
+    assert.ok(gemm(nvidia, { layout: "TN", a: "bf16", b: "bf16", c: "f32" }, { m: width, n: rank, k: rows }).scratch);
+  }
+});
+
+Deno.test("products that may round run on the largest unit tile that a card holds and that makes enough workgroups", () => {
   const spec = { layout: "NT", a: "bf16", b: "bf16", c: "bf16" } as const;
   const preferred = (target: Target, m: number) =>
     gemm(target, spec, { m, n: 3072, k: 3072 }).launches[0]!.launch.problem!.preferred;
