@@ -130,11 +130,11 @@ export class Page {
     await this.send("Input.dispatchKeyEvent", { type: "keyUp", ...event });
   }
 
-  /** The whole page as a PNG, with all that is drawn lazily. */
-  async screenshot(): Promise<Uint8Array> {
+  /** The whole page, or the upper part of it, as a PNG, with all that is drawn lazily. */
+  async screenshot(mostRows = Infinity): Promise<Uint8Array> {
     const { cssContentSize } = await this.send("Page.getLayoutMetrics") as { cssContentSize: { height: number } };
     const width = await this.evaluate<number>("innerWidth");
-    const height = Math.ceil(cssContentSize.height);
+    const height = Math.min(mostRows, Math.ceil(cssContentSize.height));
     const metrics = { width, height, deviceScaleFactor: 1, mobile: width < 600 };
     await this.send("Emulation.setDeviceMetricsOverride", metrics);
     await this.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))");

@@ -46,7 +46,9 @@ export async function trainCommand(environment: Environment, words: readonly str
   }
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
   terminal.status(`${changedSettings(config)}\n`);
-  await using dashboard = own === undefined ? undefined : commands.serve(config.output_dir, port);
+  // Of the ranks that mpirun has started, the first writes the page.
+  const writesPage = (environment.system.environment("OMPI_COMM_WORLD_RANK") ?? "0") === "0";
+  await using dashboard = own === undefined || !writesPage ? undefined : commands.serve(config.output_dir, port);
   if (dashboard !== undefined) terminal.status(`Dashboard: ${dashboard.address} (this machine only)\n`);
   const progress = new Progress(terminal);
   return await withSignals(

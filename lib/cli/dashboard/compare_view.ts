@@ -18,7 +18,7 @@ export const COMPARE_BODY = `<header>
 <section id="samples" hidden><h2>Last validation of each run</h2><div class="card">${PLAYER}<div id="pairs"></div></div></section>
 </main>`;
 
-const SCRIPT = String.raw`const isRunning = () => isServed;
+const SCRIPT = String.raw`const isRunning = () => false;
 const keep = () => ({});
 const tellAge = () => {};
 const hidden = new Set();
@@ -69,7 +69,7 @@ const showTable = (runs) => {
     make(label, "i", "", { class: "swatch" }).style.marginLeft = ".4rem";
     make(name, "a", run.name, { href: run.address });
     make(make(row, "td"), "span", run.state, { class: "pill " + run.state });
-    make(row, "td", run.step.toLocaleString("en") + " of " + run.totalSteps.toLocaleString("en"));
+    make(row, "td", run.step.toLocaleString("en") + "/" + run.totalSteps.toLocaleString("en"));
     make(row, "td", run.loss === undefined ? "–" : number(run.loss));
     make(row, "td", run.heldOut === undefined ? "–" : number(run.heldOut));
     for (const key of keys) make(row, "td", run.settings[key] === "" ? "–" : run.settings[key]);

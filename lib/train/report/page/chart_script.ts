@@ -53,15 +53,15 @@ const showChart = (parent, { title, unit: given, fromZero, curves: all, skips = 
   place.heading.textContent = title + (unit === "" ? "" : " (" + unit + ")");
   svg.textContent = legend.textContent = "";
   const points = curves.flatMap((curve) => curve.points);
-  const first = Math.min(...points.map(([step]) => step)), last = Math.max(...points.map(([step]) => step), first + 1);
+  const first = Math.min(...points.map(([step]) => step)), last = Math.max(...points.map(([step]) => step));
   const [low, high] = rangeOf(points.map(([, value]) => value), fromZero);
-  const x = (step) => LEFT + (step - first) / (last - first) * (W - LEFT - RIGHT);
+  const x = (step) => LEFT + (step - first) / (last - first || 1) * (W - LEFT - RIGHT);
   const y = (value) => TOP + (high - value) / (high - low) * (H - TOP - BOTTOM);
   for (const [tick, text] of ticksOf(low, high, 5)) {
     draw(svg, "line", { class: "rule", x1: LEFT, x2: W - RIGHT, y1: y(tick), y2: y(tick) });
     draw(svg, "text", { x: LEFT - 6, y: y(tick) + 4, "text-anchor": "end" }, text);
   }
-  for (const [tick] of ticksOf(first, last, 6).filter(([tick]) => Number.isInteger(tick))) {
+  for (const [tick] of ticksOf(first, Math.max(last, first + 1), 6).filter(([tick]) => Number.isInteger(tick) && tick <= last)) {
     const anchor = x(tick) > W - RIGHT - 16 ? "end" : "middle";
     draw(svg, "text", { x: anchor === "end" ? W - RIGHT : x(tick), y: H - 4, "text-anchor": anchor }, tick < 1e4 ? tick : tick / 1000 + "k");
   }
@@ -80,7 +80,7 @@ const showChart = (parent, { title, unit: given, fromZero, curves: all, skips = 
     make(item, "span", name + " ");
     return { name, points, dot, label: make(item, "b") };
   });
-  if (skips.length > 0) make(make(legend, "li"), "span", "▏ below: skipped step", { class: "lost" });
+  if (skips.length > 0) make(make(legend, "li"), "b", "▏skipped step", { class: "lost" });
   /* The end, unless the reader has chosen another step. */
   let at = last;
   const point = (step) => {

@@ -91,7 +91,8 @@ const start = () => {
   show();
   if (kept.focus) $(kept.focus)?.focus({ preventScroll: true });
   const timer = setInterval(async () => {
-    if (!isRunning()) return void clearInterval(timer);
+    /* What is served may begin again: a run that is continued, another run in the folder. */
+    if (!isServed && !isRunning()) return void clearInterval(timer);
     tellAge();
     if (!follows) return;
     if (!isServed) return reload();

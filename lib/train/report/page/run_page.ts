@@ -12,7 +12,7 @@ import { RunFigures } from "./figures.ts";
 import type { PageData, PageDataset } from "./page_data.ts";
 import { runPage } from "./view.ts";
 
-/** Milliseconds between two writings after steps: rewriting 100 KB every 5 seconds is nothing beside a step. */
+/** Milliseconds between two writings after steps: rewriting 200 KB every 5 seconds is nothing beside a step. */
 const INTERVAL = 5000;
 
 /** Keeps the page of one run. */

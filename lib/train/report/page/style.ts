@@ -31,7 +31,7 @@ button:hover { border-color: var(--accent) }
 .grid { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 20rem), 1fr)) }
 .bar { display: flex; flex-wrap: wrap; gap: .5rem .8rem; align-items: center }
 .bar button { margin-left: auto }
-.pill { border-radius: 1rem; padding: .1rem .7rem; font-size: .85rem; font-weight: 600; border: 1.5px solid currentColor; color: var(--soft) }
+.pill { white-space: nowrap; border-radius: 1rem; padding: .1rem .7rem; font-size: .85rem; font-weight: 600; border: 1.5px solid currentColor; color: var(--soft) }
 .pill.running { color: var(--accent) }
 .pill.finished { color: var(--good) }
 .pill.stopped { color: var(--bad) }
@@ -41,7 +41,7 @@ progress::-webkit-progress-bar { background: var(--line) }
 progress::-webkit-progress-value { background: var(--accent) }
 progress::-moz-progress-bar { background: var(--accent) }
 #status { margin: 0; color: var(--soft); font-variant-numeric: tabular-nums }
-.tiles { display: grid; gap: .7rem; margin: 1rem 0 0; grid-template-columns: repeat(auto-fill, minmax(8.6rem, 1fr)) }
+.tiles { display: grid; gap: .7rem; margin: 1rem 0 0; grid-template-columns: repeat(auto-fit, minmax(8.2rem, 1fr)) }
 .tiles div { padding: .55rem .8rem }
 dt { color: var(--soft); font-size: .85rem }
 dd { margin: 0; overflow-wrap: anywhere; font-variant-numeric: tabular-nums }
@@ -66,6 +66,7 @@ svg text { font-size: 11px; fill: var(--soft); font-variant-numeric: tabular-num
 .swatch { display: inline-block; width: 1rem; height: .28rem; border-radius: .14rem; margin-right: .4rem; vertical-align: middle; background: currentColor }
 .legend span { color: var(--soft) }
 .legend b { font-weight: 600; color: var(--ink) }
+.legend b.lost { font-weight: 400; color: var(--bad) }
 .c0 { color: light-dark(#1c66b8, #6cb0f5) }
 .c1 { color: light-dark(#b84300, #ff9a57) }
 .c2 { color: light-dark(#1b7a3d, #5cc983) }
@@ -99,10 +100,9 @@ summary::before { content: "▸" }
 pre { overflow: auto; margin: .4rem 0 0; font-size: .85rem }
 .scroll { overflow-x: auto }
 table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums }
-th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; max-width: 18rem }
+th, td { text-align: left; padding: .35rem .7rem .35rem 0; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: break-word; max-width: 18rem }
 th { font-weight: 600; font-size: .87rem; white-space: nowrap }
 th button { min-height: 0; padding: 0; border: 0; background: none; font-weight: 600 }
-.number { text-align: right }
 @media (max-width: 32rem) {
   .phase { grid-template-columns: 1fr auto }
   .track { grid-column: 1 / -1; grid-row: 2 }

@@ -59,13 +59,11 @@ const showHead = () => {
   if ($("state").textContent !== state) $("state").textContent = state;
   $("state").className = "pill " + state;
   document.querySelector("progress").value = totalSteps === 0 ? 0 : step / totalSteps;
-  $("follow").hidden = !isRunning();
+  $("follow").hidden = !isServed && !isRunning();
   tellAge();
-  const heldOut = data.charts.find((chart) => chart.title === "Held-out loss")?.curves[0].points;
   const tiles = [
     ["Loss, smoothed", lastOf("Loss", "smoothed"), number],
     ["Held-out loss", lastOf("Held-out loss", "mean"), number],
-    ["Lowest held-out", heldOut && Math.min(...heldOut.map(([, value]) => value)), number],
     ["Time left", isRunning() ? secondsLeft : undefined, duration],
     ["Step time", lastOf("Step time", "per step"), duration],
     ["Speed", lastOf("Speed", "rank 0"), (value) => value < 1 ? (value * 1000).toPrecision(3) + " GFLOP/s" : value.toPrecision(3) + " TFLOP/s"],
@@ -78,7 +76,8 @@ const showHead = () => {
     const isBad = (name === "Skipped steps" || name === "Warnings") && value > 0;
     const tile = make($("tiles"), "div", "", { class: isBad ? "card bad" : "card" });
     make(tile, "dt", name);
-    make(tile, "dd", text(value));
+    const [amount, ...unit] = text(value).split(" ");
+    make(make(tile, "dd", amount), "small", " " + unit.join(" "));
   }
 };
 
