@@ -34,6 +34,7 @@ export type {
   ExampleRequest,
   FinishedEvent,
   HeldOutEvent,
+  MemoryEvent,
   ProfileEvent,
   RangeTestEvent,
   RankUsage,

@@ -1,6 +1,5 @@
-/** A session as on a device with other limits, that notes how much memory it needed. */
+/** A session as on a device with other limits, that notes how large its buffers are. */
 import type { Device } from "../lib/gpu/device.ts";
-import type { TexelFormat } from "../kernels/core/kernel.ts";
 import { Session } from "../lib/gpu/session.ts";
 import type { RecordingLimits } from "../lib/plan/limits.ts";
 
@@ -9,11 +8,10 @@ export function piecesOf(bytes: number): Pick<RecordingLimits, "chunkBytes" | "b
   return { chunkBytes: bytes, bindingBytes: bytes };
 }
 
-/** Notes the largest buffer that a launch could bind, and the most bytes that were allocated at a time. */
+/** Notes the largest buffer that a launch could bind. */
 export class LimitedSession extends Session {
   override readonly limits: RecordingLimits;
   largestBuffer = 0;
-  peakBytes = 0;
 
   /** @param limits Those that differ from the device's own. */
   constructor(device: Device, limits: Partial<RecordingLimits> = {}) {
@@ -23,14 +21,6 @@ export class LimitedSession extends Session {
 
   override createBuffer(bytes: number, usage: GPUBufferUsageFlags, label: string): GPUBuffer {
     if ((usage & GPUBufferUsage.STORAGE) !== 0) this.largestBuffer = Math.max(this.largestBuffer, bytes);
-    const buffer = super.createBuffer(bytes, usage, label);
-    this.peakBytes = Math.max(this.peakBytes, this.allocatedBytes);
-    return buffer;
-  }
-
-  override createTexture(format: TexelFormat, rows: number, label: string): GPUTexture {
-    const texture = super.createTexture(format, rows, label);
-    this.peakBytes = Math.max(this.peakBytes, this.allocatedBytes);
-    return texture;
+    return super.createBuffer(bytes, usage, label);
   }
 }

@@ -20,9 +20,10 @@ import { doctorCommand } from "./commands/doctor.ts";
 import { loraRoutes } from "./commands/lora_routes.ts";
 import { planCommand, planFlags } from "./commands/plan_command.ts";
 import { sample } from "./commands/sample_route.ts";
-import { trainCommand } from "./commands/train_command.ts";
+import { trainCommand, trainFlags } from "./commands/train_command.ts";
 import { tuneCommand, tuneFlags } from "./commands/tune_command.ts";
 import type { CliContext } from "./context.ts";
+import { dashboard } from "./dashboard/route.ts";
 import { commandTable } from "./help/command_table.ts";
 import { completionScript, shellNames } from "./help/completions.ts";
 import { configHelp } from "./help/config_help.ts";
@@ -44,7 +45,7 @@ interface ConfigCommand {
 
 /** The commands of that kind, by the words that call them. */
 export const CONFIG_COMMANDS: Readonly<Record<string, ConfigCommand>> = {
-  train: { brief: "Fine-tune a model", flags: [], body: trainCommand },
+  train: { brief: "Fine-tune a model", flags: trainFlags, body: trainCommand },
   plan: {
     brief: "Forecast memory, work and time of a run without a GPU",
     flags: planFlags,
@@ -192,6 +193,7 @@ export function buildProgram({ describe, exitCode, refuse }: ProgramErrors): App
     sample,
     doctor,
     init,
+    dashboard,
     explain: explainKey,
     data: buildRouteMap({
       routes: { check: configCommand("data check"), import: configCommand("data import") },

@@ -1,10 +1,9 @@
 /** The refusal of a run that cannot fit, before anything is loaded. */
 import type { DType } from "../../kernels/core/kernel.ts";
 import type { Device } from "../gpu/device.ts";
-import { Session } from "../gpu/session.ts";
 import type { TrainConfig } from "../config/config.ts";
 import { isDrawn } from "../config/derive.ts";
-import { recordForecast } from "./forecast.ts";
+import { type ForecastOptions, recordForecast } from "./forecast.ts";
 import { requireFits } from "./fit.ts";
 import { folderShapes } from "./folder_shapes.ts";
 
@@ -17,10 +16,14 @@ import { folderShapes } from "./folder_shapes.ts";
  */
 export function requireMemory(config: TrainConfig, stored: DType, device?: Device): void {
   if (config.gpu_memory === undefined) return;
-  using session = device && new Session(device);
-  const own = session && { target: session.device.target, limits: session.limits };
+  const options = runOptions(config, stored, device);
+  requireFits(config, recordForecast(config, options), config.gpu_memory * 2 ** 30, options);
+}
+
+/** What the forecast of a run assumes, which has this model and device. */
+export function runOptions(config: TrainConfig, stored: DType, device?: Device): ForecastOptions {
+  const own = device && { target: device.target, limits: device.limits };
   // A run on random clips encodes nothing.
   const encoding = isDrawn(config) ? { encoding: [] } : {};
-  const options = { ...folderShapes(config), ...encoding, stored, ...own };
-  requireFits(config, recordForecast(config, options), config.gpu_memory * 2 ** 30, options);
+  return { ...folderShapes(config), ...encoding, stored, ...own };
 }

@@ -30,6 +30,8 @@ export class Session implements Disposable {
   readonly #buffers = new Map<Tensor, readonly GPUBuffer[]>();
   #allocated = 0;
   #unflushed = 0;
+  /** Most bytes alive at a time; whoever asks about a phase sets it to `allocatedBytes` where that begins. */
+  peakBytes = 0;
 
   /**
    * @param capBytes Refuses to allocate more than this in all, so that limits can be tried on a bigger card.
@@ -59,6 +61,7 @@ export class Session implements Disposable {
       );
     }
     this.#allocated += bytes;
+    this.peakBytes = Math.max(this.peakBytes, this.#allocated);
   }
 
   /** Frees a buffer made by {@linkcode createBuffer}. */

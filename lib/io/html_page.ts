@@ -27,26 +27,33 @@ function hashOf(text: string): string {
   return `'sha256-${createHash("sha256").update(text).digest("base64")}'`;
 }
 
-/** The page as HTML. */
-export function renderHtml({ title, style, body, data, script }: HtmlPage): string {
-  // "<" could end the script element early, and its escape means the same in JSON.
-  const json = JSON.stringify(data).replaceAll("<", "\\u003c");
-  // 'self' of a page opened from disk is no origin that a file could match, hence file:.
-  const media = "'self' file:";
-  const policy = [
+/** What the browser may fetch and run for a page, as the value of Content-Security-Policy. */
+export function contentPolicy({ style, script }: Pick<HtmlPage, "style" | "script">): string {
+  // 'self' of a page opened from disk is no origin that a file could match, hence file:. Small pictures and videos of a
+  // page that is sent around are inside it, hence data:.
+  const media = "'self' file: data:";
+  return [
     "default-src 'none'",
     "base-uri 'none'",
     "form-action 'none'",
+    // A page that is served asks for itself anew.
+    "connect-src 'self'",
     `style-src ${hashOf(style)}`,
     `script-src ${hashOf(script)}`,
     `img-src ${media}`,
     `media-src ${media}`,
   ].join("; ");
+}
+
+/** The page as HTML. */
+export function renderHtml({ title, style, body, data, script }: HtmlPage): string {
+  // "<" could end the script element early, and its escape means the same in JSON.
+  const json = JSON.stringify(data).replaceAll("<", "\\u003c");
   return `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="${policy}">
+<meta http-equiv="Content-Security-Policy" content="${contentPolicy({ style, script })}">
 <meta name="viewport" content="width=device-width">
 <title>${escapeHtml(title)}</title>
 <style>${style}</style>

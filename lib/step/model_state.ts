@@ -158,6 +158,8 @@ export async function refreshCopies(session: Session, run: RunDescription): Prom
  * Writes what other programs load: adapters as one LoRA file with alpha in it, or all weights as a diffusers
  * `transformer/` folder with config and index. Averaged weights, when there are some, lie beside them under names that
  * end in `_ema`.
+ *
+ * @returns the adapters that were written, those that train.
  */
 export async function writeModel(
   session: Session,
@@ -166,18 +168,21 @@ export async function writeModel(
   run: RunDescription,
   averages: readonly Tensor[],
   folder: string,
-): Promise<void> {
+): Promise<LoraValues | undefined> {
+  let trained: LoraValues | undefined;
   const versions = [{ suffix: "", trainables: run.trainables }];
   if (averages.length > 0) versions.push({ suffix: "_ema", trainables: averagedTrainables(run.trainables, averages) });
   for (const { suffix, trainables } of versions) {
     if (run.lora !== undefined) {
       const values = await downloadLora(session, { ...run.lora, trainables });
+      trained ??= values;
       const path = join(folder, `pytorch_lora_weights${suffix}.safetensors`);
       await writeLora(path, values, { config: run.lora.config, base: model.transformer });
     } else {
       await writeAllWeights(session, config, model, run, trainables, join(folder, `transformer${suffix}`));
     }
   }
+  return trained;
 }
 
 async function writeAllWeights(

@@ -18,8 +18,10 @@ import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
 import { checkInputs, preflight, preflightDrawn, type Ready } from "./checks/preflight.ts";
 import { requireSameRun } from "./checks/same_run.ts";
 import { Validation } from "./checks/validation.ts";
-import { fillDataCache } from "./data/fill_cache.ts";
+import { fillDataCache, type PeakListener } from "./data/fill_cache.ts";
+import { clipSheets } from "./report/clip_sheets.ts";
 import type { TrainEvent } from "./report/events.ts";
+import { type MemoryPhase, PhaseMemory } from "./report/phase_memory.ts";
 import { RunRecords } from "./report/run_records.ts";
 import { measurePeaks } from "../tune/peaks.ts";
 import { chooseKernels } from "./kernels.ts";
@@ -81,17 +83,20 @@ export async function* trainAsRank(
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   await checkPlacement(communicator, { deadline: longPhase });
-  requireMemory(ready === undefined ? config : { ...config, model_path: ready.model.path }, storedType(model), device);
+  const located = ready === undefined ? config : { ...config, model_path: ready.model.path };
+  requireMemory(located, storedType(model), device);
   using output = isFirst ? await openOutputFolder(config) : undefined;
   const told: TrainEvent[] = [];
-  const tell = function* (event: TrainEvent) {
-    told.push(event);
-    yield event;
+  const tell = function* (...events: readonly TrainEvent[]) {
+    told.push(...events);
+    yield* events;
   };
   for (const message of output?.cleared ?? []) yield* tell({ type: "status", message });
   for (const message of [...output?.warnings ?? [], ...warnings]) yield* tell({ type: "warning", message });
+  const peaks = new Map<MemoryPhase, number>();
+  const onPeak: PeakListener = (phase, bytes) => void peaks.set(phase, Math.max(bytes, peaks.get(phase) ?? 0));
   if (ready !== undefined) {
-    const fill = { signal, share: communicator };
+    const fill = { signal, share: communicator, onPeak };
     yield* fillDataCache(device, config, ready.model, ready.data, fill);
     if (heldOut !== undefined) yield* fillDataCache(device, heldOut.config, ready.model, heldOut.data, fill);
   }
@@ -102,12 +107,29 @@ export async function* trainAsRank(
   const profiler = config.profile > 0 && isFirst
     ? new StepProfiler({ device, config, peaks: await measurePeaks(device), tuned: kernels !== undefined })
     : undefined;
-  const prepared = { device, config, model, run, data, validation, heldOut, communicator, output, kernels, profiler };
+  const memory = isFirst ? new PhaseMemory(located, storedType(model), device) : undefined;
+  for (const [phase, bytes] of peaks) yield* tell(...memory?.note(phase, bytes) ?? []);
+  const prepared = {
+    device,
+    config,
+    model,
+    run,
+    data,
+    validation,
+    heldOut,
+    communicator,
+    output,
+    kernels,
+    profiler,
+    memory,
+  };
   using loop = new TrainingLoop(prepared);
   // The other ranks look after that exchange, when the first has put the folder in order.
   const start = loop.start(isFirst ? output?.checkpoint : (await checkpointOf(config))?.path);
   for await (const event of start) yield* tell(event);
-  using records = isFirst ? new RunRecords(config, loop.step, told) : undefined;
+  const clips = isFirst && ready !== undefined ? await clipSheets(ready.data.samples) : [];
+  const dataset = { clips, samples: data.samples.length };
+  using records = isFirst ? new RunRecords(config, loop.step, { told, dataset }) : undefined;
   for await (const event of config.lr_range_test ? loop.rangeTest(signal) : loop.run(options, records)) {
     const problem = await records?.write(event);
     yield event;

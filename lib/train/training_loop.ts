@@ -37,6 +37,7 @@ import type {
   WarningEvent,
 } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
+import type { PhaseMemory } from "./report/phase_memory.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
 
@@ -63,6 +64,8 @@ export interface PreparedRun {
   readonly kernels: RunKernels | undefined;
   /** Set where `profile` asks for it, on the first rank. */
   readonly profiler: StepProfiler | undefined;
+  /** Of the first rank. */
+  readonly memory: PhaseMemory | undefined;
 }
 
 /** The request that a clip answers. */
@@ -165,7 +168,7 @@ export class TrainingLoop implements Disposable {
     let path = this.#checkpoint;
     this.#measured = [...records?.measured ?? []];
     yield* this.#check(signal, records);
-    const { communicator, config, profiler } = this.prepared;
+    const { communicator, config, profiler, memory } = this.prepared;
     let ending = 0;
     while (this.#done < this.#totalSteps) {
       // Ranks hear of a stop at different moments, so they agree on the step after which they end.
@@ -177,6 +180,7 @@ export class TrainingLoop implements Disposable {
       if (event.type === "skipped" || last || this.#done % config.log_every === 0) yield event;
       const profile = await profiler?.report(this.#done, last);
       if (profile !== undefined) yield profile;
+      yield* memory?.note("training", this.#session.peakBytes) ?? [];
       if (last && this.#applied === 0) this.#skips.requireMade();
       path = undefined;
       // Before the checks, so that nothing that goes wrong in them costs a step.
@@ -245,7 +249,7 @@ export class TrainingLoop implements Disposable {
    * the way. All ranks share the work.
    */
   async *#check(signal: AbortSignal | undefined, records: RunRecords | undefined): AsyncGenerator<TrainEvent> {
-    const { communicator, heldOut, validation, run } = this.prepared;
+    const { communicator, heldOut, validation, run, memory } = this.prepared;
     const done = this.#done;
     const isDue = (check: Validation | HeldOut | undefined) => check?.isDue(done, this.#totalSteps) === true;
     if (!isDue(heldOut) && !isDue(validation)) return;
@@ -259,7 +263,12 @@ export class TrainingLoop implements Disposable {
     const { recording, buckets, config } = this.#step;
     this.#step[Symbol.dispose]();
     if ((wanted & 1) !== 0) yield await this.#measure(heldOut!);
-    if ((wanted & 2) !== 0) yield* validation!.run(this.#session, run, done, signal);
+    if ((wanted & 2) !== 0) {
+      this.#session.peakBytes = this.#session.allocatedBytes;
+      yield* validation!.run(this.#session, run, done, signal);
+      yield* memory?.note("validation", this.#session.peakBytes) ?? [];
+      this.#session.peakBytes = this.#session.allocatedBytes;
+    }
     this.#step = new TrainingStep(this.#session, config, recording, buckets);
   }
 
@@ -364,13 +373,15 @@ export class TrainingLoop implements Disposable {
   async #save(): Promise<SavedEvent> {
     const started = performance.now();
     const { kernels } = this.prepared;
-    const { path, bytes } = await saveRun(this.#savedRun(), {
+    const { path, bytes, updateNorms } = await saveRun(this.#savedRun(), {
       step: this.#done,
       applied: this.#applied,
       lossScale: { value: this.#scale.value, goodSteps: this.#scale.goodSteps },
       ...(kernels === undefined ? {} : { kernels }),
     });
-    return { type: "saved", step: this.#done, path, bytes, seconds: (performance.now() - started) / 1000 };
+    const seconds = (performance.now() - started) / 1000;
+    const norms = updateNorms === undefined ? {} : { updateNorms };
+    return { type: "saved", step: this.#done, path, bytes, seconds, ...norms };
   }
 
   [Symbol.dispose](): void {

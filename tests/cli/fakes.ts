@@ -111,6 +111,13 @@ export async function cli(
     },
     checkData: () => Promise.resolve({ lines: ["3 clips"], notes: [], problems: [], figures: { samples: 3 } }),
     describeEngines: () => Promise.resolve([{ engine: "deno" }]),
+    serve: (folder, port) => {
+      calls.push(`serve ${folder} ${port}`);
+      return {
+        address: "http://127.0.0.1:1/",
+        [Symbol.asyncDispose]: () => Promise.resolve(void calls.push("served")),
+      };
+    },
     ...options.commands,
   };
   const answers = [...options.answers ?? []];

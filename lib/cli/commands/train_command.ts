@@ -4,6 +4,8 @@ import { countGpus } from "../../comm/gpus/gpus.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { properties } from "../../config/schema.ts";
 import { configArguments } from "../settings/arguments.ts";
+import { type OwnFlag, takeOwn } from "../settings/own_flags.ts";
+import { parsePort } from "../dashboard/route.ts";
 import type { Environment } from "../machine/environment.ts";
 import { nextSteps } from "../show/next_steps.ts";
 import { Progress } from "../show/progress.ts";
@@ -11,10 +13,21 @@ import { requireConfig } from "../../train/checks/preflight.ts";
 import type { ExampleRequest } from "../../train/report/events.ts";
 import { withSignals } from "../machine/signals.ts";
 
+/** What `train` takes besides settings. */
+export const trainFlags: readonly OwnFlag[] = [
+  {
+    name: "dashboard",
+    takes: "[PORT]",
+    brief: "Serve the page of the run to browsers on this machine while it goes on",
+  },
+];
+
 /** Runs the command; returns the exit code. Throws UserError for whatever the user has to mend. */
 export async function trainCommand(environment: Environment, words: readonly string[]): Promise<number> {
   const { commands, terminal, json } = environment;
-  const collected = await collectConfig(configArguments(await countedGpus(words)));
+  const { own, settings } = takeDashboard(words);
+  const port = own === undefined || own === "" ? undefined : parsePort(own);
+  const collected = await collectConfig(configArguments(await countedGpus(settings)));
   const { config, notes } = await requireConfig(collected, { training: true });
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   requireTrainable(config);
@@ -33,6 +46,10 @@ export async function trainCommand(environment: Environment, words: readonly str
   }
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
   terminal.status(`${changedSettings(config)}\n`);
+  // Of the ranks that mpirun has started, the first writes the page.
+  const writesPage = (environment.system.environment("OMPI_COMM_WORLD_RANK") ?? "0") === "0";
+  await using dashboard = own === undefined || !writesPage ? undefined : commands.serve(config.output_dir, port);
+  if (dashboard !== undefined) terminal.status(`Dashboard: ${dashboard.address} (this machine only)\n`);
   const progress = new Progress(terminal);
   return await withSignals(
     environment.signals,
@@ -56,6 +73,17 @@ export async function trainCommand(environment: Environment, words: readonly str
           : `${name}: finishing this step and saving; once more ends at once, without saving`,
       ),
   );
+}
+
+/** The value of `--dashboard`, whose port may be left out, so that a word behind it that is a config is one. */
+function takeDashboard(
+  words: readonly string[],
+): { readonly own: string | undefined; readonly settings: readonly string[] } {
+  const { own, settings } = takeOwn(words, trainFlags);
+  const value = own.get("dashboard");
+  return value !== undefined && /\.ya?ml$/i.test(value)
+    ? { own: "", settings: [value, ...settings] }
+    : { own: value, settings };
 }
 
 /** `gpus=all` with the number of cards in place of `all`. */

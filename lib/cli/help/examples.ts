@@ -17,6 +17,7 @@ export const EXAMPLES: Readonly<Record<string, readonly [string, string]>> = {
   ],
   doctor: ["doctor", "doctor --json"],
   init: ["init", "init --model 5b --data my-clips --method lora --memory 24 --trigger ohwx --to my-run.yaml"],
+  dashboard: ["dashboard runs", "dashboard runs --out compare.html"],
   explain: ["explain lora_alpha", "explain"],
   completions: ["completions bash", "completions fish"],
   "data check": ["data check --data_root examples/clips", "data check --data_root my-clips --html clips.html"],

@@ -3,6 +3,7 @@ import type { EngineReport } from "../../gpu/engine.ts";
 import type { TrainConfig } from "../../config/config.ts";
 import type { TrainEvent } from "../../train/report/events.ts";
 import type { LinkRates } from "../../forecast/scaling.ts";
+import type { Dashboard } from "../dashboard/server.ts";
 import type { TunedRun } from "../../train/tune_run.ts";
 import type { RefusedEvent, TuneEvent } from "../../tune/tune.ts";
 
@@ -51,4 +52,6 @@ export interface Commands {
   /** With `html`, also writes a page of the clips. */
   checkData(config: TrainConfig, html?: string): Promise<DataReport>;
   describeEngines(): Promise<EngineReport[]>;
+  /** Serves the page of a run or of all runs in a folder to browsers on this machine. */
+  serve(folder: string, port: number | undefined): Dashboard;
 }

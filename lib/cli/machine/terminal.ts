@@ -1,5 +1,6 @@
 /** Where output goes. */
 import process from "node:process";
+import { INVISIBLE } from "../../invisible.ts";
 import { cutToCells } from "../show/fit_line.ts";
 
 /** Standard output and standard error, and whether a person is watching. */
@@ -24,9 +25,6 @@ export interface Output {
   readonly error: (text: string) => void;
   readonly columns: () => number | undefined;
 }
-
-/** Control characters except line break and tab, and those that hide or reorder what stands beside them. */
-const INVISIBLE = /[^\P{Cc}\n\t]|[\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]/gu;
 
 /**
  * Text in which a terminal finds nothing to obey: names of files, prompts and words of other programs may hold

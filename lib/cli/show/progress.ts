@@ -2,6 +2,7 @@
 import type {
   CacheEvent,
   DownloadEvent,
+  MemoryEvent,
   ProfileEvent,
   RankUsage,
   StepEvent,
@@ -48,6 +49,9 @@ export class Progress {
       case "range_test":
       case "finished":
         return this.result(describeEvent(event));
+      case "memory":
+        // The page of the run compares it with the plan.
+        return;
       case "profile":
         for (const line of profileLines(event)) this.result(line);
         return;
@@ -137,7 +141,7 @@ function describeRanks(ranks: readonly RankUsage[]): string {
 }
 
 function describeEvent(
-  event: Exclude<TrainEvent, CacheEvent | DownloadEvent | ProfileEvent | StepEvent | TuneEvent>,
+  event: Exclude<TrainEvent, CacheEvent | DownloadEvent | MemoryEvent | ProfileEvent | StepEvent | TuneEvent>,
 ): string {
   switch (event.type) {
     case "started": {

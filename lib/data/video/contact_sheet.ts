@@ -5,22 +5,21 @@ import { type Geometry, geometryFilter } from "./geometry.ts";
 import { inputArguments, openMedia } from "./media_file.ts";
 import { selectExpression } from "./video.ts";
 
-/** Frames on a sheet, and their height in pixels. */
+/** Frames on a sheet. */
 const FRAMES = 4;
-const HEIGHT = 120;
 
 /** No sheet of four small frames has more bytes. */
 const MOST_BYTES = 1 << 20;
 
 /**
- * A JPEG of up to four of these frames, evenly spread, cut as `geometry` says.
+ * A JPEG of up to four of these frames, evenly spread, cut as `geometry` says and `rows` pixels high.
  *
  * @throws {UserError} if the clip cannot be decoded.
  */
 export async function contactSheet(
   path: string,
   indices: readonly number[],
-  { geometry, label }: { readonly geometry: Geometry; readonly label: string },
+  { geometry, label, rows = 120 }: { readonly geometry: Geometry; readonly label: string; readonly rows?: number },
 ): Promise<Uint8Array<ArrayBuffer>> {
   const distinct = [...new Set(indices)].sort((a, b) => a - b);
   const count = Math.min(FRAMES, distinct.length);
@@ -32,7 +31,7 @@ export async function contactSheet(
   const filters = [
     `select='${selectExpression(wanted)}'`,
     geometryFilter(geometry),
-    `scale=-2:${HEIGHT}`,
+    `scale=-2:${rows}`,
     `tile=${count}x1`,
     "format=yuvj420p",
   ];

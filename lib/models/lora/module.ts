@@ -91,25 +91,53 @@ export function updateNorm({ rank, alpha, down, up }: LoraModule): number {
  * @param a A [rank, in]. @param b B [out, rank].
  */
 export function productNorm(a: Float32Array, b: Float32Array, rank: number): number {
-  const [inFeatures, outFeatures] = [a.length / rank, b.length / rank];
-  const gramB = new Float64Array(rank * rank);
+  const outFeatures = b.length / rank;
+  const columns = new Float32Array(b.length);
   for (let row = 0; row < outFeatures; row++) {
-    const start = row * rank;
-    for (let i = 0; i < rank; i++) {
-      const factor = b[start + i]!;
-      for (let j = 0; j <= i; j++) gramB[i * rank + j]! += factor * b[start + j]!;
-    }
+    for (let i = 0; i < rank; i++) columns[i * outFeatures + row] = b[row * rank + i]!;
   }
+  const [gramA, gramB] = [gram(a, rank), gram(columns, rank)];
   let square = 0;
   for (let i = 0; i < rank; i++) {
-    for (let j = 0; j <= i; j++) {
-      let dot = 0;
-      for (let k = 0; k < inFeatures; k++) dot += a[i * inFeatures + k]! * a[j * inFeatures + k]!;
-      square += (i === j ? 1 : 2) * dot * gramB[i * rank + j]!;
-    }
+    for (let j = 0; j <= i; j++) square += (i === j ? 1 : 2) * gramA[i * rank + j]! * gramB[i * rank + j]!;
   }
   // Rounding can leave a tiny negative sum; NaN must stay NaN, which Math.max would keep too.
   return Math.sqrt(Math.max(0, square));
+}
+
+/**
+ * Products of the rows of `x` with each other, where j <= i. Two rows with two at a time take half the time of one with
+ * one (ranks 64 and 128, 3072 columns): sums wait for each other less.
+ */
+function gram(x: Float32Array, rows: number): Float64Array {
+  const width = x.length / rows;
+  const products = new Float64Array(rows * rows);
+  for (let i = 0; i < rows; i += 2) {
+    // The last of an odd number of rows meets itself again.
+    const below = Math.min(i + 1, rows - 1);
+    for (let j = 0; j <= i; j += 2) {
+      const beside = Math.min(j + 1, rows - 1);
+      let s00 = 0;
+      let s01 = 0;
+      let s10 = 0;
+      let s11 = 0;
+      for (let k = 0; k < width; k++) {
+        const p = x[i * width + k]!;
+        const q = x[below * width + k]!;
+        const r = x[j * width + k]!;
+        const s = x[beside * width + k]!;
+        s00 += p * r;
+        s01 += p * s;
+        s10 += q * r;
+        s11 += q * s;
+      }
+      products[i * rows + j] = s00;
+      products[i * rows + beside] = s01;
+      products[below * rows + j] = s10;
+      products[below * rows + beside] = s11;
+    }
+  }
+  return products;
 }
 
 /** The value most modules share, which a file states once; the rest are listed as exceptions. */

@@ -40,13 +40,16 @@ const EVENT_KINDS: Readonly<Record<CacheKind, CacheEvent["kind"]>> = {
  */
 type LazyPixels = () => Volume;
 
+/** Hears what an encoder took of the GPU's memory. */
+export type PeakListener = (phase: "text encoding" | "video encoding", gpuBytes: number) => void;
+
 /** Encodes what the cache lacks. Throws UserErrors with all samples that could not be encoded. */
 export async function* fillDataCache(
   device: Device,
   config: TrainConfig,
   model: ModelFolder,
   data: PreparedData,
-  options: FillOptions = {},
+  { onPeak, ...options }: FillOptions & { readonly onPeak?: PeakListener } = {},
 ): AsyncGenerator<CacheEvent | StatusEvent | WarningEvent> {
   const { cache, samples, plan } = data;
   await data.use();
@@ -54,8 +57,13 @@ export async function* fillDataCache(
   await using decoder = new Decoder();
   for (
     const filling of [
-      fillCache(cache, promptTasks(model, data), () => promptEncoder(device, config, model), options),
-      fillCache(cache, pixelTasks(config, samples, decoder), () => pixelEncoder(device, config, model), options),
+      fillCache(cache, promptTasks(model, data), () => promptEncoder(device, config, model, onPeak), options),
+      fillCache(
+        cache,
+        pixelTasks(config, samples, decoder),
+        () => pixelEncoder(device, config, model, onPeak),
+        options,
+      ),
     ]
   ) {
     for await (const { kind, ...counts } of filling) yield { type: "cache", kind: EVENT_KINDS[kind], ...counts };
@@ -82,7 +90,12 @@ function promptTasks(model: ModelFolder, { samples, emptyPrompt }: PreparedData)
   ];
 }
 
-function promptEncoder(device: Device, config: TrainConfig, model: ModelFolder): Encoder<Int32Array> {
+function promptEncoder(
+  device: Device,
+  config: TrainConfig,
+  model: ModelFolder,
+  onPeak: PeakListener | undefined,
+): Encoder<Int32Array> {
   const session = new Session(device, gpuMemoryLimit(config));
   const encoder = openTextEncoder(session, model.path);
   return {
@@ -92,6 +105,7 @@ function promptEncoder(device: Device, config: TrainConfig, model: ModelFolder):
       return embeddings.map((data, i) => ({ shape: [prompts[i]!.length, data.length / prompts[i]!.length], data }));
     },
     [Symbol.dispose]() {
+      onPeak?.("text encoding", session.peakBytes);
       encoder[Symbol.dispose]();
       session[Symbol.dispose]();
     },
@@ -138,7 +152,12 @@ function addImageNoise(config: TrainConfig, image: Volume, sample: number, varia
   return { ...image, data: image.data.map((value, i) => value + sigma * noise[i]!) };
 }
 
-function pixelEncoder(device: Device, config: TrainConfig, model: ModelFolder): Encoder<LazyPixels> {
+function pixelEncoder(
+  device: Device,
+  config: TrainConfig,
+  model: ModelFolder,
+  onPeak: PeakListener | undefined,
+): Encoder<LazyPixels> {
   const session = new Session(device, gpuMemoryLimit(config));
   const vae = openVae(session, model.path, config.enable_tiling ? {} : { tiling: false });
   return {
@@ -149,6 +168,7 @@ function pixelEncoder(device: Device, config: TrainConfig, model: ModelFolder): 
       return contents;
     },
     [Symbol.dispose]() {
+      onPeak?.("video encoding", session.peakBytes);
       vae[Symbol.dispose]();
       session[Symbol.dispose]();
     },

@@ -123,6 +123,20 @@ export interface SavedEvent {
   readonly bytes: number;
   /** Seconds that writing and reading back took. */
   readonly seconds: number;
+  /** For LoRA, how far it is from the model, by layer: the norm of alpha / rank B A (Frobenius). */
+  readonly updateNorms?: Readonly<Record<string, number>>;
+}
+
+/** A phase of the run has taken more GPU memory than was told of it before; the first time, any. */
+export interface MemoryEvent {
+  /** Tells events apart. */
+  readonly type: "memory";
+  /** As "training". */
+  readonly phase: string;
+  /** Bytes of the first rank's GPU that it had allocated at its fullest. */
+  readonly gpuBytes: number;
+  /** What the forecast says of that. */
+  readonly plannedBytes: number;
 }
 
 /** What the run is doing or waiting for; nothing is wrong. */
@@ -216,6 +230,7 @@ export type TrainEvent =
   | StepEvent
   | SkippedEvent
   | SavedEvent
+  | MemoryEvent
   | StatusEvent
   | WarningEvent
   | SampleEvent

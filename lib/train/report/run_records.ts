@@ -7,8 +7,16 @@ import type { TrainConfig } from "../../config/config.ts";
 import type { MeasuredLoss } from "../checks/best_loss.ts";
 import type { TrainEvent, WarningEvent } from "./events.ts";
 import { MetricsLog } from "./metrics_log.ts";
+import type { PageDataset } from "./page/page_data.ts";
 import { RunPage } from "./page/run_page.ts";
 import { TensorBoardWriter } from "./tensorboard.ts";
+
+/** What is known of a run before its records begin; the page alone shows it. */
+export interface RunBeginning {
+  /** What the run has told. */
+  readonly told?: readonly TrainEvent[];
+  readonly dataset?: PageDataset;
+}
 
 /** All records of one run, cut back to the step it continues from. */
 export class RunRecords implements Disposable {
@@ -17,12 +25,11 @@ export class RunRecords implements Disposable {
   readonly #board: TensorBoardWriter | undefined;
   #pageFailed = false;
 
-  /** @param told What the run has told before its records begin; the page alone shows it. */
-  constructor(config: TrainConfig, step: number, told: readonly TrainEvent[] = []) {
+  constructor(config: TrainConfig, step: number, { told = [], dataset }: RunBeginning = {}) {
     const resume = step === 0 ? {} : { resumeStep: step };
     const path = join(config.output_dir, "metrics.jsonl");
     if (step === 0) moveAside(path);
-    this.#page = new RunPage(config);
+    this.#page = new RunPage(config, dataset);
     this.#metrics = new MetricsLog(path, { ...resume, onKept: (event) => this.#page.addKept(event) });
     for (const event of told) this.#page.add(event);
     if (config.report_to !== "none") {

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { TrainEvent } from "../../../lib/train/report/events.ts";
 import { cutToCells } from "../../../lib/cli/show/fit_line.ts";
-import { cli, FakeSignals, stepEvent } from "../fakes.ts";
+import { cli, FakeSignals, fakeSystem, soundFiles, soundPrograms, stepEvent } from "../fakes.ts";
 
 // A folder that exists stands for the dataset.
 const data = tmpdir();
@@ -330,4 +330,39 @@ Deno.test("data check prints findings and ends with 2 when training could not st
   const report = { lines: [], notes: ["few clips"], problems: ["a.mp4 is missing"], figures: {} };
   const bad = await cli(args, { commands: { checkData: () => Promise.resolve(report) } });
   assert.deepEqual([bad.code, bad.out], [2, "note: few clips\nproblem: a.mp4 is missing\n"]);
+});
+
+Deno.test("--dashboard serves the output folder while the run goes on, on a port of one's own or the usual one", async () => {
+  const flags = [
+    "--preset",
+    "5b-lora",
+    "--data_root",
+    data,
+    "--model_path",
+    "THUDM/CogVideoX-5b",
+    "--output_dir",
+    "/r",
+  ];
+  for (
+    const [words, port] of [[["--dashboard"], undefined], [["--dashboard", "9000"], 9000], [
+      ["--dashboard=0"],
+      0,
+    ]] as const
+  ) {
+    for (const order of [[...words, ...flags], [...flags, ...words]]) {
+      const { code, calls, out, error } = await cli(order);
+      assert.equal(code, 0, error);
+      assert.deepEqual(calls, ["ensureSystem", `serve /r ${port}`, "train", "served"]);
+      assert.match(out, /^Dashboard: http:\/\/127\.0\.0\.1:1\/ /m);
+    }
+  }
+  const { code, error } = await cli([...flags, "--dashboard", "now"]);
+  assert.equal(code, 2);
+  assert.match(error, /"now" is no port\nHint: /);
+  const system = fakeSystem(soundFiles, soundPrograms, {
+    environment: (name) => name === "OMPI_COMM_WORLD_RANK" ? "1" : undefined,
+  });
+  for (const unserved of [await cli(flags), await cli([...flags, "--dashboard"], { system })]) {
+    assert.deepEqual(unserved.calls, ["ensureSystem", "train"]);
+  }
 });

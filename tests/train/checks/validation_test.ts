@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { cpSync, existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { HeldOutEvent, SampleEvent, TrainEvent } from "../../../lib/train/report/events.ts";
+import type { HeldOutEvent, MemoryEvent, SampleEvent, TrainEvent } from "../../../lib/train/report/events.ts";
 import { train, trainAsRank } from "../../../lib/train/trainer.ts";
 import { type Communicator, longPhase } from "../../../lib/comm/exchange/communicator.ts";
 import { createSingle } from "../../../lib/comm/exchange/single.ts";
@@ -53,6 +53,13 @@ Deno.test("validation and held-out loss run before step 1, at their intervals an
     const samples = checked.filter((event): event is SampleEvent => event.type === "sample");
     assert.deepEqual(samples.map(({ step }) => step), [0, 0, 2, 2, 4, 4]);
     for (const { path } of samples) assert.ok(existsSync(path), path);
+    // What was allocated at the fullest is what the plan says, phase by phase.
+    const phases = checked.filter((event): event is MemoryEvent => event.type === "memory");
+    const fullest = new Map(phases.map((event) => [event.phase, event]));
+    assert.deepEqual([...fullest.keys()].slice(-2).sort(), ["training", "validation"]);
+    for (const phase of ["training", "validation"]) {
+      assert.equal(fullest.get(phase)!.gpuBytes, fullest.get(phase)!.plannedBytes, phase);
+    }
     const page = readFileSync(join(config.output_dir, "validation_res", "index.html"), "utf8");
     assert.equal([...page.matchAll(/<video/g)].length, 6);
     assert.deepEqual([...page.matchAll(/<th>Step (\d+)/g)].map((match) => match[1]), ["0", "2", "4"]);

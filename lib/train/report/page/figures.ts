@@ -14,7 +14,23 @@ export interface Chart {
   readonly title: string;
   /** Empty for plain numbers. */
   readonly unit: string;
+  /** Whether the axis begins at zero: for amounts, of which a small change is to look small. */
+  readonly fromZero: boolean;
   readonly curves: readonly Curve[];
+}
+
+/** GPU memory of a phase in bytes. */
+export interface PhaseBytes {
+  readonly phase: string;
+  readonly used: number;
+  readonly planned: number;
+}
+
+/** How far each layer's LoRA is from the model. */
+export interface LayerNorms {
+  /** Optimizer steps made when they were taken. */
+  readonly step: number;
+  readonly layers: readonly (readonly [layer: string, norm: number])[];
 }
 
 /** A validation video. */
@@ -36,24 +52,32 @@ export interface PageFigures {
   readonly secondsLeft?: number;
   readonly facts: readonly (readonly [name: string, value: string])[];
   readonly charts: readonly Chart[];
+  /** Of the last checkpoint. */
+  readonly norms?: LayerNorms;
+  readonly memory: readonly PhaseBytes[];
+  /** Steps that were skipped. */
+  readonly skips: readonly number[];
+  /** All there were, of which `notes` shows the last. */
+  readonly warnings: number;
   /** Warnings and skipped steps, oldest first. */
   readonly notes: readonly string[];
   readonly samples: readonly PageSample[];
 }
 
 /** Charts in the order of the page, with their units. */
-const UNITS = {
-  "Loss": "",
-  "Held-out loss": "",
-  "Learning rate": "",
-  "Gradient norm": "",
-  "Step time": "s",
-  "Speed": "TFLOP/s",
-  "Share of peak": "%",
-  "GPU memory": "GiB",
+const CHARTS = {
+  "Loss": { unit: "", fromZero: false },
+  "Held-out loss": { unit: "", fromZero: false },
+  "Learning rate": { unit: "", fromZero: true },
+  "Gradient norm": { unit: "", fromZero: true },
+  "LoRA norm": { unit: "", fromZero: true },
+  "Step time": { unit: "s", fromZero: true },
+  "Speed": { unit: "TFLOP/s", fromZero: true },
+  "Share of peak": { unit: "%", fromZero: true },
+  "GPU memory": { unit: "GiB", fromZero: true },
 } as const;
 
-type Title = keyof typeof UNITS;
+type Title = keyof typeof CHARTS;
 
 /**
  * Weight of the past in the smoothed loss: its mean reaches back about 20 steps, where the drawn timesteps average out.
@@ -96,13 +120,15 @@ export class RunFigures {
   readonly #charts = new Map<Title, Map<string, { readonly steps: number[]; readonly values: number[] }>>();
   readonly #facts = new Map<string, string>();
   readonly #notes: string[] = [];
+  readonly #skips: number[] = [];
+  readonly #memory = new Map<string, PhaseBytes>();
   readonly #samples = new Map<string, PageSample>();
   readonly #recentSeconds: number[] = [];
   #state: PageFigures["state"] = "running";
   #step = 0;
   #totalSteps = 0;
   #warnings = 0;
-  #skipped = 0;
+  #norms: LayerNorms | undefined;
   #smoothed = 0;
   #smoothedSteps = 0;
 
@@ -121,7 +147,7 @@ export class RunFigures {
         break;
       case "skipped":
         this.#step = event.step;
-        this.#skipped++;
+        this.#skips.push(event.step);
         this.#note(
           `Step ${event.step} skipped: ${event.reason} in ${event.tensor}, clip ${event.clip} at timestep ${event.timestep}`,
         );
@@ -144,7 +170,13 @@ export class RunFigures {
       }
       case "saved":
         this.#facts.set("Last checkpoint", basename(event.path));
+        if (event.updateNorms !== undefined) this.#addNorms(event.step, event.updateNorms);
         break;
+      case "memory": {
+        const { phase, gpuBytes, plannedBytes } = event;
+        this.#memory.set(phase, { phase, used: gpuBytes, planned: plannedBytes });
+        break;
+      }
       case "range_test":
         this.#state = "finished";
         if (event.result !== undefined) {
@@ -183,6 +215,14 @@ export class RunFigures {
     if (this.#recentSeconds.length > RECENT_STEPS) this.#recentSeconds.shift();
   }
 
+  #addNorms(step: number, norms: Readonly<Record<string, number>>): void {
+    const layers = Object.entries(norms).map(([layer, norm]): [string, number] => [layer, Number(norm.toPrecision(4))]);
+    const values = layers.map(([, norm]) => norm);
+    this.#norms = { step, layers };
+    this.#point("LoRA norm", "largest layer", step, Math.max(...values));
+    this.#point("LoRA norm", "mean of layers", step, values.reduce((sum, value) => sum + value, 0) / values.length);
+  }
+
   /** A value that is not finite leaves a gap; metrics.jsonl has it as text. */
   #point(title: Title, name: string, step: number, value: number): void {
     if (!Number.isFinite(value)) return;
@@ -208,16 +248,20 @@ export class RunFigures {
       step: this.#step,
       totalSteps: this.#totalSteps,
       ...(recent.length === 0 ? {} : { secondsLeft: secondsPerStep * (this.#totalSteps - this.#step) }),
-      facts: [...this.#facts, ["Warnings", String(this.#warnings)], ["Skipped steps", String(this.#skipped)]],
-      charts: Object.entries(UNITS).flatMap(([title, unit]) => {
+      facts: [...this.#facts],
+      charts: Object.entries(CHARTS).flatMap(([title, look]) => {
         const curves = [...this.#charts.get(title as Title) ?? []];
         if (curves.length === 0) return [];
         return {
           title,
-          unit,
+          ...look,
           curves: curves.map(([name, { steps, values }]) => ({ name, points: thin(steps, values) })),
         };
       }),
+      ...(this.#norms === undefined ? {} : { norms: this.#norms }),
+      memory: [...this.#memory.values()],
+      skips: this.#skips,
+      warnings: this.#warnings,
       notes: this.#notes,
       samples: [...this.#samples.values()],
     };

@@ -6,25 +6,14 @@ import { basename, join } from "node:path";
 import { printConfig, type TrainConfig } from "../../../config/config.ts";
 import { writeFileAtomic } from "../../../io/atomic.ts";
 import { renderHtml } from "../../../io/html_page.ts";
-import { PAGE_NAME, PLAYER_SCRIPT } from "../../../sample/page.ts";
+import { PAGE_NAME } from "../../../sample/page.ts";
 import type { TrainEvent } from "../events.ts";
-import { type PageFigures, RunFigures } from "./figures.ts";
-import { BODY, SCRIPT, STYLE } from "./view.ts";
+import { RunFigures } from "./figures.ts";
+import type { PageData, PageDataset } from "./page_data.ts";
+import { runPage } from "./view.ts";
 
-/** Milliseconds between two writings after steps: rewriting 100 KB every 5 seconds is nothing beside a step. */
+/** Milliseconds between two writings after steps: rewriting 200 KB every 5 seconds is nothing beside a step. */
 const INTERVAL = 5000;
-
-/** What the script of the page reads. */
-interface PageData extends Omit<PageFigures, "state"> {
-  readonly title: string;
-  /** `stopped`: ended by an error. */
-  readonly state: PageFigures["state"] | "stopped";
-  /** Milliseconds since 1970. */
-  readonly written: number;
-  /** Of the noise of all samples. */
-  readonly seed: number;
-  readonly config: string;
-}
 
 /** Keeps the page of one run. */
 export class RunPage {
@@ -32,7 +21,7 @@ export class RunPage {
   readonly #figures = new RunFigures();
   #written = 0;
 
-  constructor(readonly config: TrainConfig) {
+  constructor(readonly config: TrainConfig, readonly dataset: PageDataset = { clips: [], samples: 0 }) {
     this.#path = join(config.output_dir, PAGE_NAME);
   }
 
@@ -66,8 +55,8 @@ export class RunPage {
   async #writeAs(state: PageData["state"], written: number): Promise<void> {
     const { output_dir, seed } = this.config;
     const title = basename(output_dir);
-    const data: PageData = { ...this.#figures.figures, title, state, written, seed, config: printConfig(this.config) };
-    const script = `${SCRIPT}\n${PLAYER_SCRIPT}`;
-    await writeFileAtomic(this.#path, renderHtml({ title, style: STYLE, body: BODY, data, script }));
+    const config = printConfig(this.config);
+    const data: PageData = { ...this.#figures.figures, title, state, written, seed, config, dataset: this.dataset };
+    await writeFileAtomic(this.#path, renderHtml(runPage(data)));
   }
 }
