@@ -3,7 +3,7 @@ import { UserError } from "../../errors.ts";
 import { runTool } from "./ffmpeg.ts";
 import { type Geometry, geometryFilter } from "./geometry.ts";
 import { inputArguments, openMedia } from "./media_file.ts";
-import { selectExpression } from "./video.ts";
+import { selectFilter } from "./video.ts";
 
 /** Frames on a sheet, and their height in pixels. */
 const FRAMES = 4;
@@ -30,7 +30,7 @@ export async function contactSheet(
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   let bytes = 0;
   const filters = [
-    `select='${selectExpression(wanted)}'`,
+    selectFilter(geometry, wanted),
     geometryFilter(geometry),
     `scale=-2:${HEIGHT}`,
     `tile=${count}x1`,
