@@ -31,6 +31,7 @@ import { describedCommand } from "./help/examples.ts";
 import { explain } from "./help/explain.ts";
 import { initCommand, type InitFlags } from "./init/init_command.ts";
 import type { Environment } from "./machine/environment.ts";
+import { configImport } from "./settings/config_import.ts";
 import type { OwnFlag } from "./settings/own_flags.ts";
 import { programCall } from "./show/program_call.ts";
 
@@ -199,6 +200,7 @@ export function buildProgram({ describe, exitCode, refuse }: ProgramErrors): App
       routes: { check: configCommand("data check"), import: configCommand("data import") },
       docs: { brief: "Look at a dataset" },
     }),
+    config: buildRouteMap({ routes: { import: configImport }, docs: { brief: "Work with config files" } }),
     lora: loraRoutes,
   };
   const docs = { brief: "Fine-tune CogVideoX video models. Without a command: train" };

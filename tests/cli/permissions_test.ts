@@ -11,7 +11,7 @@ const document = readFileSync(fromFileUrl("../../docs/permissions.md", import.me
 
 /** The table of the document: flags by command. */
 const FLAGS = new Map(
-  [...document.matchAll(/^\| `([a-z ]+)` +\| `([^`]+)`/gm)].map(([, command, flags]) => [command!, flags!.split(" ")]),
+  [...document.matchAll(/^\| `([a-z -]+)` +\| `([^`]+)`/gm)].map(([, command, flags]) => [command!, flags!.split(" ")]),
 );
 
 const LORA = "run/checkpoint-1/pytorch_lora_weights.safetensors";
@@ -33,6 +33,9 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
   "plan": ["--preset", "2b-lora"],
   "doctor": [],
   "data check": ["--data_root", "clips"],
+  "data check --html": ["pages/clips.html", "--data_root", "clips"],
+  "data import": ["--data_root", "clips", "--to", "lists"],
+  "config import": ["python train.py --model_path m --training_type lora", "--to", "configs/mine.yaml"],
   "train": ["--data_root", "clips", "--output_dir", "run", "--model_path", "model", ...QUICK],
   "sample": [
     ...["--model_path", "model", "--prompt", "a ball", "--output_dir", "samples"],
@@ -71,7 +74,13 @@ Deno.test("every command runs with exactly the flags of docs/permissions.md", ()
   inScratch(async (folder) => {
     cpSync(join(examples, "tiny-2b"), join(folder, "model"), { recursive: true });
     assert.deepEqual([...FLAGS.keys()].sort(), Object.keys(WORDS).sort());
-    const folders: Readonly<Record<string, string>> = { train: "run,clips/cache", sample: "samples" };
+    const folders: Readonly<Record<string, string>> = {
+      train: "run,clips/cache",
+      sample: "samples",
+      "data check --html": "pages",
+      "data import": "lists",
+      "config import": "configs",
+    };
     for (const [command, documented] of FLAGS) {
       const flags = documented.map((flag) => flag.replace(/=OUTPUT.*/, `=${folders[command]}`));
       for (const missing of flags) {

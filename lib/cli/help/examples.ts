@@ -25,6 +25,10 @@ export const EXAMPLES: Readonly<Record<string, readonly [string, string]>> = {
     "data import --data_root dataset.csv --to my-clips",
     "data import --data_root other-trainer/clips --to my-clips --prompt 'a video of ohwx'",
   ],
+  "config import": [
+    "config import train.sh --to mine.yaml",
+    "config import 'accelerate launch train.py --model_path THUDM/CogVideoX-5b --training_type lora --rank 64'",
+  ],
   "lora inspect": [`lora inspect ${LORA}`, "lora inspect other.safetensors --json"],
   "lora verify": [
     `lora verify ${LORA} --model_path examples/tiny-2b`,

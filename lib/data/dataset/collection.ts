@@ -1,4 +1,4 @@
-/** A file that names several datasets, each with a number of repeats: our own, and those of three other trainers. */
+/** A file that names several datasets, each with a number of repeats: our own, and those of four other trainers. */
 import { readdirSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { parse as parseToml } from "smol-toml";
@@ -69,6 +69,16 @@ const DIALECTS: readonly Dialect[] = [
       path: path as string,
       repeats: num_repeats as number,
       prefix: textOf(caption_prefix),
+    }),
+  },
+  {
+    // finetrainers, whose datasets may be a folder or the file of a table.
+    looks: /"datasets"\s*:\s*\[/,
+    parse: JSON.parse,
+    entries: (document) => (document as Json).datasets,
+    member: ({ data_root, dataset_file, id_token }) => ({
+      path: [dataset_file, data_root].find(isText) as string,
+      prefix: isText(id_token) ? `${id_token} ` : undefined,
     }),
   },
   {
@@ -194,7 +204,8 @@ async function readCollection(source: DatasetSource, findings: Findings): Promis
 /** Several datasets. */
 export const collection = {
   name: "collection",
-  title: "Several datasets: datasets.yaml, or the dataset file of musubi-tuner, diffusion-pipe or SimpleTuner",
+  title:
+    "Several datasets: datasets.yaml, or the dataset file of musubi-tuner, diffusion-pipe, SimpleTuner or finetrainers",
   example: `datasets.yaml        - path: cats
                        repeats: 3
                      - path: dogs/metadata.csv

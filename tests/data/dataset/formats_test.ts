@@ -5,7 +5,7 @@ import { collectDataset, readDataset } from "../../../lib/data/dataset/dataset.t
 import type { DatasetOptions } from "../../../lib/data/dataset/format.ts";
 import { FORMATS } from "../../../lib/data/dataset/formats.ts";
 import { withFolder } from "../media.ts";
-import { LAYOUTS } from "./layouts.ts";
+import { layOut, LAYOUTS } from "./layouts.ts";
 
 async function write(folder: string, files: Readonly<Record<string, string>>): Promise<void> {
   for (const [name, content] of Object.entries(files)) {
@@ -14,11 +14,12 @@ async function write(folder: string, files: Readonly<Record<string, string>>): P
   }
 }
 
-for (const { of, files, open = "", format, samples } of LAYOUTS) {
+for (const layout of LAYOUTS) {
+  const { of, open = "", options, format, samples } = layout;
   Deno.test(`readDataset() reads: ${of}`, () =>
     withFolder(async (folder) => {
-      await write(folder, files);
-      const dataset = await readDataset(join(folder, open), { images: true });
+      await layOut(layout, folder, (letter) => letter);
+      const dataset = await readDataset(join(folder, open), { images: true, ...options });
       assert.equal(dataset.format, format);
       const found = dataset.items.map(({ prompt, videoPath, imagePath }) => [
         prompt,

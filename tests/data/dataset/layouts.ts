@@ -1,15 +1,33 @@
 /** Datasets as each trainer's users have them, and what is read from them. */
+import { dirname, join } from "node:path";
+import type { DatasetOptions } from "../../../lib/data/dataset/format.ts";
 
 /** Files by path, with what `readDataset` makes of them. */
 export interface Layout {
   /** Whose layout it is. */
   readonly of: string;
+  /** `ROOT` in a text is the folder. */
   readonly files: Readonly<Record<string, string>>;
   /** The file to name in place of the folder. */
   readonly open?: string;
+  readonly options?: DatasetOptions;
   readonly format: string;
   /** Prompt, clip and condition picture of each sample; clips hold one letter here. */
   readonly samples: readonly (readonly [prompt: string, clip: string, image?: string])[];
+}
+
+/** Lays a dataset out in a folder; `content` is what clips and pictures hold, by their letter. */
+export async function layOut(
+  { files }: Pick<Layout, "files">,
+  folder: string,
+  content: (letter: string) => Uint8Array | string,
+): Promise<void> {
+  for (const [name, text] of Object.entries(files)) {
+    await Deno.mkdir(dirname(join(folder, name)), { recursive: true });
+    const value = text.length === 1 ? content(text) : text.replaceAll("ROOT", folder);
+    if (typeof value === "string") await Deno.writeTextFile(join(folder, name), value);
+    else await Deno.writeFile(join(folder, name), value);
+  }
 }
 
 const clips = { "clips/a.mp4": "a", "clips/b.mp4": "b" };
@@ -62,6 +80,25 @@ export const LAYOUTS: readonly Layout[] = [
     },
     format: "table",
     samples: both,
+  },
+  {
+    of: "finetrainers, training.json",
+    files: {
+      ...clips,
+      "clips/prompt.txt": "a cat, running\na dog\n",
+      "clips/videos.txt": "a.mp4\nb.mp4\n",
+      "training.json": JSON.stringify({
+        datasets: [{
+          data_root: "clips",
+          dataset_type: "video",
+          id_token: "ohwx",
+          video_resolution_buckets: [[9, 32, 48]],
+        }],
+      }),
+    },
+    open: "training.json",
+    format: "collection",
+    samples: [["ohwx a cat, running", "clips/a.mp4"], ["ohwx a dog", "clips/b.mp4"]],
   },
   {
     of: "VideoX-Fun",
@@ -206,5 +243,40 @@ export const LAYOUTS: readonly Layout[] = [
     },
     format: "collection",
     samples: [["a cat", "cats/a.mp4"], ["see a dog", "dogs/b.mp4"], ["a cat", "cats/a.mp4"], ["a cat", "cats/a.mp4"]],
+  },
+  {
+    of: "absolute paths inside the folder",
+    files: { ...clips, "list.csv": 'video,caption\nROOT/clips/a.mp4,"a cat, running"\nROOT/clips/b.mp4,a dog\n' },
+    format: "table",
+    samples: both,
+  },
+  {
+    of: "absolute paths to another folder",
+    files: { ...clips, "lists/list.jsonl": lines({ video: "ROOT/clips/a.mp4", caption: "a cat, running" }) },
+    open: "lists",
+    options: { allowOutside: true },
+    format: "table",
+    samples: [["a cat, running", "../clips/a.mp4"]],
+  },
+  {
+    of: "clips alone, with an identifier token",
+    files: clips,
+    options: { idToken: "ohwx" },
+    format: "captions",
+    samples: [["ohwx", "clips/a.mp4"], ["ohwx", "clips/b.mp4"]],
+  },
+  {
+    of: "clips alone, with one prompt for all",
+    files: clips,
+    options: { prompt: "a pet" },
+    format: "captions",
+    samples: [["a pet", "clips/a.mp4"], ["a pet", "clips/b.mp4"]],
+  },
+  {
+    of: "pictures as clips of one frame",
+    files: { "a.png": "p", "a.txt": "a cat", "more/b.png": "q", "more/b.txt": "a dog" },
+    options: { frames: 1 },
+    format: "captions",
+    samples: [["a cat", "a.png"], ["a dog", "more/b.png"]],
   },
 ];
