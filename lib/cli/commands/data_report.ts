@@ -74,7 +74,13 @@ function statisticLines({ statistics }: DatasetReport, resolution: string): stri
     `Sizes:        ${list(resolutions)}`,
     `Frame rates:  ${list(frameRates)}`,
     `Frames:       ${list(frameCounts)}`,
+    ...tokenLine(statistics.clips.map(({ tokens }) => tokens)),
     `For training at ${resolution}: ${formatDuration(used)} are used; ${tooShort} too short (their last frame is ` +
     `repeated), ${nearStill} nearly still, ${longPrompts} prompts too long`,
   ];
+}
+
+/** How long prompts are, as far as their clips could be read. */
+function tokenLine(tokens: readonly number[]): string[] {
+  return tokens.length === 0 ? [] : [`Prompts:      ${Math.min(...tokens)} to ${Math.max(...tokens)} tokens`];
 }

@@ -14,9 +14,15 @@ p { margin: .2rem 0; overflow-wrap: anywhere }
 .note { color: #b60 }
 .problem { color: #c33 }`;
 
-function clipArticle({ name, prompt, width, height, fps, duration, used, sheet, notes }: ClipReport): string {
+function clipArticle(clip: ClipReport): string {
+  const { name, prompt, tokens, width, height, fps, duration, used, cropped, codec, sheet, notes } = clip;
   const source = sheet === undefined ? "" : `data:image/jpeg;base64,${Buffer.from(sheet).toString("base64")}`;
-  const facts = `${width}x${height}, ${fps.toFixed(2)} fps, ${used.toFixed(2)} of ${duration.toFixed(2)} s used`;
+  const facts = [
+    `${width}x${height}, ${codec}, ${fps.toFixed(2)} fps`,
+    `${used.toFixed(2)} of ${duration.toFixed(2)} s used`,
+    ...(cropped > 0.005 ? [`${Math.round(100 * cropped)} % of the picture cut away`] : []),
+    `${tokens} tokens`,
+  ].map(escapeHtml).join(", ");
   return `<article>
 <img src="${source}" alt="frames of ${escapeHtml(name)}" loading="lazy">
 <h2>${escapeHtml(name)}</h2>

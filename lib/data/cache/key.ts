@@ -1,6 +1,6 @@
 /** Names of cache entries: a hash over everything that determines their content. */
 import { createHash } from "node:crypto";
-import { type Geometry, geometryFilter, type ResizeFilter } from "../video/geometry.ts";
+import { deinterlaceFilter, type Geometry, geometryFilter, type ResizeFilter } from "../video/geometry.ts";
 import { DECODE_VERSION } from "../video/video.ts";
 
 /** Raised when the content or layout of an entry changes its meaning, so that no entry of another version is read. */
@@ -51,7 +51,7 @@ export function pixelFields(source: PixelSource): CacheFields {
     file: source.fileHash,
     frames: source.indices.join(","),
     size: `${target.width}x${target.height}`,
-    filter: geometryFilter(source.geometry, source.filter),
+    filter: deinterlaceFilter(source.geometry) + geometryFilter(source.geometry, source.filter),
     decoder: DECODE_VERSION,
     ffmpeg: source.ffmpeg,
   };

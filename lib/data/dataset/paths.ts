@@ -32,6 +32,7 @@ export async function resolveInside(
   const fail = (reason: string): undefined => void problems.push(`${where}: "${entry}" ${reason}`);
   // Reading the list has reported it.
   if (entry.includes("\0")) return undefined;
+  if (/^[a-z][a-z0-9+.-]+:\/\//i.test(entry)) return fail("is an address; download it and name the file");
   // A drive letter or a backslash shows a list written on Windows; joining it would name a file nobody meant.
   const absolute = isAbsolute(entry) || /^([A-Za-z]:|\\\\)/.test(entry);
   const path = isAbsolute(entry) ? normalize(entry) : join(base, entry);

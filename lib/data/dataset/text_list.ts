@@ -11,6 +11,9 @@ export interface ListEntry {
 const WHITE_SPACE = "[\\t-\\r\\x1c-\\x20\\x85\\xa0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]";
 const ENDS = new RegExp(`^${WHITE_SPACE}+|${WHITE_SPACE}+$`, "g");
 
+/** A million clips with long captions; a file beyond it would fill the memory. */
+const MAX_BYTES = 1 << 30;
+
 function describeBadBytes(bytes: Uint8Array): string {
   if ((bytes[0] === 0xff && bytes[1] === 0xfe) || (bytes[0] === 0xfe && bytes[1] === 0xff)) return "is UTF-16 text";
   for (let line = 1, start = 0;; line++) {
@@ -37,6 +40,16 @@ function describeBadBytes(bytes: Uint8Array): string {
 export async function readText(path: string, label: string, problems: string[]): Promise<string | undefined> {
   let bytes: Uint8Array;
   try {
+    const { isFile, isDirectory, size } = await Deno.stat(path);
+    // Opening a pipe would wait for a writer for ever.
+    if (!isFile || size > MAX_BYTES) {
+      problems.push(
+        isFile
+          ? `${label}: has ${size} bytes, more than a list or table of clips can have (${MAX_BYTES})`
+          : `${label}: is ${isDirectory ? "a folder" : "not a regular file"}, expected a file`,
+      );
+      return undefined;
+    }
     bytes = await Deno.readFile(path);
   } catch (error) {
     const missing = error instanceof Deno.errors.NotFound;

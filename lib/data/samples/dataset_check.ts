@@ -5,7 +5,7 @@ import { UserError } from "../../errors.ts";
 import { sha256File } from "../../io/hash.ts";
 import { collectDataset, type DatasetItem } from "../dataset/dataset.ts";
 import type { DatasetOptions } from "../dataset/format.ts";
-import { promptLengthNotes } from "../text/prompt_length.ts";
+import { countTokens, promptLengthNotes } from "../text/prompt_length.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { contactSheet } from "../video/contact_sheet.ts";
 import { type FrameRule, selectFrames } from "../video/frames.ts";
@@ -38,6 +38,8 @@ export interface DatasetCheckOptions extends DatasetOptions {
 export interface ClipReport {
   readonly name: string;
   readonly prompt: string;
+  /** Tokens of the prompt; its words where no tokenizer is known, which are not more. */
+  readonly tokens: number;
   readonly width: number;
   readonly height: number;
   readonly fps: number;
@@ -96,6 +98,9 @@ const STILL_LEVELS = 0.3;
  * more.
  */
 const BLACK_LEVELS = 6;
+
+/** ffmpeg's names of pixel formats that hold transparency. */
+const HAS_ALPHA = /^(rgba|bgra|argb|abgr|yuva|gbrap|ya\d)/;
 
 /** Motion is judged on a picture this small: grain averages out (noise of 20 levels leaves 2), movement stays. */
 const MOTION_SIZE: Size = { width: 16, height: 12 };
@@ -159,14 +164,19 @@ async function checkClip(item: DatasetItem, options: DatasetCheckOptions): Promi
       `hardly moves (${motion.toFixed(2)} of 255 levels between frames): models trained on stills stop moving`,
     );
   }
+  if (info.interlaced) notes.push("is interlaced: the lines of the first moment of each frame are used");
+  if (HAS_ALPHA.test(info.pixelFormat)) {
+    notes.push("has transparency, which is left out: transparent parts show the colour that the file keeps there");
+  }
   if (info.colour === "hdr") notes.push("is HDR: its range is mapped to that of a screen (BT.709)");
   if (item.imagePath !== undefined) notes.push(...await checkImage(item.imagePath, info));
   const { width, height, fps, frames, duration, codec } = info;
   const { indices, padded } = choice;
   const used = info.timestamps[distinct.at(-1)!]! - info.timestamps[distinct[0]!]! + 1 / fps;
   const cut = { geometry: fitGeometry(info, options.size, options.fit), label: item.name };
+  const tokens = countTokens(item.prompt, options.tokens, options.tokenizer);
   return {
-    ...{ name: item.name, prompt: item.prompt, width, height, fps, frames, duration, codec },
+    ...{ name: item.name, prompt: item.prompt, tokens, width, height, fps, frames, duration, codec },
     ...{ indices, padded, cropped, used, motion, notes },
     ...(options.sheets === true ? { sheet: await contactSheet(item.videoPath, indices, cut) } : {}),
   };

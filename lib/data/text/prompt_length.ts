@@ -4,6 +4,11 @@ import type { Tokenizer } from "./tokenizer.ts";
 /** Letters of a prompt's unread end that a note shows. */
 const SHOWN_LETTERS = 60;
 
+/** Tokens of a prompt, the end token included; without a tokenizer its words and the end, which are not more. */
+export function countTokens(prompt: string, length: number, tokenizer: Tokenizer | undefined): number {
+  return 1 + (tokenizer?.fit(prompt, length).tokens ?? [...prompt.matchAll(/\S+/g)].length);
+}
+
 /**
  * A note for each prompt that has more than `length` tokens, the end token included. Without a tokenizer its words are
  * counted, each of which is at least one token.

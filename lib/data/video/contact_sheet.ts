@@ -3,7 +3,7 @@ import { UserError } from "../../errors.ts";
 import { runTool } from "./ffmpeg.ts";
 import { type Geometry, geometryFilter } from "./geometry.ts";
 import { inputArguments, openMedia } from "./media_file.ts";
-import { selectExpression } from "./video.ts";
+import { selectFilter } from "./video.ts";
 
 /** Frames on a sheet. */
 const FRAMES = 4;
@@ -29,7 +29,7 @@ export async function contactSheet(
   const chunks: Uint8Array<ArrayBuffer>[] = [];
   let bytes = 0;
   const filters = [
-    `select='${selectExpression(wanted)}'`,
+    selectFilter(geometry, wanted),
     geometryFilter(geometry),
     `scale=-2:${rows}`,
     `tile=${count}x1`,

@@ -34,6 +34,8 @@ export interface Geometry {
   readonly x: number;
   readonly y: number;
   readonly colour?: ColourRule | undefined;
+  /** Whether every frame holds lines of two moments. */
+  readonly interlaced?: boolean | undefined;
 }
 
 /**
@@ -43,7 +45,11 @@ export interface Geometry {
  * @throws {RangeError} if a size is not a positive integer.
  */
 export function fitGeometry(
-  source: Size & { readonly pixelAspect?: number; readonly colour?: ColourRule | undefined },
+  source: Size & {
+    readonly pixelAspect?: number;
+    readonly colour?: ColourRule | undefined;
+    readonly interlaced?: boolean | undefined;
+  },
   target: Size,
   mode: FitMode = "crop",
 ): Geometry {
@@ -70,7 +76,17 @@ export function fitGeometry(
     x: Math.floor(Math.abs(scaled.width - target.width) / 2),
     y: Math.floor(Math.abs(scaled.height - target.height) / 2),
     ...(source.colour === undefined ? {} : { colour: source.colour }),
+    ...(source.interlaced === true ? { interlaced: true } : {}),
   };
+}
+
+/**
+ * What comes before frames are chosen, as it looks at their neighbours: of interlaced frames, the lines of the first
+ * moment, with the others made from those around them (bwdif). "" where nothing is to be done; `stretch` leaves such
+ * frames as they are, as the original does.
+ */
+export function deinterlaceFilter({ interlaced }: Geometry): string {
+  return interlaced === true ? "bwdif=mode=send_frame:parity=auto:deint=interlaced," : "";
 }
 
 /**

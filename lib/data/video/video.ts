@@ -1,7 +1,7 @@
 /** Pixels of clips and pictures, in and out, through ffmpeg and pipes of raw RGB. */
 import { UserError } from "../../errors.ts";
 import { runTool } from "./ffmpeg.ts";
-import { type Geometry, geometryFilter, type ResizeFilter } from "./geometry.ts";
+import { deinterlaceFilter, type Geometry, geometryFilter, type ResizeFilter } from "./geometry.ts";
 import { inputArguments, openMedia } from "./media_file.ts";
 
 /** Frames as bytes: RGB interleaved, rows top to bottom, frames one after another (`frames * height * width * 3`). */
@@ -31,8 +31,13 @@ export interface DecodeOptions {
   readonly signal?: AbortSignal;
 }
 
-/** ffmpeg expression that is true for the wanted frame numbers, ascending and distinct. */
-export function selectExpression(wanted: readonly number[]): string {
+/** ffmpeg's filters that let the wanted frames through, by ascending and distinct numbers. */
+export function selectFilter(geometry: Geometry, wanted: readonly number[]): string {
+  return `${deinterlaceFilter(geometry)}select='${selectExpression(wanted)}'`;
+}
+
+/** ffmpeg expression that is true for the wanted frame numbers. */
+function selectExpression(wanted: readonly number[]): string {
   const [first = 0, second] = wanted;
   if (second === undefined) return `eq(n,${first})`;
   const step = second - first;
@@ -87,7 +92,7 @@ export async function decodeFrames(
       ...inputArguments(media),
       ..."-map 0:V:0 -an -sn -dn".split(" "),
       "-vf",
-      `select='${selectExpression(wanted)}',${geometryFilter(geometry, filter)}`,
+      `${selectFilter(geometry, wanted)},${geometryFilter(geometry, filter)}`,
       ...`-fps_mode passthrough -frames:v ${wanted.length} -f rawvideo -pix_fmt rgb24 pipe:1`.split(" "),
     ],
     label,

@@ -71,7 +71,9 @@ Deno.test("the page shows every clip, and what names and prompts hold stays text
     }
     assert.ok(!page.includes("<img src=x") && page.includes("&lt;img src=x onerror=alert(1)&gt; &quot;&amp;&#39;"));
     // 9 frames at 8 per second of clips of 17.
-    assert.match(page, /160x96, 8\.00 fps, 1\.13 of 2\.13 s used/);
+    // A crop from 5:3 to 3:2 keeps nine tenths. One word and the end; the first prompt has four words.
+    assert.match(page, /160x96, h264, 8\.00 fps, 1\.13 of 2\.13 s used, 10 % of the picture cut away, 2 tokens/);
+    assert.match(page, /cut away, 5 tokens/);
     assert.match(page, /4 too short|0 too short/);
   }));
 

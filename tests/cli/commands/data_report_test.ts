@@ -9,6 +9,7 @@ Deno.test("checkData() describes the example clips", async () => {
   const config = parseConfig("preset: default", { overrides: { data_root: join(examples, "clips") } });
   const { lines, problems } = await checkData(config);
   assert.deepEqual(problems, []);
+  assert.match(lines[4]!, /^Prompts: {6}\d+ to \d+ tokens$/);
   // Four clips of 17 frames at 8 frames per second, as `examples/make_clips.ts` makes them.
   assert.deepEqual(lines.slice(0, 4), [
     "Clips:        4, 9 s in all",
