@@ -1,5 +1,6 @@
 /** Checks the dataset of a config and puts what was found into lines and a page. */
-import { join } from "node:path";
+import { existsSync, statSync } from "node:fs";
+import { dirname, join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
 import { checkDataset, type DatasetReport } from "../../data/samples/dataset_check.ts";
 import { loadTokenizer, type Tokenizer } from "../../data/text/tokenizer.ts";
@@ -21,6 +22,7 @@ import { formatDuration } from "../show/text.ts";
  */
 export async function checkData(config: TrainConfig, html?: string): Promise<DataReport> {
   const root = dataRoot(config);
+  if (html !== undefined) requirePlace(html);
   const [frames, height, width] = config.train_resolution;
   const checked = await checkDataset(root, {
     ...datasetOptions(config),
@@ -46,6 +48,16 @@ export async function checkData(config: TrainConfig, html?: string): Promise<Dat
   const clips = report.statistics.clips.map(({ sheet: _sheet, ...clip }) => clip);
   const figures = { ...report.statistics, clips };
   return { lines, notes, problems, figures };
+}
+
+/** Makes sure that a page can be written before every clip is decoded for it. */
+function requirePlace(page: string): void {
+  const why = !existsSync(dirname(page))
+    ? "its folder does not exist"
+    : statSync(page, { throwIfNoEntry: false })?.isDirectory() === true
+    ? "a folder stands there"
+    : undefined;
+  if (why !== undefined) throw new UserError(`Cannot write "${page}": ${why}`, "give another path to --html");
 }
 
 /** The tokenizer of the model that a config names, where it can be read; the check of the model says why not. */
