@@ -1,6 +1,6 @@
 /** docs/permissions.md against the program: every command works with exactly its flags, and names each one that is missing. */
 import assert from "node:assert/strict";
-import { cpSync, readFileSync } from "node:fs";
+import { cpSync, mkdirSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { fromFileUrl } from "../paths.ts";
@@ -73,6 +73,7 @@ async function run(folder: string, flags: readonly string[], command: string) {
 Deno.test("every command runs with exactly the flags of docs/permissions.md", () =>
   inScratch(async (folder) => {
     cpSync(join(examples, "tiny-2b"), join(folder, "model"), { recursive: true });
+    for (const name of ["pages", "configs"]) mkdirSync(join(folder, name));
     assert.deepEqual([...FLAGS.keys()].sort(), Object.keys(WORDS).sort());
     const folders: Readonly<Record<string, string>> = {
       train: "run,clips/cache",

@@ -7,6 +7,7 @@ import { FORMATS } from "../../lib/data/dataset/formats.ts";
 import { TRAINERS } from "../../lib/config/import/trainers.ts";
 import { IMPORT_CASES, imported } from "../config/import/cases.ts";
 import { type Layout, LAYOUTS } from "../data/dataset/layouts.ts";
+import { KINDS } from "../data/video/corpus.ts";
 import { fromFileUrl } from "../paths.ts";
 
 /** A part of a document, between comments of its name. */
@@ -63,6 +64,10 @@ function examples(): string {
     .join("\n\n");
 }
 
+function kinds(): string {
+  return table(["Clip", "Encoder", "File"], KINDS.map(({ name, encoder, file }) => [name, encoder, file]));
+}
+
 /** Key by key, what the fixtures of a trainer became. */
 function foreignKeys(): string {
   return TRAINERS.map(({ name, title, defaults }) => {
@@ -91,6 +96,7 @@ function foreignKeys(): string {
 export const MADE: readonly Made[] = [
   { file: "docs/datasets.md", name: "formats", text: examples },
   { file: "docs/datasets.md", name: "layouts", text: layouts },
+  { file: "docs/datasets.md", name: "kinds", text: kinds },
   { file: "docs/coming_from.md", name: "keys", text: foreignKeys },
 ];
 
