@@ -14,6 +14,8 @@ interface Member {
   readonly path: string;
   /** Times each sample comes in an epoch. */
   readonly repeats: number;
+  /** Share of the epoch, relative to the weights of the others. */
+  readonly weight?: number | undefined;
   /** Prompt of clips without one. */
   readonly prompt?: string | undefined;
   /** Whether `prompt` replaces those that clips have. */
@@ -40,12 +42,13 @@ const textOf = (value: unknown): string | undefined => isText(value) ? value : u
 
 const DIALECTS: readonly Dialect[] = [
   {
-    looks: /^\s*-\s+(path|repeats):/m,
+    looks: /^\s*-\s+(path|repeats|weight):/m,
     parse: (text) => parseYaml(text, { maxAliasCount: 0 }),
     entries: (document) => document,
-    member: ({ path, repeats, prompt, prefix }) => ({
+    member: ({ path, repeats, weight, prompt, prefix }) => ({
       path: path as string,
       repeats: repeats as number,
+      weight: weight as number,
       prompt: textOf(prompt),
       prefix: textOf(prefix),
     }),
@@ -140,7 +143,7 @@ async function readMembers(path: string, label: string, problems: string[]): Pro
     problems.push(`${label}: holds no list of datasets`);
     return [];
   }
-  return entries.flatMap((entry: unknown, i) => {
+  const members = entries.flatMap((entry: unknown, i) => {
     const where = `${label} entry ${i + 1}`;
     const found = isObject(entry) ? dialect.member(entry) : "is not a mapping of keys";
     if (found === undefined) return [];
@@ -148,12 +151,40 @@ async function readMembers(path: string, label: string, problems: string[]): Pro
       problems.push(`${where}: ${found}`);
       return [];
     }
-    const { path, repeats = 1 } = found;
+    const { path, repeats = 1, weight } = found;
     if (!isText(path)) problems.push(`${where}: names no folder or table of clips`);
     if (!Number.isInteger(repeats) || repeats < 1 || repeats > 10_000) {
       problems.push(`${where}: its repeats are ${repeats}, expected a whole number from 1 to 10000`);
     }
+    if (weight !== undefined && (!Number.isFinite(weight) || weight <= 0)) {
+      problems.push(`${where}: its weight is ${weight}, expected a number above 0`);
+    }
+    if (weight !== undefined && found.repeats !== undefined) {
+      problems.push(`${where}: has repeats and a weight; a weight says how often its clips come`);
+    }
     return isText(path) && Number.isInteger(repeats) ? [{ ...found, path, repeats, where }] : [];
+  });
+  const bare = members.find(({ weight }) => weight === undefined);
+  if (bare !== undefined && members.some(({ weight }) => weight !== undefined)) {
+    problems.push(`${bare.where}: has no weight, as others have; give all of them one, or none`);
+  }
+  return members;
+}
+
+/**
+ * Repeats the samples of datasets so that each dataset has its share of the epoch. Every clip comes at least once, the
+ * epoch is the shortest with that, and the clips that come once more than others are spread evenly.
+ */
+function mixByWeight(
+  parts: readonly { readonly samples: readonly RawSample[]; readonly weight: number }[],
+): RawSample[] {
+  const filled = parts.filter(({ samples }) => samples.length > 0);
+  const longest = Math.max(...filled.map(({ samples, weight }) => samples.length / weight));
+  return filled.flatMap(({ samples, weight }) => {
+    const each = weight * longest / samples.length;
+    // A ratio like 3 * (1 / 3) must not lose its last sample to rounding.
+    const upTo = (count: number) => Math.floor(count * each + 1e-9);
+    return samples.map((sample, i) => ({ ...sample, repeats: (upTo(i + 1) - upTo(i)) * (sample.repeats ?? 1) }));
   });
 }
 
@@ -165,9 +196,9 @@ async function readCollection(source: DatasetSource, findings: Findings): Promis
     problems.push(`${source.file ?? root}: holds no list of datasets`);
     return [];
   }
-  const samples: RawSample[] = [];
+  const parts: { readonly samples: RawSample[]; readonly weight: number | undefined }[] = [];
   for (
-    const { path: written, where, repeats, prompt, onlyPrompt, prefix } of await readMembers(
+    const { path: written, where, repeats, weight, prompt, onlyPrompt, prefix } of await readMembers(
       path,
       relative(root, path),
       problems,
@@ -189,16 +220,20 @@ async function readCollection(source: DatasetSource, findings: Findings): Promis
     const read = await findings.read({ ...place, options: shared }, own);
     problems.push(...own.problems.map((problem) => `${written}: ${problem}`));
     warnings.push(...own.warnings.map((warning) => `${written}: ${warning}`));
-    for (const sample of read) {
+    const samples = read.map((sample) => {
       const text = onlyPrompt === true ? prompt : sample.prompt ?? prompt;
-      samples.push({
+      return {
         ...sample,
         prompt: text === undefined ? undefined : `${onlyPrompt === true ? "" : prefix ?? ""}${text}`,
         repeats: repeats * (sample.repeats ?? 1),
-      });
-    }
+      };
+    });
+    parts.push({ samples, weight });
   }
-  return samples;
+  const weighed = parts.flatMap(({ samples, weight }) => weight === undefined ? [] : [{ samples, weight }]);
+  return weighed.length === parts.length && problems.length === 0
+    ? mixByWeight(weighed)
+    : parts.flatMap(({ samples }) => samples);
 }
 
 /** Several datasets. */
@@ -207,7 +242,7 @@ export const collection = {
   title:
     "Several datasets: datasets.yaml, or the dataset file of musubi-tuner, diffusion-pipe, SimpleTuner or finetrainers",
   example: `datasets.yaml        - path: cats
-                       repeats: 3
+                       repeats: 3      (or weight: 2, a share of the epoch)
                      - path: dogs/metadata.csv
                        prompt: a dog   (for clips without one)
 cats/...             (each in any format)

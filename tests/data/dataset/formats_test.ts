@@ -88,6 +88,16 @@ const REFUSALS: Readonly<Record<string, readonly [Readonly<Record<string, string
     {},
     /^d\.yaml entry 1: its repeats are many, expected a whole number/,
   ],
+  "a weight of nothing": [
+    { "d.yaml": "- path: a\n  weight: 0\n", "a/a.mp4": "a", "a/a.txt": "x" },
+    {},
+    /^d\.yaml entry 1: its weight is 0, expected a number above 0$/,
+  ],
+  "a weight for one dataset alone": [
+    { "d.yaml": "- path: a\n  weight: 2\n- path: b\n", "a/a.mp4": "a", "a/a.txt": "x", "b/b.mp4": "b", "b/b.txt": "x" },
+    {},
+    /^d\.yaml entry 2: has no weight, as others have; give all of them one, or none$/,
+  ],
   "an alias, of which YAML bombs are made": [
     { "d.yaml": "- path: &a [x]\n- path: *a\n" },
     {},
@@ -182,4 +192,33 @@ Deno.test("absolute paths are read inside the folder, and outside of it when tha
       const { items } = await readDataset(inside, { allowOutside: true });
       assert.deepEqual(items.map(({ name }) => name), [join(folder, "out.mp4")]);
     }
+  }));
+
+Deno.test("weights are shares of an epoch in which every clip comes", () =>
+  withFolder(async (folder) => {
+    const counts = { cats: 5, dogs: 3, birds: 1 };
+    for (const [name, count] of Object.entries(counts)) {
+      for (let i = 0; i < count; i++) await write(folder, { [`${name}/${i}.mp4`]: "x", [`${name}/${i}.txt`]: name });
+    }
+    const shares = async (weights: Readonly<Record<string, number>>) => {
+      const list = Object.entries(weights).map(([path, weight]) => `- path: ${path}\n  weight: ${weight}\n`);
+      await write(folder, { "d.yaml": list.join("") });
+      const { items } = await readDataset(folder);
+      const times = Map.groupBy(items, ({ name }) => name);
+      const perClip = [...times.values()].map(({ length }) => length);
+      assert.equal(
+        times.size,
+        Object.keys(weights).reduce((sum, name) => sum + counts[name as keyof typeof counts], 0),
+      );
+      return { total: items.length, perClip, of: Map.groupBy(items, ({ prompt }) => prompt) };
+    };
+    // The five cats come once as a half, so the epoch has ten: three dogs make three, one bird two.
+    const mixed = await shares({ cats: 0.5, dogs: 0.3, birds: 0.2 });
+    assert.deepEqual([mixed.total, ...[...mixed.of.values()].map(({ length }) => length)], [10, 5, 3, 2]);
+    // Dogs weigh three times as much: three of them for one cat, so 15 for the five, each five times.
+    const heavy = await shares({ cats: 1, dogs: 3 });
+    assert.deepEqual([heavy.total, ...heavy.perClip], [20, 1, 1, 1, 1, 1, 5, 5, 5]);
+    // Twelve and a half of three dogs: twelve, each four times.
+    assert.deepEqual((await shares({ cats: 2, dogs: 5 })).perClip, [1, 1, 1, 1, 1, 4, 4, 4]);
+    assert.deepEqual((await shares({ cats: 3, dogs: 5 })).perClip, [1, 1, 1, 1, 1, 2, 3, 3]);
   }));

@@ -245,6 +245,17 @@ export const LAYOUTS: readonly Layout[] = [
     samples: [["a cat", "cats/a.mp4"], ["see a dog", "dogs/b.mp4"], ["a cat", "cats/a.mp4"], ["a cat", "cats/a.mp4"]],
   },
   {
+    of: "several datasets with weights",
+    files: {
+      "cats/a.mp4": "a",
+      "cats/b.mp4": "b",
+      "dogs/b.mp4": "b",
+      "datasets.yaml": "- path: cats\n  weight: 1\n  prompt: a cat\n- path: dogs\n  weight: 1\n  prompt: a dog\n",
+    },
+    format: "collection",
+    samples: [["a cat", "cats/a.mp4"], ["a cat", "cats/b.mp4"], ["a dog", "dogs/b.mp4"], ["a dog", "dogs/b.mp4"]],
+  },
+  {
     of: "absolute paths inside the folder",
     files: { ...clips, "list.csv": 'video,caption\nROOT/clips/a.mp4,"a cat, running"\nROOT/clips/b.mp4,a dog\n' },
     format: "table",
