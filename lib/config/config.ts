@@ -60,8 +60,11 @@ export const CONFIG_HINT = "cogtune train --help lists every key and its default
 
 /** Where a config comes from. */
 export interface ConfigOrigin {
+  /** A YAML file. */
   readonly fileName?: string;
+  /** Name of a recipe in configs/; the file's own when not given. */
   readonly preset?: string;
+  /** Values that win over both, by key. */
   readonly overrides?: Readonly<Record<string, unknown>>;
 }
 

@@ -58,15 +58,21 @@ export class FileHashes {
   /** Files that had to be read since this object was opened. */
   hashed = 0;
 
-  private constructor(path: string, memory: Map<string, Remembered>) {
+  readonly #estimate: boolean;
+
+  private constructor(path: string, memory: Map<string, Remembered>, estimate: boolean) {
     this.#path = path;
     this.#memory = memory;
+    this.#estimate = estimate;
   }
 
-  /** Opens the memory kept in `folder`, which must exist by the time of {@linkcode FileHashes.save}. */
-  static async open(folder: string): Promise<FileHashes> {
+  /**
+   * Opens the memory kept in `folder`, which must exist by the time of {@linkcode FileHashes.save}. With `estimate` no
+   * file is read: one that is not remembered, so that the cache can hold nothing of it, gets a hash of its own.
+   */
+  static async open(folder: string, { estimate = false }: { readonly estimate?: boolean } = {}): Promise<FileHashes> {
     const path = join(folder, "file-hashes.json");
-    return new FileHashes(path, await readMemory(path));
+    return new FileHashes(path, await readMemory(path), estimate);
   }
 
   /**
@@ -89,6 +95,7 @@ export class FileHashes {
       const before = look(path);
       const known = this.#memory.get(path);
       if (known !== undefined && same(known, before)) return known.sha256;
+      if (this.#estimate) return createHash("sha256").update(`not read: ${path} ${before.size}`).digest("hex");
       const sha256 = await sha256File(path);
       this.hashed++;
       // A file that changed while it was read has a hash of no state it was ever in.

@@ -27,7 +27,11 @@ export class HeldOut implements Disposable {
   private constructor(readonly config: TrainConfig, readonly data: PreparedData) {}
 
   /** Reads the folder `heldout_root`; undefined when there is none. */
-  static async prepare(config: TrainConfig, model: ModelFolder): Promise<HeldOut | undefined> {
+  static async prepare(
+    config: TrainConfig,
+    model: ModelFolder,
+    { estimate }: { readonly estimate: boolean },
+  ): Promise<HeldOut | undefined> {
     if (config.heldout_root === undefined) return undefined;
     // A cache of its own, since the folder may be on another disk.
     const { cache_dir: _shared, id_token: _token, snr_gamma: _weights, ...rest } = config;
@@ -39,7 +43,7 @@ export class HeldOut implements Disposable {
       caption_dropout: 0,
       noise_offset: 0,
     };
-    return new HeldOut(own, await prepareData(own, model));
+    return new HeldOut(own, await prepareData(own, model, { estimate }));
   }
 
   /** Whether a measurement is due after `step` of `totalSteps` optimizer steps. */

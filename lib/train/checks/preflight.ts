@@ -89,7 +89,8 @@ export async function preflight(config: TrainConfig, path: string, rank: number)
 
 /**
  * Asks every question, as far as the answers to those before allow it. A run that goes on asks its own device about
- * memory; one that is refused, or that `estimate` says will not be made, is judged by a usual card.
+ * memory; one that is refused, or that `estimate` says will not be made, is judged by a usual card, and for it no model
+ * and clip is read as a whole.
  */
 async function checkAll(
   checks: Checks,
@@ -106,8 +107,8 @@ async function checkAll(
   }
   const run = await checks.run(() => checkRun(config, model, rank));
   await checks.run(() => checkParts(model));
-  const data = clips ? await checks.run(() => prepareData(config, model)) : undefined;
-  const heldOut = await checks.run(() => HeldOut.prepare(config, model));
+  const data = clips ? await checks.run(() => prepareData(config, model, { estimate })) : undefined;
+  const heldOut = await checks.run(() => HeldOut.prepare(config, model, { estimate }));
   if (run === undefined) return { model, data, heldOut, warnings: [] };
   const prepared = [data, heldOut?.data].filter((each) => each !== undefined);
   const warnings = data && await checks.run(() => checkDisks(config, model, run, prepared));

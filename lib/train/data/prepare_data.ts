@@ -53,14 +53,21 @@ export interface PreparedData extends TrainingData, Disposable {
   finish(): Promise<Collected>;
 }
 
-/** Reads and checks the whole dataset; decodes and encodes nothing. Throws UserErrors with every problem. */
-export async function prepareData(config: TrainConfig, model: ModelFolder): Promise<PreparedData> {
+/**
+ * Reads and checks the whole dataset; decodes and encodes nothing. Throws UserErrors with every problem. With
+ * `estimate`, files that no run has read before are not read either: what they make counts as new.
+ */
+export async function prepareData(
+  config: TrainConfig,
+  model: ModelFolder,
+  { estimate = false }: { readonly estimate?: boolean } = {},
+): Promise<PreparedData> {
   const images = config.model_type === "i2v";
   const root = config.data_root!;
   const dataset = await readDataset(root, datasetOptions(config));
   const folder = config.cache_dir ?? join(dataset.root, "cache");
   const cache = new SampleCache(folder);
-  const hashes = await FileHashes.open(folder);
+  const hashes = await FileHashes.open(folder, { estimate });
   const settings = await encodingSettings(config, model, hashes);
   const prepared = await pLimit(CLIPS_AT_ONCE).map(dataset.items, async (item) => {
     try {

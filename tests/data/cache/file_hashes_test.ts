@@ -23,6 +23,15 @@ Deno.test("FileHashes remembers hashes between runs and notices every change, ev
     assert.equal(await second.file(path), sha256("weights A"));
     assert.equal(second.hashed, 0);
 
+    // An estimate knows what is remembered, and reads nothing else.
+    const other = join(folder, "other.safetensors");
+    await Deno.writeTextFile(other, "weights C");
+    const estimate = await FileHashes.open(folder, { estimate: true });
+    assert.equal(await estimate.file(path), sha256("weights A"));
+    assert.notEqual(await estimate.file(other), sha256("weights C"));
+    assert.equal(await estimate.file(other), await estimate.file(other));
+    assert.equal(estimate.hashed, 0);
+
     await Deno.writeTextFile(path, "weights B");
     await Deno.utime(path, mtime!, mtime!);
     assert.equal(await second.file(path), sha256("weights B"));
