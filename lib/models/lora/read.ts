@@ -9,7 +9,7 @@ import type { BaseModel } from "./base.ts";
 import { type LoraFormat, type LoraPart, parseLoraKey } from "./keys.ts";
 import { checkedAlpha, type Description, readDescription } from "./metadata.ts";
 import { commonValue, type LoraModule, type LoraModules, loraValues } from "./module.ts";
-import { describeStrays } from "./strays.ts";
+import { describeStrays } from "./notes.ts";
 
 /** Name of the file that diffusers looks for. */
 export const loraFileName = "pytorch_lora_weights.safetensors";

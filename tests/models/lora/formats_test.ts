@@ -15,7 +15,7 @@ import { mergedSource } from "../../../lib/models/lora/merge_into_weights.ts";
 import { readLora } from "../../../lib/models/lora/read.ts";
 import { mergeLoras } from "../../../lib/models/lora/stack.ts";
 import { startFromFile } from "../../../lib/models/lora/start.ts";
-import { describeStrays } from "../../../lib/models/lora/strays.ts";
+import { describeStrays } from "../../../lib/models/lora/notes.ts";
 import { withFolder } from "../../io/faulty_operations.ts";
 import { numbers } from "../../kernels/run.ts";
 
