@@ -15,7 +15,7 @@ import { checkTensors, uploadTensors } from "../models/tensors/weights.ts";
 import type { Adapter } from "../ops/linear.ts";
 import { Tensor } from "../plan/tensor.ts";
 import { type LoraChoice, mergeLoras } from "../models/lora/stack.ts";
-import { describeStrays } from "../models/lora/strays.ts";
+import { loraNotes } from "../models/lora/notes.ts";
 
 /** Options of {@linkcode loadTransformer}. */
 export interface LoadOptions {
@@ -57,12 +57,7 @@ function readLoras(
   return choices.map(({ path, strength }) => {
     const lora = readLora(path);
     const { matched, unmatched } = fitLora(lora, transformer, folder);
-    if (!lora.alphaStored) {
-      notes.push(
-        `${path} does not state alpha: applied with alpha ${lora.alpha} at rank ${lora.rank}, as other loaders do`,
-      );
-    }
-    notes.push(...describeStrays(lora.strays).map((text) => `${path}: not used: ${text}`));
+    notes.push(...loraNotes(lora));
     if (unmatched.length > 0) notes.push(`${path}: ${unmatched.length} layers are not in this model and are left out`);
     return { strength, modules: new Map(matched.map((layer) => [layer, lora.modules.get(layer)!])) };
   });

@@ -11,6 +11,7 @@ import { openShards } from "../io/safetensors/shards.ts";
 import { initialLora, type Lora, type LoraValues, resizeMatrix } from "../models/lora/adapters.ts";
 import { writeLora } from "../models/lora/file.ts";
 import { fitLora } from "../models/lora/fit.ts";
+import { loraNotes } from "../models/lora/notes.ts";
 import { readLora } from "../models/lora/read.ts";
 import { startFromFile } from "../models/lora/start.ts";
 import type { Trainables } from "../models/tensors/trainables.ts";
@@ -91,6 +92,11 @@ export function startingValues(
   const file = readLora(init_lora);
   fitLora(file, model.transformer, model.path ?? "the model that the config names");
   return startFromFile(lora, file, initial);
+}
+
+/** What a user should know of the file that adapters start from. */
+export function startNotes({ init_lora, resume_from_checkpoint }: TrainConfig): string[] {
+  return init_lora === undefined || resume_from_checkpoint !== undefined ? [] : loraNotes(readLora(init_lora));
 }
 
 function uploadLora(session: Session, lora: Lora, values: LoraValues): void {

@@ -12,7 +12,7 @@ import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
 import { findModelPath, localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { describeUnused } from "../models/folder/unused_tensors.ts";
-import { storedType } from "../step/model_state.ts";
+import { startNotes, storedType } from "../step/model_state.ts";
 import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
 import { checkInputs, preflight, preflightDrawn, type Ready } from "./checks/preflight.ts";
@@ -74,7 +74,7 @@ export async function* trainAsRank(
   const { model, run, data } = ready ?? await preflightDrawn(config, communicator.rank);
   await requireSameRun(communicator, config, data.samples);
   const unused = ready === undefined ? [] : describeUnused(ready.model);
-  const warnings = [...ready?.warnings ?? [], ...data.warnings, ...unused];
+  const warnings = [...ready?.warnings ?? [], ...data.warnings, ...unused, ...startNotes(config)];
   if (config.dry_run) {
     await checkpointOf(config);
     for (const message of warnings) yield { type: "warning", message };

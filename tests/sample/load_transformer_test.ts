@@ -11,8 +11,12 @@ import { declareInputs, uploadTables, uploadTimesteps } from "../../lib/models/t
 import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
 import { loadTransformer } from "../../lib/sample/load_transformer.ts";
+import { writeModules } from "../../lib/models/lora/file.ts";
 import { type LoraChoice, mergeLoras } from "../../lib/models/lora/stack.ts";
-import { relativeL2, testDevice } from "../kernels/run.ts";
+import { parameterShapes } from "../../lib/models/transformer/config.ts";
+import { openTransformer } from "../../lib/models/transformer/file.ts";
+import { withFolder } from "../io/faulty_operations.ts";
+import { numbers, relativeL2, testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
 import { caseName, pipelineFor, referencePath } from "../reference.ts";
 import { FILE, type StoredLora, storedLoras, textLora } from "../models/lora/stored.ts";
@@ -90,6 +94,52 @@ Deno.test("mergeLoras() stacks ranks, folds strengths and pads to a multiple of 
   const k = merged.get("k")!;
   assert.deepEqual([k.rank, ...k.up.subarray(0, 4)], [4, 0.25, 0.25, 0, 0]);
 });
+
+Deno.test("a DoRA is merged as the weights are read, a plain LoRA of the same layer stays beside them", () =>
+  withFolder(async (folder) => {
+    const { device } = await testDevice();
+    using session = new Session(device);
+    const pipeline = openModelFolder(pipelineFor("2b"));
+    const layer = "transformer_blocks.0.attn1.to_q";
+    const [outFeatures, inFeatures] = parameterShapes(pipeline.transformer).get(`${layer}.weight`)! as [number, number];
+    const update = {
+      rank: 4,
+      alpha: 8,
+      inFeatures,
+      outFeatures,
+      down: numbers(4 * inFeatures, 1),
+      up: numbers(4 * outFeatures, 2),
+    };
+    const magnitude = numbers(outFeatures, 3).map((value) => 2 + value);
+    const paths = await Promise.all(
+      [{ ...update, magnitude }, update].map((module, i) =>
+        writeModules(join(folder, `${i}.safetensors`), new Map([[layer, module]]), { format: "kohya" })
+      ),
+    );
+    const [dora, plain] = paths.map((path, i) => ({ path, strength: 0.5 + i }));
+    using alone = await loadTransformer(session, pipeline, { loras: [dora!], dtype: "f32" });
+    using both = await loadTransformer(session, pipeline, { loras: [dora!, plain!], dtype: "f32" });
+    assert.deepEqual([alone.parameters.adapters.size, both.parameters.adapters.size], [0, 1]);
+    using base = openTransformer(pipeline.path);
+    const weight = base.source.readF32(`${layer}.weight`);
+    // w + 0.5 (m (w + 2 B A) / |w + 2 B A| - w) by rows, in float64.
+    const expected = Float64Array.from(weight);
+    for (let row = 0; row < outFeatures; row++) {
+      const moved = Float64Array.from({ length: inFeatures }, (_, i) => {
+        let sum = 0;
+        for (let r = 0; r < 4; r++) sum += update.up[4 * row + r]! * update.down[r * inFeatures + i]!;
+        return weight[row * inFeatures + i]! + 2 * sum;
+      });
+      const factor = magnitude[row]! / Math.hypot(...moved);
+      moved.forEach((value, i) => {
+        expected[row * inFeatures + i]! += 0.5 * (factor * value - weight[row * inFeatures + i]!);
+      });
+    }
+    for (const { parameters } of [alone, both]) {
+      const found = await session.readF32(parameters.get(`${layer}.weight`));
+      expected.forEach((value, i) => assert.ok(Math.abs(found[i]! - value) <= 2 ** -23, `${i}`));
+    }
+  }));
 
 Deno.test("a LoRA of another model is refused, and the device stays empty", async () => {
   const { device } = await testDevice();

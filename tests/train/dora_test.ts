@@ -36,7 +36,11 @@ Deno.test("a DoRA starts as the base model, resumes with the same bits, and its 
     await train("rest", { resume_from_checkpoint: join(folder, "whole", "checkpoint-2") });
     assert.deepEqual(file("rest"), file("whole"));
 
-    const lora = readLora(join(folder, "whole", "checkpoint-3"));
+    const init_lora = join(folder, "whole", "checkpoint-3");
+    const [started] = heldOut(await train("started", { init_lora, train_steps: 1, rank: 6 }));
+    assert.ok(Math.abs(started! / after! - 1) < 1e-6, `${started} ${after}`);
+
+    const lora = readLora(init_lora);
     const merged = join(folder, "merged");
     cpSync(configOf(folder).model_path!, merged, { recursive: true });
     rmSync(join(merged, "transformer"), { recursive: true });

@@ -10,7 +10,7 @@ import { writeModules } from "../../models/lora/file.ts";
 import { fitLora } from "../../models/lora/fit.ts";
 import type { LoraFormat } from "../../models/lora/keys.ts";
 import { type LoraFile, readLora } from "../../models/lora/read.ts";
-import { describeStrays } from "../../models/lora/strays.ts";
+import { describeStrays } from "../../models/lora/notes.ts";
 import { type LoraEffect, verifyLora } from "../../models/lora/verify.ts";
 import { mergeLora, storedTypes } from "../../models/lora/merge_into_weights.ts";
 import { type OpenTransformer, openTransformer, writeTransformer } from "../../models/transformer/file.ts";

@@ -2,7 +2,7 @@
 import { baseName } from "../../models/lora/base.ts";
 import { updateNorm } from "../../models/lora/module.ts";
 import type { LoraFile } from "../../models/lora/read.ts";
-import { describeStrays } from "../../models/lora/strays.ts";
+import { describeStrays } from "../../models/lora/notes.ts";
 import { formatTable } from "../show/text.ts";
 
 /** How alpha came about, for people: stated by the file, or what loaders take for granted. */

@@ -5,6 +5,7 @@ import { fileError } from "../file_operations.ts";
 import { decodeF32, FLOAT_DTYPES, floatType } from "./half.ts";
 import { parseHeader, quoteName } from "./header.ts";
 import type { TensorInfo } from "./header.ts";
+import { conversion } from "./weight_files.ts";
 
 /** The limit of the reference library. */
 const maxHeaderBytes = 100_000_000;
@@ -131,7 +132,7 @@ function readHeader(path: string, descriptor: number): ReturnType<typeof parseHe
   if (!stat.isFile()) throw new UserError(`${where} is not a file`, "give the path of a .safetensors file");
   const start = new Uint8Array(Math.min(stat.size, 64));
   readFully(path, descriptor, start, 0);
-  const kind = otherFormat(start);
+  const kind = otherFormat(start, path);
   if (kind !== undefined) throw new UserError(`${where} is not a safetensors file but ${kind.what}`, kind.hint);
   if (stat.size < 8) {
     throw new UserError(
@@ -154,7 +155,7 @@ function readHeader(path: string, descriptor: number): ReturnType<typeof parseHe
 }
 
 /** Recognises what people most often have instead; none of it has the brace that follows the header length. */
-function otherFormat(start: Uint8Array): { what: string; hint: string } | undefined {
+function otherFormat(start: Uint8Array, path: string): { what: string; hint: string } | undefined {
   if (start[8] === 0x7b) return undefined;
   const text = new TextDecoder("latin1").decode(start);
   if (text.startsWith("version https://git-lfs")) {
@@ -163,7 +164,8 @@ function otherFormat(start: Uint8Array): { what: string; hint: string } | undefi
   if (text.startsWith("PK\x03\x04") || (start[0] === 0x80 && start[1]! <= 5)) {
     return {
       what: "a PyTorch pickle, which can run code when it is loaded",
-      hint: "convert it with safetensors.torch.save_file, or download the safetensors version of the model",
+      hint: "download the version in safetensors, or convert it, if you trust where it comes from: " +
+        conversion([path], `${path.replace(/\.\w+$/, "")}.safetensors`),
     };
   }
   if (/^\s*<(!doctype|html|\?xml)/i.test(text)) {

@@ -73,18 +73,23 @@ export function findWeights(folder: string, baseName: string): WeightFile {
   );
 }
 
+/** The command that makes one safetensors file of pickles. */
+export function conversion(pickles: readonly string[], target: string): string {
+  return `python3 -c 'import torch, safetensors.torch as s; s.save_file({k: v.clone().contiguous() ` +
+    `for f in ${JSON.stringify(pickles)} for k, v in torch.load(f, map_location="cpu", weights_only=True).items()}, ` +
+    `${JSON.stringify(target)}, {"format": "pt"})'`;
+}
+
 function noWeights(folder: string, baseName: string, names: readonly string[]): UserError {
   const pickles = names.filter((name) => /\.(bin|pt|pth|ckpt)$/.test(name));
   if (pickles.length > 0) {
-    const list = JSON.stringify(pickles);
     return new UserError(
       `"${folder}" holds its weights as PyTorch pickles only (${
         pickles.join(", ")
       }), which can run code when they are ` +
         "loaded: cogtune reads safetensors",
-      `convert them, if you trust where they come from: cd "${folder}" && python3 -c 'import torch, safetensors.torch as s; ` +
-        `s.save_file({k: v.clone().contiguous() for f in ${list} for k, v in torch.load(f, map_location="cpu", ` +
-        `weights_only=True).items()}, "${baseName}.safetensors", {"format": "pt"})'`,
+      `convert them, if you trust where they come from: cd "${folder}" && ` +
+        conversion(pickles, `${baseName}.safetensors`),
     );
   }
   return new UserError(

@@ -189,7 +189,7 @@ async function* waitForLock(
   let file: Deno.FsFile;
   try {
     mkdirSync(folder, { recursive: true });
-    file = Deno.openSync(join(folder, ".lock"), { write: true, create: true });
+    file = Deno.openSync(join(folder, ".lock"), { write: true, create: true, mode: 0o600 });
   } catch (error) {
     if (!isNeeded) return { [Symbol.dispose]: () => {} };
     throw fileError(error, "lock", folder);

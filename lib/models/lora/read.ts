@@ -1,5 +1,5 @@
 /** Reads LoRA files of every format into layers with an explicit alpha. */
-import { existsSync, readFileSync, statSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { UserError, UserErrors } from "../../errors.ts";
 import { FLOAT_DTYPES, floatType } from "../../io/safetensors/half.ts";
@@ -9,7 +9,7 @@ import type { BaseModel } from "./base.ts";
 import { type LoraFormat, type LoraPart, parseLoraKey } from "./keys.ts";
 import { checkedAlpha, type Description, readDescription } from "./metadata.ts";
 import { commonValue, type LoraModule, type LoraModules, loraValues } from "./module.ts";
-import { describeStrays } from "./strays.ts";
+import { describeStrays } from "./notes.ts";
 
 /** Name of the file that diffusers looks for. */
 export const loraFileName = "pytorch_lora_weights.safetensors";
@@ -133,9 +133,14 @@ export function targetsOf(layers: Iterable<string>): string[] {
 
 function findLora(path: string): string {
   if (!existsSync(path) || !statSync(path).isDirectory()) return path;
-  const name = [loraFileName, peftFileName].find((name) => existsSync(join(path, name)));
+  const files = readdirSync(path).filter((name) => name.endsWith(".safetensors")).sort();
+  const name = [loraFileName, peftFileName].find((name) => files.includes(name)) ??
+    (files.length === 1 ? files[0] : undefined);
   if (name !== undefined) return join(path, name);
-  throw new UserError(`"${path}" holds neither ${loraFileName} nor ${peftFileName}`, "give the LoRA file itself");
+  throw new UserError(
+    files.length === 0 ? `"${path}" holds no .safetensors file` : `"${path}" holds several LoRAs: ${files.join(", ")}`,
+    "give the LoRA file itself",
+  );
 }
 
 /** Text of peft's config when the file has the name peft gives it. */
@@ -255,5 +260,9 @@ function throwProblems(where: string, problems: readonly string[]): void {
   if (problems.length === 0) return;
   const more = problems.length - MAX_PROBLEMS;
   const shown = more > 0 ? [...problems.slice(0, MAX_PROBLEMS), `and ${more} more`] : problems;
-  throw new UserErrors(`Cannot use the LoRA ${where}`, shown, "the file is damaged or of another kind: get it again");
+  throw new UserErrors(
+    `Cannot use the LoRA ${where}`,
+    shown,
+    "the file is damaged, or of a kind that cogtune does not read",
+  );
 }

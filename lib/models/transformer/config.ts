@@ -158,6 +158,11 @@ export function parseTransformerConfig(json: Readonly<Record<string, unknown>>, 
   }
   const { patch_size_t: q, ofs_embed_dim: ofs, time_embed_dim: te } = config as unknown as TransformerConfig;
   if (q !== null && q !== 2) problems.push(`patch_size_t is ${q}: cogtune computes null and 2 only`);
+  for (const key of ["text_embed_dim", "time_embed_dim"]) {
+    if (config[key] as number % 4 !== 0) {
+      problems.push(`${key} is ${config[key]}: cogtune computes multiples of 4 only`);
+    }
+  }
   if (ofs !== null && ofs !== te) problems.push(`ofs_embed_dim is ${ofs}: it must equal time_embed_dim, ${te}`);
   if (config.use_learned_positional_embeddings === true && config.use_rotary_positional_embeddings === false) {
     problems.push("use_learned_positional_embeddings needs use_rotary_positional_embeddings");

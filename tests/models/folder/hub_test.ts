@@ -5,7 +5,9 @@ import { dirname, join } from "node:path";
 import { UserErrors } from "../../../lib/errors.ts";
 import { localModelPath, parseHubId, resolveModelPath } from "../../../lib/models/folder/hub.ts";
 import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
+import { checkParts } from "../../../lib/train/checks/check_model.ts";
 import { train } from "../../../lib/train/trainer.ts";
+import { tokenizerJson } from "../../data/text/tokenizer_case.ts";
 import { configOf, inScratch } from "../../train/runs.ts";
 import { entryOf, FakeHub, refused, resolve, tiny, withHub } from "./fake_hub.ts";
 
@@ -151,6 +153,31 @@ Deno.test("another kind of repository is refused before its weights are download
       ]);
       return true;
     });
+  }));
+
+Deno.test("of variants the plain weights are downloaded, else one variant; tokenizer.json stands in for spiece.model", () =>
+  withHub(async (hub, options) => {
+    const weights = [...hub.files.keys()].filter((path) => path.endsWith(".safetensors"));
+    const variant = (path: string, name: string) => path.replace(/\.safetensors$/, `.${name}.safetensors`);
+    for (const path of weights) hub.files.set(variant(path, "fp16"), hub.files.get(path)!);
+    const asked = () =>
+      hub.asked.filter((path) => path.endsWith(".safetensors")).map((path) => path.replace(/^.*a{40}./, ""));
+    await resolve("owner/name", options);
+    assert.deepEqual(asked().sort(), weights.toSorted());
+    for (const path of weights) {
+      hub.files.set(variant(path, "bf16"), hub.files.get(path)!);
+      hub.files.delete(path);
+    }
+    const spiece = "tokenizer/spiece.model";
+    hub.files.set(
+      "tokenizer/tokenizer.json",
+      new TextEncoder().encode(JSON.stringify(tokenizerJson(hub.files.get(spiece)!))),
+    );
+    hub.files.delete(spiece);
+    hub.asked.length = 0;
+    const { folder } = await resolve("owner/name@v1", options);
+    assert.deepEqual(asked().sort(), weights.map((path) => variant(path, "bf16")).sort());
+    checkParts(openModelFolder(folder));
   }));
 
 Deno.test("a damaged file is never installed; a disk that is too small is found before the first byte", () =>

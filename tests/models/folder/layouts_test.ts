@@ -345,6 +345,23 @@ const refused: readonly (Omit<Layout, "notes"> & { readonly message: RegExp })[]
       /stands for 4 pixels in each direction: cogtune computes 8 only[^]*temporal_[^]*latent_channels is 6 .* is 16 instead of 6[^]*limits of cogtune/,
   },
   {
+    title: "sizes and functions that no kernel computes, all named",
+    change: (model) => {
+      const path = join(model, "transformer/config.json");
+      const config = JSON.parse(readFileSync(path, "utf8"));
+      const changes = {
+        attention_head_dim: 48,
+        text_embed_dim: 30,
+        time_embed_dim: 62,
+        activation_fn: "swish",
+        patch_size: 1,
+      };
+      writeFileSync(path, JSON.stringify({ ...config, ...changes }));
+    },
+    message:
+      /5 problems[^]*activation_fn is "swish": cogtune computes gelu-approximate only[^]*text_embed_dim is 30: cogtune computes multiples of 4 only[^]*limits of cogtune/,
+  },
+  {
     title: "a tokenizer of another kind",
     change: (model) =>
       writeTokenizerJson(model, (file) => {

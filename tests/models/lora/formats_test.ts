@@ -3,7 +3,7 @@
  * with the norms of a DoRA), computed here in float64 from the stored numbers.
  */
 import assert from "node:assert/strict";
-import { mkdirSync, writeFileSync } from "node:fs";
+import { cpSync, mkdirSync, renameSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { UserError } from "../../../lib/errors.ts";
 import type { Dtype } from "../../../lib/io/safetensors/dtypes.ts";
@@ -15,7 +15,7 @@ import { mergedSource } from "../../../lib/models/lora/merge_into_weights.ts";
 import { readLora } from "../../../lib/models/lora/read.ts";
 import { mergeLoras } from "../../../lib/models/lora/stack.ts";
 import { startFromFile } from "../../../lib/models/lora/start.ts";
-import { describeStrays } from "../../../lib/models/lora/strays.ts";
+import { describeStrays } from "../../../lib/models/lora/notes.ts";
 import { withFolder } from "../../io/faulty_operations.ts";
 import { numbers } from "../../kernels/run.ts";
 
@@ -342,6 +342,22 @@ for (const format of formats) {
       });
     }));
 }
+
+Deno.test("a folder stands for the LoRA in it, whatever its name, unless there are several", () =>
+  withFolder(async (folder) => {
+    assert.throws(() => readLora(folder), /holds no \.safetensors file/);
+    const { path } = await write(folder, formats[1]!);
+    const named = join(folder, "my style.safetensors");
+    renameSync(path, named);
+    assert.equal(readLora(folder).path, named);
+    cpSync(named, join(folder, "b.safetensors"));
+    assert.throws(
+      () => readLora(folder),
+      /holds several LoRAs: b\.safetensors, my style\.safetensors\n.*give the LoRA file/,
+    );
+    cpSync(named, join(folder, "pytorch_lora_weights.safetensors"));
+    assert.equal(readLora(folder).path, join(folder, "pytorch_lora_weights.safetensors"));
+  }));
 
 Deno.test("at half its strength a DoRA goes half of the way, and two LoRAs add what each would change alone", () =>
   withFolder(async (folder) => {

@@ -1,5 +1,8 @@
 /** Adapters that begin where a LoRA file ends: the same update, whatever their rank and scale. */
 import assert from "node:assert/strict";
+import { join } from "node:path";
+import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
+import { writeSafetensors } from "../../../lib/io/safetensors/writer.ts";
 import { declareLora, initialLora, type LoraConfig } from "../../../lib/models/lora/adapters.ts";
 import { writeLora } from "../../../lib/models/lora/file.ts";
 import { readLora } from "../../../lib/models/lora/read.ts";
@@ -67,9 +70,22 @@ Deno.test("a run without learning saves what init_lora brought, at ranks and sca
     const config: LoraConfig = { rank: 2, alpha: 2, targets: ["to_q", "to_out.0"] };
     const values = new Map(initialLora(declareLora(parameterShapes(base), config), uniform));
     for (const [name, { length }] of values) values.set(name, numbers(length));
-    const init_lora = await writeLora(folder, values, { config, base });
+    const init_lora = join(folder, "of another trainer.safetensors");
+    using written = openSafetensors(await writeLora(folder, values, { config, base }));
+    const tensors = [...written.tensors].map(([name, { dtype, shape }]) => ({
+      name,
+      dtype,
+      shape,
+      data: written.readBytes(name),
+    }));
+    const stray = { name: "lora_te_x.alpha", dtype: "F32", shape: [1], data: new Float32Array(1) } as const;
+    await writeSafetensors(init_lora, [...tensors, stray]);
     const run = { init_lora, rank: 4, rank_pattern: ["to_q=6"], use_rslora: true, train_steps: 1, learning_rate: 0 };
-    await collect(configOf(folder, run));
+    const events = await collect(configOf(folder, run));
+    const warnings = events.flatMap((event) => event.type === "warning" ? [event.message] : []);
+    for (const text of ["does not state alpha: applied with alpha 2 at rank 2", 'a text encoder: "lora_te_x.alpha"']) {
+      assert.ok(warnings.some((warning) => warning.includes(text)), `${text} in ${warnings}`);
+    }
     const { modules } = readLora(`${folder}/run/checkpoint-1`);
     for (const [layer, { rank, alpha, down, up }] of modules) {
       const isQuery = layer.endsWith("to_q");

@@ -1,4 +1,4 @@
-/** Tensors of a LoRA file that change nothing here, and what they are. */
+/** What a user should know of a LoRA file: an alpha that is a guess, and tensors that change nothing here. */
 import { someNames } from "../tensors/some_names.ts";
 
 /** Kinds of tensors that trainers save beside the adapters of the transformer, by their names. */
@@ -16,4 +16,19 @@ export function describeStrays(strays: readonly string[]): string[] {
   return [...Map.groupBy(strays, kindOf)].map(([kind, names]) => {
     return `${names.length} tensor${names.length === 1 ? "" : "s"} ${kind}: ${someNames(names)}`;
   });
+}
+
+/** The part of a file that was read that is told about. */
+interface LoraSummary {
+  readonly path: string;
+  readonly alphaStored: boolean;
+  readonly alpha: number;
+  readonly rank: number;
+  readonly strays: readonly string[];
+}
+
+/** Lines about a file that is put to use. */
+export function loraNotes({ path, alphaStored, alpha, rank, strays }: LoraSummary): string[] {
+  const guess = `${path} does not state alpha: applied with alpha ${alpha} at rank ${rank}, as other loaders do`;
+  return [...(alphaStored ? [] : [guess]), ...describeStrays(strays).map((text) => `${path}: not used: ${text}`)];
 }
