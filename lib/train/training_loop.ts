@@ -8,9 +8,8 @@ import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
 import type { ModelConfigs } from "../models/folder/model_folder.ts";
-import { learningRateMultiplier } from "../optim/learning_rate.ts";
 import { LossScale } from "../optim/loss_scale.ts";
-import { hasDiverged, type RangePoint, rangeRate, rangeResult } from "../optim/rate_range.ts";
+import { hasDiverged, type RangePoint, rangeResult } from "../optim/rate_range.ts";
 import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
@@ -23,7 +22,8 @@ import { bestOf, isStale, type MeasuredLoss } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
-import { type BatchSource, makeBatch } from "./data/batches.ts";
+import { BatchMaker } from "./data/batch_maker.ts";
+import type { BatchSource } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
 import type { TrainingData } from "./data/prepare_data.ts";
 import type { StepProfiler } from "./profile/step_profiler.ts";
@@ -40,6 +40,7 @@ import { gatherFigures } from "./report/gather_figures.ts";
 import type { PhaseMemory } from "./report/phase_memory.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
+import { stepRate } from "./step_rate.ts";
 
 /** Steps of a range test: six decades of rates in factors of 1.15. */
 const RANGE_STEPS = 100;
@@ -88,6 +89,7 @@ export class TrainingLoop implements Disposable {
   #measured: MeasuredLoss[] = [];
   #done = 0;
   #applied = 0;
+  readonly #batches: BatchMaker;
   readonly #skips = new SkippedSteps();
   readonly #work: StepWork;
 
@@ -114,6 +116,7 @@ export class TrainingLoop implements Disposable {
     requireTimesteps(config, alphas.length);
     const { cache, samples, emptyPrompt } = data;
     this.#source = { config, model: model.transformer, vae: model.vae, cache, samples, emptyPrompt, alphas };
+    this.#batches = new BatchMaker(device, this.#source);
     this.#scale = new LossScale(config.mixed_precision === "fp16", undefined);
   }
 
@@ -276,20 +279,26 @@ export class TrainingLoop implements Disposable {
     const { communicator, device } = this.prepared;
     const started = performance.now();
     const { waited } = communicator;
-    const learningRate = this.#learningRate();
+    const learningRate = stepRate(this.prepared.config, this.#applied, this.#totalSteps);
     this.#step.begin();
-    const window = this.#window();
+    const window = this.#window(this.#done);
     const block = this.#exchange.begin(window.length);
     const micros: NamedMicroBatch[] = [];
     for (const micro of window.slice(block.begin, block.end)) {
-      const batch = device.span("batch", 0, () => makeBatch(this.#source, micro.items));
+      const batch = this.#batches.take(micro);
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
       await this.#step.micro(batch, this.#scale.value);
       await device.span("exchange", 0, () => this.#exchange.afterMicro());
     }
     const squares = await device.span("exchange", 0, () => this.#exchange.finish());
     const scale = this.#scale.value;
-    const own = await this.#step.update(learningRate, this.#applied + 1, scale, squares);
+    const own = await this.#step.update(
+      learningRate,
+      this.#applied + 1,
+      scale,
+      squares,
+      () => this.#makeAhead(block.begin),
+    );
     await device.span("exchange", 0, () => this.#exchange.afterUpdate());
     const ownFigures = {
       losses: own.losses,
@@ -323,31 +332,21 @@ export class TrainingLoop implements Disposable {
     };
   }
 
-  /** The learning rate of the next optimizer step. */
-  #learningRate(): number {
-    const { config } = this.prepared;
-    if (config.lr_range_test) {
-      return rangeRate(this.#applied, this.#totalSteps, config.lr_range_min, config.lr_range_max);
-    }
-    return config.learning_rate * learningRateMultiplier(this.#applied, {
-      schedule: config.lr_scheduler,
-      warmupSteps: config.lr_warmup_steps,
-      totalSteps: this.#totalSteps,
-      cycles: config.lr_num_cycles,
-      power: config.lr_power,
-      initialRate: config.learning_rate,
-    });
-  }
-
-  /** The micro-batches of the next optimizer step, over all ranks; a range test repeats those of the first. */
-  #window(): MicroStep[] {
+  /** The micro-batches of the step after `done` ones, over all ranks; a range test repeats those of the first. */
+  #window(done: number): MicroStep[] {
     const window: MicroStep[] = [];
-    const step = this.prepared.config.lr_range_test ? 0 : this.#done;
+    const step = this.prepared.config.lr_range_test ? 0 : done;
     for (let number = this.#sampler.firstMicroStep(step);; number++) {
       const micro = this.#sampler.microStep(number);
       window.push(micro);
       if (micro.sync) return window;
     }
+  }
+
+  /** Makes micro-batch `place` of the next step, if there is one. */
+  #makeAhead(place: number): void {
+    const micro = this.#done + 1 < this.#totalSteps ? this.#window(this.#done + 1)[place] : undefined;
+    if (micro !== undefined) this.#batches.makeAhead(micro);
   }
 
   #savedRun(): SavedRun {
