@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import type { Session } from "../gpu/session.ts";
 import { storageOf, type StorageType } from "../io/safetensors/half.ts";
+import type { TensorSource } from "../io/safetensors/safetensors.ts";
 import { openShards } from "../io/safetensors/shards.ts";
 import { fitLora } from "../models/lora/fit.ts";
 import { mergedSource, type ScaledLora } from "../models/lora/merge_into_weights.ts";
@@ -89,6 +90,27 @@ function uploadAdapters(session: Session, loras: readonly ScaledLora[]): Map<str
   return adapters;
 }
 
+/** The files of a transformer's weights. */
+function weightsOf(model: ModelFolder): TensorSource {
+  return openShards(join(model.path, "transformer"), "diffusion_pytorch_model");
+}
+
+/** Storage of matrices: the given one, or that of the file. */
+function matrixType(source: TensorSource, dtype: StorageType | undefined): StorageType {
+  return dtype ?? storageOf(source.tensors.get("proj_out.weight")?.dtype ?? "F32");
+}
+
+/**
+ * Whether the products of sampling may round their operands to f16 on cards, as those of a run in fp16 or bf16 do:
+ * where weights are no wider themselves. With `dtype` f32 they are computed in f32.
+ *
+ * @throws {UserError} when the weights cannot be read.
+ */
+export function samplesRounded(model: ModelFolder, { dtype }: Pick<LoadOptions, "dtype">): boolean {
+  using source = weightsOf(model);
+  return matrixType(source, dtype) !== "f32";
+}
+
 /**
  * Uploads the transformer of a model folder, with LoRAs. Plain ones stay beside the weights; a DoRA scales rows,
  * so those weights are merged as they are read.
@@ -102,11 +124,11 @@ export async function loadTransformer(
   { dtype, loras = [], streamed = false }: LoadOptions = {},
 ): Promise<LoadedTransformer> {
   const folder = join(model.path, "transformer");
-  using source = openShards(folder, "diffusion_pytorch_model");
+  using source = weightsOf(model);
   const shapes = parameterShapes(model.transformer);
   const table = positionTableShape(model.transformer);
   checkTensors(source, shapes, folder);
-  const matrix = dtype ?? storageOf(source.tensors.get("proj_out.weight")!.dtype);
+  const matrix = matrixType(source, dtype);
   const tensors = declareTensors(shapes, { matrix, vector: "f32", streamed });
   const notes: string[] = [];
   const read = readLoras(model, loras, notes);

@@ -3,6 +3,7 @@ import { openDevice } from "../gpu/device.ts";
 import type { Engine } from "../gpu/dialect.ts";
 import { Session } from "../gpu/session.ts";
 import { openModelFolder } from "../models/folder/model_folder.ts";
+import { samplesRounded } from "./load_transformer.ts";
 import { sampleOn, type SampleOptions, type SamplingEvent } from "./sample.ts";
 import { defaultSettings, type SampleRequest, type SampleSettings } from "./settings.ts";
 
@@ -38,7 +39,8 @@ export async function* sampleVideos(
   { settings, engine, ...options }: SampleVideosOptions = {},
 ): AsyncGenerator<SamplingEvent> {
   const model = openModelFolder(modelPath);
-  using device = await openDevice(engine === undefined ? {} : { engine });
+  const mixed = samplesRounded(model, { dtype: settings?.dtype });
+  using device = await openDevice({ mixed, ...(engine === undefined ? {} : { engine }) });
   using session = new Session(device);
   yield* sampleOn(session, model, requests, {
     ...options,

@@ -4,18 +4,25 @@ import { join } from "node:path";
 import { UserError } from "../../lib/errors.ts";
 import { Executable } from "../../lib/gpu/executable.ts";
 import { Session } from "../../lib/gpu/session.ts";
+import { openShards } from "../../lib/io/safetensors/shards.ts";
 import type { LoraModule } from "../../lib/models/lora/module.ts";
 import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
 import { transformer } from "../../lib/models/transformer/graph.ts";
 import { declareInputs, uploadTables, uploadTimesteps } from "../../lib/models/transformer/inputs.ts";
 import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
-import { loadTransformer } from "../../lib/sample/load_transformer.ts";
+import { loadTransformer, samplesRounded } from "../../lib/sample/load_transformer.ts";
 import { type LoraChoice, mergeLoras } from "../../lib/models/lora/stack.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
 import { caseName, pipelineFor, referencePath } from "../reference.ts";
 import { FILE, type StoredLora, storedLoras, textLora } from "../models/lora/stored.ts";
+
+/** How the transformer of a kind of model is stored. */
+function storedType(variant: string): string {
+  using source = openShards(join(pipelineFor(variant), "transformer"), "diffusion_pytorch_model");
+  return source.tensors.get("proj_out.weight")!.dtype;
+}
 
 /** The model's output for the stored inputs with these LoRAs, and what loading them noted. */
 async function output(
@@ -98,4 +105,11 @@ Deno.test("a LoRA of another model is refused, and the device stays empty", asyn
   const loras = [textLora().plain, "absent.safetensors"].map((path) => ({ path, strength: 1 }));
   await assert.rejects(loadTransformer(session, pipeline, { loras }), UserError);
   assert.equal(session.allocatedBytes, 0);
+});
+
+Deno.test("products of sampling may round where the weights are narrow, stored so or asked for", () => {
+  const rounded = (variant: string, dtype?: "f32" | "bf16") =>
+    samplesRounded(openModelFolder(pipelineFor(variant)), { dtype });
+  assert.deepEqual([rounded("2b"), rounded("2b", "f32")], [storedType("2b") !== "F32", false]);
+  assert.deepEqual([rounded("5b"), rounded("5b", "bf16")], [storedType("5b") !== "F32", true]);
 });

@@ -12,6 +12,7 @@ import { isVersion15 } from "../../models/transformer/config.ts";
 import { makeFolder, sampleName, writePicture, writeSample } from "../../sample/files.ts";
 import { SamplePage } from "../../sample/page.ts";
 import { readPicture, readVideo } from "../../sample/pictures.ts";
+import { samplesRounded } from "../../sample/load_transformer.ts";
 import { sampleOn, type SamplingEvent } from "../../sample/sample.ts";
 import {
   checkRequests,
@@ -221,7 +222,7 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
   const requests = await readRequests(flags, inputs, { frames: settings.frames, fps, note });
   checkRequests(model.transformer, settings, requests);
   makeFolder(flags.output_dir);
-  using device = await openDevice({ engine: flags.engine });
+  using device = await openDevice({ engine: flags.engine, mixed: samplesRounded(model, settings) });
   status.line(`on ${device.title}`);
   using session = new Session(device, flags.gpu_memory === undefined ? Infinity : flags.gpu_memory * 2 ** 30);
   const page = new SamplePage(flags.output_dir, `Samples of ${basename(resolve(flags.model_path))}`);

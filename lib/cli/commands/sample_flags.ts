@@ -153,7 +153,7 @@ export const sampleFlags = {
   dtype: {
     kind: "enum",
     values: ["f32", "f16", "bf16"],
-    brief: "Storage of weights and activations. Default: that of the checkpoint",
+    brief: "Storage of weights and activations; all but f32 multiply on matrix units. Default: that of the checkpoint",
     optional: true,
   },
   whole_frames: {
