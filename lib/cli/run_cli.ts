@@ -63,7 +63,7 @@ export async function runCli(args: readonly string[], outer: Environment): Promi
 }
 
 /** Puts the implied command in front and rewrites settings to `key=value`. */
-function routedWords(args: readonly string[]): string[] {
+export function routedWords(args: readonly string[]): string[] {
   const [first] = args;
   const isRoot = first !== undefined && ["-h", "--help", "-v", "--version"].includes(first);
   const implied = first === undefined || (!isRoot && (first.startsWith("--") || /=|\.ya?ml$/i.test(first)));

@@ -32,7 +32,7 @@ export function headNorm(
 ): Tensor {
   const shape = { rows: x.rows, ...segments, heads: x.width / gamma.size, eps };
   const rotate = rotary !== undefined;
-  const tables = rotate ? { cosines: rotary.cos, sines: rotary.sin } : {};
+  const tables: Readonly<Record<string, Tensor>> = rotate ? { cosines: rotary.cos, sines: rotary.sin } : {};
   const spec = { dtype: x.dtype, param: gamma.dtype, rotate };
   const y = plan.transient("head norm", x.shape, x.dtype, [x, gamma, beta]);
   recordWork(plan, forward(plan.target, spec, shape), { x, gamma, beta, y, ...tables });
