@@ -62,6 +62,7 @@ export type { LoraChoice } from "./lib/models/lora/stack.ts";
 export type { RgbFrames } from "./lib/data/video/video.ts";
 export type { StorageType } from "./lib/io/safetensors/half.ts";
 export type { Engine } from "./lib/gpu/dialect.ts";
+export { HOST_KINDS, type HostKind } from "./lib/gpu/timeline.ts";
 export type { LoraModule, LoraModules } from "./lib/models/lora/module.ts";
 export { type LoraFormat, loraFormats } from "./lib/models/lora/keys.ts";
 export type { LoraValues } from "./lib/models/lora/adapters.ts";

@@ -184,7 +184,7 @@ export interface ProgramErrors {
 export function buildProgram({ describe, exitCode, refuse }: ProgramErrors): Application<CliContext> {
   // The framework writes a line for each; all of them belong into one message.
   const noted = (problem: string) => {
-    refuse(problem);
+    refuse(problem.replace("\nHint: ", "; "));
     return "";
   };
   const routes = {

@@ -51,7 +51,9 @@ export interface ResolvedConfig {
 export interface CollectedConfig {
   /** Wrong values are replaced by their defaults; undefined when nothing tells which model is meant. */
   readonly config: TrainConfig | undefined;
+  /** What must be mended, with its place. */
   readonly problems: readonly string[];
+  /** What the user should know. */
   readonly notes: readonly string[];
 }
 
@@ -60,11 +62,11 @@ export const CONFIG_HINT = "cogtune train --help lists every key and its default
 
 /** Where a config comes from. */
 export interface ConfigOrigin {
-  /** A YAML file. */
+  /** YAML file. */
   readonly fileName?: string;
-  /** Name of a recipe in configs/; the file's own when not given. */
+  /** Preset to start from; its keys give way to those of the file. */
   readonly preset?: string;
-  /** Values that win over both, by key. */
+  /** Values by key, which win over both: text as typed on a command line, or values of the key's type. */
   readonly overrides?: Readonly<Record<string, unknown>>;
 }
 

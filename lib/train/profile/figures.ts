@@ -4,9 +4,13 @@ import type { Peaks } from "../../tune/peaks.ts";
 
 /** All launches of one family, in an average step. */
 export interface FamilyFigures {
+  /** Name of the family, as words. */
   readonly family: string;
+  /** Time of all its launches. */
   readonly milliseconds: number;
+  /** How many there are. */
   readonly launches: number;
+  /** Operations over time; multiply and add are two. */
   readonly flopsPerSecond: number;
   /** Lower bound: every binding counts once per launch. */
   readonly bytesPerSecond: number;
@@ -24,13 +28,19 @@ export type IdleCause = "launches" | Exclude<HostKind, "step"> | "other";
 
 /** An average step: `milliseconds` is the sum of those of all families and of `idle`. */
 export interface ProfileFigures {
+  /** Steps that it is the average of. */
   readonly steps: number;
+  /** Its length. */
   readonly milliseconds: number;
   /** The slowest first. */
   readonly families: readonly FamilyFigures[];
+  /** Milliseconds in which the GPU had nothing to do, by cause. */
   readonly idle: Readonly<Record<IdleCause, number>>;
+  /** Command buffers submitted. */
   readonly submits: number;
+  /** Times that the host waited for the GPU. */
   readonly waits: number;
+  /** Bytes that the host copied to the GPU. */
   readonly uploadedBytes: number;
 }
 
