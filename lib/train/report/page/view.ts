@@ -24,7 +24,7 @@ const BODY = `<header>
 <input id="step" type="range" min="0" step="1"></label>
 ${PLAYER}
 </div>
-<div id="pairs"></div>
+<div id="pairs" class="groups"></div>
 </div>
 </section>
 <section><h2>Figures</h2><p id="none" class="soft" hidden>The first step is not made yet.</p><div id="charts" class="grid"></div></section>
@@ -91,8 +91,9 @@ const choose = () => {
   if (isShown("pairs", [steps[0], step, data.samples])) return;
   $("pairs").textContent = "";
   for (const [prompt, samples] of Map.groupBy(data.samples, ({ prompt }) => prompt)) {
-    make($("pairs"), "p", prompt, { class: "prompt" });
-    const pair = make($("pairs"), "div", "", { class: "pairs" });
+    const group = make($("pairs"), "div");
+    make(group, "p", prompt, { class: "prompt" });
+    const pair = make(group, "div", "", { class: "pairs" });
     for (const wanted of new Set([steps[0], step])) {
       for (const sample of samples.filter((sample) => sample.step === wanted)) {
         const figure = make(pair, "figure");
