@@ -45,8 +45,14 @@ const tellAge = () => {
     ? " · about " + duration(secondsLeft) + " left, until " +
       new Date(written + secondsLeft * 1000).toLocaleString(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" })
     : "";
-  const heard = isRunning() ? (age < 10 ? "just now" : duration(age) + " ago") : new Date(written).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-  $("status").textContent = "Step " + step.toLocaleString("en") + " of " + totalSteps.toLocaleString("en") + left + " · written " + heard;
+  /* A validation of a large model takes minutes without a step. */
+  const isSilent = isRunning() && age > 900 + 20 * (lastOf("Step time", "per step") ?? 0);
+  const heard = isSilent
+    ? "no news for " + duration(age) + ": it may have been ended"
+    : "written " + (!isRunning()
+      ? new Date(written).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })
+      : age < 10 ? "just now" : duration(age) + " ago");
+  $("status").textContent = "Step " + step.toLocaleString("en") + " of " + totalSteps.toLocaleString("en") + left + " · " + heard;
 };
 const lastOf = (title, name) => {
   const { curves = [] } = data.charts.find((chart) => chart.title === title) ?? {};
