@@ -90,6 +90,8 @@ figcaption { font-size: .87rem; margin-top: .25rem; overflow-wrap: anywhere }
 .clips figcaption { white-space: pre-wrap; unicode-bidi: isolate; max-height: 6.5em; overflow: auto }
 .clips small { display: block; overflow-wrap: anywhere }
 .phase { display: grid; grid-template-columns: 9rem 1fr auto; gap: .2rem .8rem; align-items: center; margin: .35rem 0; font-variant-numeric: tabular-nums }
+.phase > :first-child { white-space: nowrap }
+.size { text-align: right }
 .track { height: .8rem; border-radius: .2rem; background: var(--line); overflow: hidden }
 .track i { display: block; height: 100%; background: var(--accent) }
 .over .track i { background: var(--bad) }
