@@ -113,7 +113,10 @@ Deno.test({
         const page = await browser.open(`${dashboard.address}running/`);
         await page.until(`document.querySelectorAll("video").length === 2`);
         await isUnharmed(page, ".prompt");
-        assert.match(await textOf(page, "#status"), /^Step \d+ of 40 · about \d+ s left, until /);
+        assert.match(
+          await textOf(page, "#status"),
+          /^Step \d+ of 40 · about \d+ s left, until .* · written (just now|\d+ s ago)$/,
+        );
         await page.evaluate(`window.kept = document.querySelector("video")`);
         await page.until(`[...document.querySelectorAll("video")].every((video) => video.readyState >= 1)`);
         await records.write(stepOf(26));
@@ -122,6 +125,9 @@ Deno.test({
         assert.equal(await page.evaluate(`document.querySelector("#notes li:last-child").textContent`), "it rains");
         assert.equal(await page.evaluate(`window.kept === document.querySelector("video")`), true);
         await look(page);
+        // An hour later, without a word from the run.
+        const told = `(data.written -= 3600e3, tellAge(), document.getElementById("status").textContent)`;
+        assert.match(await page.evaluate<string>(told), / · no news for 6\d min: it may have been ended$/);
       });
 
       await t.step("two runs compared, served: differences, order, videos of one prompt", async () => {

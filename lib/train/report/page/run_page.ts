@@ -39,9 +39,9 @@ export class RunPage {
     }
   }
 
-  /** Writes the page, after a step only when the last writing is some seconds old. */
+  /** Writes the page, after a step and what belongs to it only when the last writing is some seconds old. */
   async write(last?: TrainEvent, now: number = Date.now()): Promise<void> {
-    const isStep = last?.type === "step" || last?.type === "skipped";
+    const isStep = last !== undefined && ["step", "skipped", "memory"].includes(last.type);
     if (isStep && now - this.#written < INTERVAL) return;
     this.#written = now;
     await this.#writeAs(this.#figures.figures.state, now);

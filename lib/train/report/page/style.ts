@@ -75,7 +75,9 @@ svg text { font-size: 11px; fill: var(--soft); font-variant-numeric: tabular-num
 .c5 { color: light-dark(#b3235a, #ff85ae) }
 .cell { fill: currentColor; stroke: var(--card) }
 .cell.chosen { stroke: var(--ink); stroke-width: 2 }
-.pairs { display: grid; gap: .9rem; grid-template-columns: repeat(auto-fill, minmax(240px, 24rem)) }
+.groups { display: grid; gap: 0 1rem; grid-template-columns: repeat(auto-fit, minmax(min(100%, 33rem), 1fr)) }
+.pairs { display: flex; flex-wrap: wrap; gap: .9rem }
+.pairs figure { flex: 1 1 240px; max-width: 24rem }
 .pairs video, .pairs img { display: block; width: 100%; border-radius: .4rem; background: var(--line) }
 figcaption { font-size: .87rem; margin-top: .25rem; overflow-wrap: anywhere }
 .prompt { margin: 1rem 0 .4rem; white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate }
@@ -88,6 +90,8 @@ figcaption { font-size: .87rem; margin-top: .25rem; overflow-wrap: anywhere }
 .clips figcaption { white-space: pre-wrap; unicode-bidi: isolate; max-height: 6.5em; overflow: auto }
 .clips small { display: block; overflow-wrap: anywhere }
 .phase { display: grid; grid-template-columns: 9rem 1fr auto; gap: .2rem .8rem; align-items: center; margin: .35rem 0; font-variant-numeric: tabular-nums }
+.phase > :first-child { white-space: nowrap }
+.size { text-align: right }
 .track { height: .8rem; border-radius: .2rem; background: var(--line); overflow: hidden }
 .track i { display: block; height: 100%; background: var(--accent) }
 .over .track i { background: var(--bad) }

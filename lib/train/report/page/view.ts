@@ -24,7 +24,7 @@ const BODY = `<header>
 <input id="step" type="range" min="0" step="1"></label>
 ${PLAYER}
 </div>
-<div id="pairs"></div>
+<div id="pairs" class="groups"></div>
 </div>
 </section>
 <section><h2>Figures</h2><p id="none" class="soft" hidden>The first step is not made yet.</p><div id="charts" class="grid"></div></section>
@@ -45,8 +45,14 @@ const tellAge = () => {
     ? " · about " + duration(secondsLeft) + " left, until " +
       new Date(written + secondsLeft * 1000).toLocaleString(undefined, { weekday: "short", hour: "2-digit", minute: "2-digit" })
     : "";
-  const heard = isRunning() ? (age < 10 ? "just now" : duration(age) + " ago") : new Date(written).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" });
-  $("status").textContent = "Step " + step.toLocaleString("en") + " of " + totalSteps.toLocaleString("en") + left + " · written " + heard;
+  /* A validation of a large model takes minutes without a step. */
+  const isSilent = isRunning() && age > 900 + 20 * (lastOf("Step time", "per step") ?? 0);
+  const heard = isSilent
+    ? "no news for " + duration(age) + ": it may have been ended"
+    : "written " + (!isRunning()
+      ? new Date(written).toLocaleString(undefined, { dateStyle: "medium", timeStyle: "short" })
+      : age < 10 ? "just now" : duration(age) + " ago");
+  $("status").textContent = "Step " + step.toLocaleString("en") + " of " + totalSteps.toLocaleString("en") + left + " · " + heard;
 };
 const lastOf = (title, name) => {
   const { curves = [] } = data.charts.find((chart) => chart.title === title) ?? {};
@@ -91,8 +97,9 @@ const choose = () => {
   if (isShown("pairs", [steps[0], step, data.samples])) return;
   $("pairs").textContent = "";
   for (const [prompt, samples] of Map.groupBy(data.samples, ({ prompt }) => prompt)) {
-    make($("pairs"), "p", prompt, { class: "prompt" });
-    const pair = make($("pairs"), "div", "", { class: "pairs" });
+    const group = make($("pairs"), "div");
+    make(group, "p", prompt, { class: "prompt" });
+    const pair = make(group, "div", "", { class: "pairs" });
     for (const wanted of new Set([steps[0], step])) {
       for (const sample of samples.filter((sample) => sample.step === wanted)) {
         const figure = make(pair, "figure");
