@@ -55,6 +55,7 @@ export { forecast } from "./lib/forecast/forecast.ts";
 export type { Forecast, MemoryPart, PhaseForecast } from "./lib/forecast/needs.ts";
 export type { ConfigText } from "./lib/config/presets.ts";
 export { sampleVideos, type SampleVideosOptions } from "./lib/sample/sample_videos.ts";
+export type { MatmulPrecision } from "./lib/sample/load_transformer.ts";
 export type { SampleOptions, SamplingEvent } from "./lib/sample/sample.ts";
 export type { SampleRequest, SampleSettings } from "./lib/sample/settings.ts";
 export type { LoraChoice } from "./lib/models/lora/stack.ts";

@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import type { Session } from "../gpu/session.ts";
 import { storageOf, type StorageType } from "../io/safetensors/half.ts";
+import type { TensorSource } from "../io/safetensors/safetensors.ts";
 import { openShards } from "../io/safetensors/shards.ts";
 import { fitLora } from "../models/lora/fit.ts";
 import { mergedSource, type ScaledLora } from "../models/lora/merge_into_weights.ts";
@@ -24,6 +25,27 @@ export interface LoadOptions {
   readonly loras?: readonly LoraChoice[] | undefined;
   /** Keep matrices in host memory and copy them to the GPU block by block in every pass. Default false. */
   readonly streamed?: boolean | undefined;
+}
+
+/** How products are computed: with operands rounded to f16 on matrix units, or in float32. */
+export type MatmulPrecision = "mixed" | "exact";
+
+/**
+ * Whether products may round their operands to f16. As in training, `mixed` means that where matrices are stored in two
+ * bytes, as the file or `dtype` has them.
+ */
+export function roundsWhenSampling(
+  { path }: ModelFolder,
+  { dtype, precision }: { readonly dtype?: StorageType | undefined; readonly precision: MatmulPrecision },
+): boolean {
+  using source = openShards(join(path, "transformer"), "diffusion_pytorch_model");
+  return precision === "mixed" && storedMatrices(source, dtype) !== "f32";
+}
+
+/** Storage of the matrices on the GPU: `dtype`, or that of the file. */
+function storedMatrices({ tensors }: TensorSource, dtype: StorageType | undefined): StorageType | undefined {
+  const stored = tensors.get("proj_out.weight");
+  return dtype ?? (stored && storageOf(stored.dtype));
 }
 
 /** A loaded transformer. Dispose it to free its weights. */
@@ -106,7 +128,7 @@ export async function loadTransformer(
   const shapes = parameterShapes(model.transformer);
   const table = positionTableShape(model.transformer);
   checkTensors(source, shapes, folder);
-  const matrix = dtype ?? storageOf(source.tensors.get("proj_out.weight")!.dtype);
+  const matrix = storedMatrices(source, dtype)!;
   const tensors = declareTensors(shapes, { matrix, vector: "f32", streamed });
   const notes: string[] = [];
   const read = readLoras(model, loras, notes);

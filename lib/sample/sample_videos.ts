@@ -3,6 +3,7 @@ import { openDevice } from "../gpu/device.ts";
 import type { Engine } from "../gpu/dialect.ts";
 import { Session } from "../gpu/session.ts";
 import { openModelFolder } from "../models/folder/model_folder.ts";
+import { type MatmulPrecision, roundsWhenSampling } from "./load_transformer.ts";
 import { sampleOn, type SampleOptions, type SamplingEvent } from "./sample.ts";
 import { defaultSettings, type SampleRequest, type SampleSettings } from "./settings.ts";
 
@@ -10,8 +11,13 @@ import { defaultSettings, type SampleRequest, type SampleSettings } from "./sett
 export interface SampleVideosOptions extends Omit<SampleOptions, "settings"> {
   /** What differs from the defaults of the model's pipeline. */
   readonly settings?: Partial<SampleSettings> | undefined;
-  /** WebGPU implementation. */
+  /** WebGPU implementation; by default Dawn where it is installed and brings matrix units. */
   readonly engine?: Engine | undefined;
+  /**
+   * Default `mixed`: where matrices are stored in two bytes, products round their operands to f16 and run on matrix
+   * units if the engine shows some. `exact` computes in float32.
+   */
+  readonly matmulPrecision?: MatmulPrecision | undefined;
 }
 
 /**
@@ -35,10 +41,11 @@ export interface SampleVideosOptions extends Omit<SampleOptions, "settings"> {
 export async function* sampleVideos(
   modelPath: string,
   requests: readonly SampleRequest[],
-  { settings, engine, ...options }: SampleVideosOptions = {},
+  { settings, engine, matmulPrecision: precision = "mixed", ...options }: SampleVideosOptions = {},
 ): AsyncGenerator<SamplingEvent> {
   const model = openModelFolder(modelPath);
-  using device = await openDevice(engine === undefined ? {} : { engine });
+  const mixed = roundsWhenSampling(model, { dtype: settings?.dtype, precision });
+  using device = await openDevice({ mixed, ...(engine === undefined ? {} : { engine }) });
   using session = new Session(device);
   yield* sampleOn(session, model, requests, {
     ...options,

@@ -210,14 +210,21 @@ export class TrainingStep implements Disposable {
 
   /**
    * Applies the gradients. `step` counts applied updates from 1; `squares` is their sum of squares where the host knows
-   * it.
+   * it. `meanwhile` runs while the GPU works.
    */
-  async update(learningRate: number, step: number, lossScale = 1, squares?: number): Promise<StepResult> {
+  async update(
+    learningRate: number,
+    step: number,
+    lossScale = 1,
+    squares?: number,
+    meanwhile?: () => void,
+  ): Promise<StepResult> {
     const { losses, optimizer } = this.recording;
     const { control, rule: { distance } } = optimizer;
     uploadState(this.session, optimizer, { learningRate, step, lossScale });
     if (squares !== undefined) uploadControl(this.session, optimizer, this.config.optimizer, { squares, lossScale });
     await this.#update.run();
+    meanwhile?.();
     const wanted = [control, losses, ...(distance === undefined ? [] : [distance])];
     const [figures, slots, estimate] = (await this.session.read(wanted)).map((bytes) => new Float32Array(bytes));
     const [gradientNorm, , skip] = figures!;

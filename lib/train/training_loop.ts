@@ -6,6 +6,7 @@ import type { DatasetItem } from "../data/dataset/dataset.ts";
 import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import type { Device } from "../gpu/device.ts";
+import { UserError } from "../errors.ts";
 import { Session } from "../gpu/session.ts";
 import type { ModelConfigs } from "../models/folder/model_folder.ts";
 import { learningRateMultiplier } from "../optim/learning_rate.ts";
@@ -15,7 +16,7 @@ import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
 import { type RunDescription, trainedParameters } from "../step/run_description.ts";
-import { recordStep, TrainingStep } from "../step/training_step.ts";
+import { type MicroBatch, recordStep, TrainingStep } from "../step/training_step.ts";
 import type { RunKernels } from "./checkpoint/checkpoint.ts";
 import type { OutputFolder } from "./checkpoint/output_folder.ts";
 import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
@@ -88,6 +89,8 @@ export class TrainingLoop implements Disposable {
   #measured: MeasuredLoss[] = [];
   #done = 0;
   #applied = 0;
+  /** The first micro-batch of the next step, by its number. */
+  readonly #ahead = new Map<number, MicroBatch>();
   readonly #skips = new SkippedSteps();
   readonly #work: StepWork;
 
@@ -278,18 +281,25 @@ export class TrainingLoop implements Disposable {
     const { waited } = communicator;
     const learningRate = this.#learningRate();
     this.#step.begin();
-    const window = this.#window();
+    const window = this.#window(this.#done);
     const block = this.#exchange.begin(window.length);
     const micros: NamedMicroBatch[] = [];
     for (const micro of window.slice(block.begin, block.end)) {
-      const batch = device.span("batch", 0, () => makeBatch(this.#source, micro.items));
+      const batch = this.#ahead.get(micro.number) ?? this.#makeBatch(micro);
+      this.#ahead.clear();
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
       await this.#step.micro(batch, this.#scale.value);
       await device.span("exchange", 0, () => this.#exchange.afterMicro());
     }
     const squares = await device.span("exchange", 0, () => this.#exchange.finish());
     const scale = this.#scale.value;
-    const own = await this.#step.update(learningRate, this.#applied + 1, scale, squares);
+    const own = await this.#step.update(
+      learningRate,
+      this.#applied + 1,
+      scale,
+      squares,
+      () => this.#makeAhead(block.begin),
+    );
     await device.span("exchange", 0, () => this.#exchange.afterUpdate());
     const ownFigures = {
       losses: own.losses,
@@ -339,14 +349,32 @@ export class TrainingLoop implements Disposable {
     });
   }
 
-  /** The micro-batches of the next optimizer step, over all ranks; a range test repeats those of the first. */
-  #window(): MicroStep[] {
+  /** The micro-batches of the step after `done` ones, over all ranks; a range test repeats those of the first. */
+  #window(done: number): MicroStep[] {
     const window: MicroStep[] = [];
-    const step = this.prepared.config.lr_range_test ? 0 : this.#done;
+    const step = this.prepared.config.lr_range_test ? 0 : done;
     for (let number = this.#sampler.firstMicroStep(step);; number++) {
       const micro = this.#sampler.microStep(number);
       window.push(micro);
       if (micro.sync) return window;
+    }
+  }
+
+  #makeBatch(micro: MicroStep): MicroBatch {
+    return this.prepared.device.span("batch", 0, () => makeBatch(this.#source, micro.items));
+  }
+
+  /**
+   * Prepares micro-batch `place` of the next step while the GPU finishes this one. An error belongs to the next step,
+   * which meets it again: this one may still have to be saved.
+   */
+  #makeAhead(place: number): void {
+    const micro = this.#done + 1 < this.#totalSteps ? this.#window(this.#done + 1)[place] : undefined;
+    if (micro === undefined) return;
+    try {
+      this.#ahead.set(micro.number, this.#makeBatch(micro));
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
     }
   }
 

@@ -10,7 +10,7 @@ import { transformer } from "../../lib/models/transformer/graph.ts";
 import { declareInputs, uploadTables, uploadTimesteps } from "../../lib/models/transformer/inputs.ts";
 import { Plan } from "../../lib/plan/plan.ts";
 import { finish } from "../../lib/plan/recording.ts";
-import { loadTransformer } from "../../lib/sample/load_transformer.ts";
+import { loadTransformer, roundsWhenSampling } from "../../lib/sample/load_transformer.ts";
 import { type LoraChoice, mergeLoras } from "../../lib/models/lora/stack.ts";
 import { relativeL2, testDevice } from "../kernels/run.ts";
 import { Golden } from "../models/golden.ts";
@@ -98,4 +98,13 @@ Deno.test("a LoRA of another model is refused, and the device stays empty", asyn
   const loras = [textLora().plain, "absent.safetensors"].map((path) => ({ path, strength: 1 }));
   await assert.rejects(loadTransformer(session, pipeline, { loras }), UserError);
   assert.equal(session.allocatedBytes, 0);
+});
+
+Deno.test("products round where matrices are stored in two bytes and nothing asks for exact ones", () => {
+  const model = openModelFolder(pipelineFor("2b"));
+  const rounds = (dtype: "f32" | "bf16" | undefined, precision: "mixed" | "exact") =>
+    roundsWhenSampling(model, { dtype, precision });
+  assert.deepEqual([rounds("bf16", "mixed"), rounds("f32", "mixed"), rounds("bf16", "exact")], [true, false, false]);
+  // The golden pipeline of 2b is stored in f16, as the released one.
+  assert.equal(rounds(undefined, "mixed"), true);
 });

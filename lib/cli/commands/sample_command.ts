@@ -11,6 +11,7 @@ import { describeUnused } from "../../models/folder/unused_tensors.ts";
 import { isVersion15 } from "../../models/transformer/config.ts";
 import { makeFolder, sampleName, writePicture, writeSample } from "../../sample/files.ts";
 import { SamplePage } from "../../sample/page.ts";
+import { roundsWhenSampling } from "../../sample/load_transformer.ts";
 import { readPicture, readVideo } from "../../sample/pictures.ts";
 import { sampleOn, type SamplingEvent } from "../../sample/sample.ts";
 import {
@@ -221,7 +222,8 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
   const requests = await readRequests(flags, inputs, { frames: settings.frames, fps, note });
   checkRequests(model.transformer, settings, requests);
   makeFolder(flags.output_dir);
-  using device = await openDevice({ engine: flags.engine });
+  const mixed = roundsWhenSampling(model, { dtype: settings.dtype, precision: flags.matmul_precision });
+  using device = await openDevice({ engine: flags.engine, mixed });
   status.line(`on ${device.title}`);
   using session = new Session(device, flags.gpu_memory === undefined ? Infinity : flags.gpu_memory * 2 ** 30);
   const page = new SamplePage(flags.output_dir, `Samples of ${basename(resolve(flags.model_path))}`);

@@ -3,6 +3,7 @@ import type { EngineChoice } from "../../gpu/engine.ts";
 import type { StorageType } from "../../io/safetensors/half.ts";
 import type { LoraChoice } from "../../models/lora/stack.ts";
 import type { SampleFormat } from "../../sample/files.ts";
+import type { MatmulPrecision } from "../../sample/load_transformer.ts";
 
 /** Values of the flags as written; what is absent follows from the model. */
 export interface SampleFlags {
@@ -27,6 +28,7 @@ export interface SampleFlags {
   readonly output_dir: string;
   readonly format?: readonly SampleFormat[];
   readonly dtype?: StorageType;
+  readonly matmul_precision: MatmulPrecision;
   readonly whole_frames: boolean;
   readonly gpu_memory?: number;
   readonly engine: EngineChoice;
@@ -155,6 +157,12 @@ export const sampleFlags = {
     values: ["f32", "f16", "bf16"],
     brief: "Storage of weights and activations. Default: that of the checkpoint",
     optional: true,
+  },
+  matmul_precision: {
+    kind: "enum",
+    values: ["mixed", "exact"],
+    brief: "Round the operands of products to f16 and use matrix units, unless dtype is f32; or exactly in f32",
+    default: "mixed",
   },
   whole_frames: {
     kind: "boolean",
