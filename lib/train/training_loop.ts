@@ -6,7 +6,6 @@ import type { DatasetItem } from "../data/dataset/dataset.ts";
 import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import type { Device } from "../gpu/device.ts";
-import { UserError } from "../errors.ts";
 import { Session } from "../gpu/session.ts";
 import type { ModelConfigs } from "../models/folder/model_folder.ts";
 import { learningRateMultiplier } from "../optim/learning_rate.ts";
@@ -16,7 +15,7 @@ import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
 import { type RunDescription, trainedParameters } from "../step/run_description.ts";
-import { type MicroBatch, recordStep, TrainingStep } from "../step/training_step.ts";
+import { recordStep, TrainingStep } from "../step/training_step.ts";
 import type { RunKernels } from "./checkpoint/checkpoint.ts";
 import type { OutputFolder } from "./checkpoint/output_folder.ts";
 import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
@@ -24,7 +23,8 @@ import { bestOf, isStale, type MeasuredLoss } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
-import { type BatchSource, makeBatch } from "./data/batches.ts";
+import { BatchMaker } from "./data/batch_maker.ts";
+import type { BatchSource } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
 import type { TrainingData } from "./data/prepare_data.ts";
 import type { StepProfiler } from "./profile/step_profiler.ts";
@@ -89,8 +89,7 @@ export class TrainingLoop implements Disposable {
   #measured: MeasuredLoss[] = [];
   #done = 0;
   #applied = 0;
-  /** The first micro-batch of the next step, by its number. */
-  readonly #ahead = new Map<number, MicroBatch>();
+  readonly #batches: BatchMaker;
   readonly #skips = new SkippedSteps();
   readonly #work: StepWork;
 
@@ -117,6 +116,7 @@ export class TrainingLoop implements Disposable {
     requireTimesteps(config, alphas.length);
     const { cache, samples, emptyPrompt } = data;
     this.#source = { config, model: model.transformer, vae: model.vae, cache, samples, emptyPrompt, alphas };
+    this.#batches = new BatchMaker(device, this.#source);
     this.#scale = new LossScale(config.mixed_precision === "fp16", undefined);
   }
 
@@ -285,8 +285,7 @@ export class TrainingLoop implements Disposable {
     const block = this.#exchange.begin(window.length);
     const micros: NamedMicroBatch[] = [];
     for (const micro of window.slice(block.begin, block.end)) {
-      const batch = this.#ahead.get(micro.number) ?? this.#makeBatch(micro);
-      this.#ahead.clear();
+      const batch = this.#batches.take(micro);
       micros.push({ clips: micro.items.map(({ index }) => this.#source.samples[index]!.item.name), batch });
       await this.#step.micro(batch, this.#scale.value);
       await device.span("exchange", 0, () => this.#exchange.afterMicro());
@@ -360,22 +359,10 @@ export class TrainingLoop implements Disposable {
     }
   }
 
-  #makeBatch(micro: MicroStep): MicroBatch {
-    return this.prepared.device.span("batch", 0, () => makeBatch(this.#source, micro.items));
-  }
-
-  /**
-   * Prepares micro-batch `place` of the next step while the GPU finishes this one. An error belongs to the next step,
-   * which meets it again: this one may still have to be saved.
-   */
+  /** Makes micro-batch `place` of the next step, if there is one. */
   #makeAhead(place: number): void {
     const micro = this.#done + 1 < this.#totalSteps ? this.#window(this.#done + 1)[place] : undefined;
-    if (micro === undefined) return;
-    try {
-      this.#ahead.set(micro.number, this.#makeBatch(micro));
-    } catch (error) {
-      if (!(error instanceof UserError)) throw error;
-    }
+    if (micro !== undefined) this.#batches.makeAhead(micro);
   }
 
   #savedRun(): SavedRun {
