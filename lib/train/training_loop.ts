@@ -8,9 +8,8 @@ import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
 import type { ModelConfigs } from "../models/folder/model_folder.ts";
-import { learningRateMultiplier } from "../optim/learning_rate.ts";
 import { LossScale } from "../optim/loss_scale.ts";
-import { hasDiverged, type RangePoint, rangeRate, rangeResult } from "../optim/rate_range.ts";
+import { hasDiverged, type RangePoint, rangeResult } from "../optim/rate_range.ts";
 import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
@@ -41,6 +40,7 @@ import { gatherFigures } from "./report/gather_figures.ts";
 import type { PhaseMemory } from "./report/phase_memory.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
+import { stepRate } from "./step_rate.ts";
 
 /** Steps of a range test: six decades of rates in factors of 1.15. */
 const RANGE_STEPS = 100;
@@ -279,7 +279,7 @@ export class TrainingLoop implements Disposable {
     const { communicator, device } = this.prepared;
     const started = performance.now();
     const { waited } = communicator;
-    const learningRate = this.#learningRate();
+    const learningRate = stepRate(this.prepared.config, this.#applied, this.#totalSteps);
     this.#step.begin();
     const window = this.#window(this.#done);
     const block = this.#exchange.begin(window.length);
@@ -330,22 +330,6 @@ export class TrainingLoop implements Disposable {
       ...(communicator.size > 1 ? { ranks } : {}),
       ...(this.#scale.enabled ? { lossScale: scale } : {}),
     };
-  }
-
-  /** The learning rate of the next optimizer step. */
-  #learningRate(): number {
-    const { config } = this.prepared;
-    if (config.lr_range_test) {
-      return rangeRate(this.#applied, this.#totalSteps, config.lr_range_min, config.lr_range_max);
-    }
-    return config.learning_rate * learningRateMultiplier(this.#applied, {
-      schedule: config.lr_scheduler,
-      warmupSteps: config.lr_warmup_steps,
-      totalSteps: this.#totalSteps,
-      cycles: config.lr_num_cycles,
-      power: config.lr_power,
-      initialRate: config.learning_rate,
-    });
   }
 
   /** The micro-batches of the step after `done` ones, over all ranks; a range test repeats those of the first. */
