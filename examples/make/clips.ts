@@ -30,6 +30,21 @@ export function combinations(
   ).flat();
 }
 
+/**
+ * The clips of the demo. None shows the star moving down: that it does when asked shows that the subject was learned, not the clips.
+ * The last four are of the world that the model knows, one of each direction: without them, everything it makes turns purple.
+ */
+export function demoClips(): Subject[] {
+  const star = { shapes: ["star"], colours: ["purple"], directions: ["to the right", "to the left", "up"] } as const;
+  return [
+    ...combinations(star, 4),
+    { colour: "red", shape: "circle", direction: "to the right" },
+    { colour: "green", shape: "square", direction: "up" },
+    { colour: "blue", shape: "triangle", direction: "down" },
+    { colour: "yellow", shape: "circle", direction: "to the left" },
+  ];
+}
+
 /** Writes `videos/`, `videos.txt` and `prompts.txt`; size, speed and place of every clip depend on the seed and its number. */
 export async function writeClips(folder: string, subjects: readonly Subject[], seed: number): Promise<void> {
   await Deno.mkdir(join(folder, "videos"), { recursive: true });

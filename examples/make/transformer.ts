@@ -89,7 +89,7 @@ export async function makeTransformer(model: string, scratch: string, print: (li
       train_resolution: `${FRAMES}x${SIZE}x${SIZE}`,
       fps: FPS,
       batch_size: 16,
-      train_steps: 5000,
+      train_steps: 3300,
       learning_rate: 1.5e-3,
       lr_scheduler: "cosine",
       beta2: 0.99,

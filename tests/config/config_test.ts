@@ -268,7 +268,8 @@ Deno.test("every preset parses without problems, names its model and starts with
   for (const name of presetNames) {
     const { config, notes } = await loadConfig({ preset: name });
     assert.deepEqual(notes.filter((note) => !note.startsWith("image_column")), [], name);
-    assert.ok(config.model !== undefined);
+    // The model of the demo has a shape of its own, which its folder tells.
+    assert.equal(config.model === undefined, name === "default", name);
     const text = readFileSync(`${configs}/${name}.yaml`, "utf8");
     assert.match(text, /^# yaml-language-server: \$schema=schema\.json\n# /);
   }

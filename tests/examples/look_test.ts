@@ -15,7 +15,7 @@ import {
 import { RandomStream } from "../../lib/data/random/random.ts";
 import { look } from "./look.ts";
 
-Deno.test("every colour, shape and direction is told from the others", () => {
+Deno.test("every colour and direction is told from the others, whatever the shape", () => {
   const directions = Object.keys(DIRECTIONS) as Direction[];
   let sample = 0;
   for (const colour of Object.keys(COLOURS) as Colour[]) {
@@ -23,9 +23,9 @@ Deno.test("every colour, shape and direction is told from the others", () => {
       const direction = directions[sample % directions.length]!;
       const random = new RandomStream({ seed: 7, purpose: "augmentation", step: 0, sample: sample++ });
       const seen = look(render(drawScene(random, COLOURS[colour], shape, direction)))!;
-      assert.deepEqual([seen.colour.value, seen.shape.value, seen.direction], [colour, shape, direction]);
+      assert.deepEqual([seen.colour, seen.direction], [colour, direction]);
       // Pixels on an outline are mixed with the ground.
-      assert.ok(seen.colour.share > 0.8 && seen.shape.share > 0.9, `${colour} ${shape}: ${JSON.stringify(seen)}`);
+      assert.ok(seen.share > 0.8, `${colour} ${shape}: ${JSON.stringify(seen)}`);
     }
   }
 });
