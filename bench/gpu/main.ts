@@ -13,10 +13,12 @@ import { readRows } from "./results.ts";
 import { type Run, runStage } from "./run_stage.ts";
 import { featuresStage, type Stage, stagesFor } from "./stages.ts";
 
-/** Engines that the features stage found an adapter with. */
+/** Engines that the features stage found an adapter with, the one with matrix units first. */
 function usableEngines(results: string): Engine[] {
   const rows = readRows(results).filter(({ stage, usable }) => stage === "features" && usable === true);
-  return (["deno", "dawn"] as const).filter((engine) => rows.some(({ name }) => name === `engine ${engine}`));
+  const rowOf = (engine: Engine) => rows.find(({ name }) => name === `engine ${engine}`);
+  return (["deno", "dawn"] as const).filter((engine) => rowOf(engine) !== undefined)
+    .sort((a, b) => Number(Boolean(rowOf(b)!.matrix_units)) - Number(Boolean(rowOf(a)!.matrix_units)));
 }
 
 async function main(): Promise<void> {

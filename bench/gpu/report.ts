@@ -40,6 +40,22 @@ function table(rows: readonly Figures[]): string[] {
   return [`| ${columns.join(" | ")} |`, `|${columns.map(() => "---|").join("")}`, ...lines];
 }
 
+/** Steps of whole models: measured ones, and others from the arithmetic, of which most blocks of a model leave the least to assume. */
+function wholeModels(rows: readonly Row[]): string[] {
+  const steps = rows.filter(({ whole_seconds }) => typeof whole_seconds === "number");
+  if (steps.length === 0) return [];
+  return [
+    "",
+    "## Steps of whole models",
+    "",
+    "Seconds of a step of the blocks that were measured, times the arithmetic of the whole model over theirs.",
+    "",
+    ...table(steps.map(({ engine, name, mixed, seconds, tflop, whole_tflop, whole_seconds }) => {
+      return { measured: name, engine, mixed, seconds, tflop, whole_tflop, whole_seconds };
+    })),
+  ];
+}
+
 function markdown({ small, outcomes, rows }: Report): string {
   const peaks = new Map(rows.filter(({ stage }) => stage === "peaks").map((row) => [row.engine, row]));
   const sections = outcomes.flatMap(({ stage, engine }) => {
@@ -56,6 +72,7 @@ function markdown({ small, outcomes, rows }: Report): string {
     "## Stages",
     "",
     ...table(outcomes.map((outcome) => ({ ...outcome }))),
+    ...wholeModels(rows),
     ...sections,
     "",
   ]

@@ -39,6 +39,10 @@ function stepping(engine: Engine, type: string, model: string, blocks: number, l
   return measuring(engine, `${type}-${model}-${blocks}`, limit, "steps.ts", args);
 }
 
+function sampling(engine: Engine, model: string, blocks: number, limit: number): Stage {
+  return measuring(engine, `sampling-${model}-${blocks}`, limit, "sampling.ts", [model, String(blocks)]);
+}
+
 /** What tells most of an engine in the least time. */
 function coreStages(engine: Engine): Stage[] {
   return [
@@ -53,7 +57,9 @@ function furtherStages(engine: Engine): Stage[] {
   return [
     testing(engine, "kernel-tests", 60, ["kernels"]),
     measuring(engine, "rows", 20, "kernels.ts", ["rows"]),
+    sampling(engine, "5b", 2, 30),
     stepping(engine, "lora", "2b", 2, 40),
+    measuring(engine, "tuning", 60, "tuning.ts", ["5b", "1", "40"]),
     stepping(engine, "sft", "2b", 2, 40),
     testing(engine, "op-tests", 40, ["ops"]),
     testing(engine, "step-tests", 60, ["step"]),
@@ -69,6 +75,8 @@ function smallStages(engine: Engine): Stage[] {
     ...families.map((family) => measuring(engine, family, 90, "kernels.ts", [family])),
     stepping(engine, "lora", "tiny-2b", 2, 90),
     stepping(engine, "sft", "tiny-2b", 2, 90),
+    sampling(engine, "tiny-2b", 2, 60),
+    measuring(engine, "tuning", 90, "tuning.ts", ["tiny-2b", "1", "3"]),
     testing(engine, "kernel-tests", 60, ["kernels/rows/resample_test.ts"]),
     testing(engine, "op-tests", 60, ["ops/attention_operands_test.ts"]),
     testing(engine, "step-tests", 60, ["step/run_description_test.ts"]),
@@ -87,7 +95,9 @@ const WHOLE = [
   ["lora", "5b", 42],
 ] as const;
 
-/** All stages after it, for the engines that were found; steps of whole models come last, on the first of them. */
+/**
+ * All stages after it, for the engines that were found, the one with matrix units first; steps of whole models come last, on that one.
+ */
 export function stagesFor(engines: readonly Engine[], small: boolean): Stage[] {
   const first = engines[0]!;
   const reference = pathOf("torch_reference.py");
