@@ -212,6 +212,7 @@ function checkMasterWeights(config: TrainConfig, findings: Findings): void {
 }
 
 function checkOptimization(config: TrainConfig, given: (key: keyof TrainConfig) => boolean, findings: Findings): void {
+  if (config.lr_range_test && config.profile > 0) findings.note("profile", "has no effect on a range test");
   const { advise }: Optimizer = optimizers[config.optimizer];
   for (const { key, message } of advise?.(config, given) ?? []) findings.note(key, message);
   const warms = config.lr_scheduler !== "constant";

@@ -193,6 +193,8 @@ export class TrainingLoop implements Disposable {
       yield* this.#check(signal, records);
     }
     abandon?.throwIfAborted();
+    const cutShort = ending === 0 ? undefined : await profiler?.report(this.#done, true);
+    if (cutShort !== undefined) yield cutShort;
     const best = bestOf(this.#measured);
     path ??= yield* this.#saved(records);
     yield {

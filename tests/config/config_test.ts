@@ -240,6 +240,7 @@ Deno.test("settings that are likely a mistake give a note with their place", () 
     ["train_resolution: 57x480x720", /at most 49/],
     ["train_steps: 50", /never reaches its peak/],
     ["condition_dropout: 0.1", /no effect on text to video/],
+    ["lr_range_test: true\nprofile: 2", /^config:4:10 profile: has no effect on a range test/],
   ];
   for (const [text, expected] of cases) {
     const base = text.startsWith("model:") ? "output_dir: out\n" : minimal;

@@ -10,6 +10,7 @@ import { Executable } from "../../../lib/gpu/executable.ts";
 import { Plan } from "../../../lib/plan/plan.ts";
 import { finish } from "../../../lib/plan/recording.ts";
 import { Tensor } from "../../../lib/plan/tensor.ts";
+import { train } from "../../../lib/train/trainer.ts";
 import { noise } from "../../../kernels/rows/noise.ts";
 import { engine } from "../../engine.ts";
 import { collect, configOf, inScratch } from "../runs.ts";
@@ -52,6 +53,17 @@ Deno.test("a run of one step says that there was nothing to profile", () =>
   inScratch(async (folder) => {
     const events = await collect(configOf(folder, { profile: 5, train_steps: 1 }));
     assert.ok(events.some((event) => event.type === "warning" && /nothing was profiled/.test(event.message)));
+  }));
+
+Deno.test("a run that is stopped tells of the steps it was watched for", () =>
+  inScratch(async (folder) => {
+    const stop = new AbortController();
+    const profiles: ProfileEvent[] = [];
+    for await (const event of train(configOf(folder, { profile: 3 }), { signal: stop.signal })) {
+      if (event.type === "step" && event.step === 2) stop.abort();
+      if (event.type === "profile") profiles.push(event);
+    }
+    assert.deepEqual(profiles.map(({ step, figures }) => [step, figures.steps]), [[2, 1]]);
   }));
 
 Deno.test("where passes cannot be timed, every launch is timed on the host's clock, one after the other", async () => {
