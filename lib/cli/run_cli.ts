@@ -7,14 +7,11 @@ import type { Environment } from "./machine/environment.ts";
 import { quietTerminal } from "./machine/terminal.ts";
 import { buildProgram, CONFIG_COMMANDS } from "./routes.ts";
 import { normalizeArguments } from "./settings/arguments.ts";
-import { outputFlags } from "./settings/output_flags.ts";
+import { JSON_COMMANDS, outputFlags } from "./settings/output_flags.ts";
 import { programCall } from "./show/program_call.ts";
 
 /** Exit code of everything the user can mend: wrong arguments, a wrong config, missing files. */
 const userErrorCode = 2;
-
-/** Commands whose results programs can read. */
-const JSON_COMMANDS = ["train", "plan", "doctor", "data check", "lora inspect"];
 
 /**
  * Runs one command line (without the program name) and returns its exit code: 0, 1 for a fault of the program or a

@@ -230,7 +230,7 @@ const CASES: Readonly<Record<string, Case>> = {
   "an inspection of a folder": [
     words("lora", "inspect", "@/empty"),
     /give the LoRA file itself/,
-    /empty" holds neither/,
+    /empty" holds (no|neither) /,
   ],
   "an inspection of a text": [
     words("lora", "inspect", "@/text.safetensors"),

@@ -183,3 +183,18 @@ export const sampleFlags = {
     default: "auto",
   },
 } as const;
+
+const SHOWN_FIRST = {
+  "What to make": [
+    ...["model_path", "lora", "prompt", "prompts", "negative_prompt"],
+    ...["image", "images", "video", "strength", "seed"],
+  ],
+  "How": ["sampler", "num_inference_steps", "guidance_scale", "use_dynamic_cfg", "resolution", "fps"],
+  "Where to": ["output_dir", "format"],
+};
+
+/** The flags by what they decide, as the help shows them. */
+export const SAMPLE_GROUPS: Readonly<Record<string, readonly string[]>> = {
+  ...SHOWN_FIRST,
+  "Memory and engine": Object.keys(sampleFlags).filter((name) => !Object.values(SHOWN_FIRST).flat().includes(name)),
+};

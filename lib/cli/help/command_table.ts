@@ -2,7 +2,7 @@
 import type { Command, CommandContext, RouteMap } from "@stricli/core";
 import { presetNames } from "../../config/presets.ts";
 import { configKeys, type KeyProperty } from "../../config/schema.ts";
-import { OUTPUT_FLAGS } from "../settings/output_flags.ts";
+import { outputFlagsOf } from "../settings/output_flags.ts";
 import type { OwnFlag } from "../settings/own_flags.ts";
 import { type CompletedCommand, type CompletedFlag, shellNames } from "./completions.ts";
 import { relevantKeys } from "./config_help.ts";
@@ -48,12 +48,12 @@ export function commandTable<Context extends CommandContext>(
   own: Readonly<Record<string, { readonly flags: readonly OwnFlag[] }>>,
   before = "",
 ): CompletedCommand[] {
-  const shared = OUTPUT_FLAGS.map(({ name, brief }) => flag(name, brief, undefined, true));
   return target.getAllEntries().flatMap(({ name: { original }, target }) => {
     const name = `${before}${original}`;
     if (isMap(target)) return commandTable(target, own, `${name} `);
     const settings = own[name];
     const flags = settings === undefined ? frameworkFlags(target) : settingFlags(name, settings.flags);
+    const shared = outputFlagsOf(name).map(({ name, brief }) => flag(name, brief, undefined, true));
     const words = WORDS[name];
     return [{ name, brief: target.brief, flags: [...flags, ...shared], ...(words === undefined ? {} : { words }) }];
   });

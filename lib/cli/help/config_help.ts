@@ -1,10 +1,10 @@
 /** The help of commands that take a config, made from the schema of its keys. */
 import { presetNames } from "../../config/presets.ts";
 import { describeProperty, type KeyProperty, properties } from "../../config/schema.ts";
-import { OUTPUT_FLAGS } from "../settings/output_flags.ts";
+import { outputFlagsOf } from "../settings/output_flags.ts";
 import type { OwnFlag } from "../settings/own_flags.ts";
 import { exampleLines } from "./examples.ts";
-import { flagLines } from "./flag_lines.ts";
+import { flagLines, ownFlagLines } from "./flag_lines.ts";
 
 /** Keys that decide what a forecast says; the others change nothing that is computed, or not how much of it. */
 const OF_FORECAST = ["train_resolution", "data_root", "train_steps", "batch_size", "gradient_accumulation_steps"];
@@ -39,7 +39,8 @@ export function configHelp(command: string, own: readonly OwnFlag[]): string {
     "key=value, with dashes or underscores. With nothing given, configs/default.yaml is used. `explain KEY` tells more",
     "about a key.",
     "",
-    ...ownLines(own),
+    "FLAGS",
+    ...ownFlagLines([...own, ...outputFlagsOf(command)]),
     "",
     "SETTINGS",
     ...flagLines("config FILE", "YAML file with any of the keys below; a word that ends in .yaml is one too"),
@@ -55,14 +56,6 @@ export function configHelp(command: string, own: readonly OwnFlag[]): string {
   }
   if (RELEVANT[command] !== undefined) lines.push("", "Other keys of train are accepted and change nothing here.");
   return lines.join("\n");
-}
-
-function ownLines(own: readonly OwnFlag[]): string[] {
-  const flags = [...own, ...OUTPUT_FLAGS] as readonly OwnFlag[];
-  return [
-    "FLAGS",
-    ...flags.flatMap(({ name, takes, brief }) => flagLines(takes === undefined ? name : `${name} ${takes}`, brief)),
-  ];
 }
 
 /** A default as people write it. */

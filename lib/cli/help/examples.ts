@@ -1,5 +1,7 @@
 /** Two command lines per command that can be typed as they are, or with names of one's own in them. */
+import { outputFlagsOf } from "../settings/output_flags.ts";
 import { programCall } from "../show/program_call.ts";
+import { ownFlagLines } from "./flag_lines.ts";
 
 const LORA = "runs/first/checkpoint-120/pytorch_lora_weights.safetensors";
 
@@ -62,5 +64,6 @@ export function describedCommand(
   more: readonly string[] = [],
 ): { readonly brief: string; readonly fullDescription: string } {
   const about = more.length === 0 ? [] : ["", ...more];
-  return { brief, fullDescription: [`${brief}.`, ...about, "", ...exampleLines(command)].join("\n") };
+  const output = ["OUTPUT", ...ownFlagLines(outputFlagsOf(command))];
+  return { brief, fullDescription: [`${brief}.`, ...about, "", ...exampleLines(command), "", ...output].join("\n") };
 }
