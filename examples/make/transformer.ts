@@ -1,4 +1,5 @@
 /** The example model's transformer: fine-tuned from noise on drawn clips, by the same `train` that users call. */
+import { existsSync } from "node:fs";
 import { cp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { RandomStream } from "../../lib/data/random/random.ts";
@@ -69,7 +70,7 @@ async function writeStart(folder: string): Promise<void> {
   await writeTransformer(folder, `${JSON.stringify(CONFIG, null, 2)}\n`, tensors);
 }
 
-/** Trains and writes `transformer/` of a model folder that has all other parts. Clips and checkpoints go to `scratch`. */
+/** Trains and writes `transformer/` of a model folder that has all other parts. Clips and checkpoints go to `scratch`, from which it continues. */
 export async function makeTransformer(model: string, scratch: string, print: (line: string) => void): Promise<void> {
   const clips = join(scratch, "clips");
   print("drawing clips");
@@ -77,15 +78,16 @@ export async function makeTransformer(model: string, scratch: string, print: (li
   const start = join(scratch, "model");
   await cp(model, start, { recursive: true });
   await writeStart(join(start, "transformer"));
+  const output_dir = join(scratch, "run");
   const config = parseConfig("", {
     overrides: {
+      ...(existsSync(output_dir) ? { resume_from_checkpoint: "latest" } : {}),
       model_path: start,
       model_name: "cogvideox-t2v",
       training_type: "sft",
       data_root: clips,
       caption_dropout: 0.1,
-      output_dir: join(scratch, "run"),
-      resume_from_checkpoint: "latest",
+      output_dir,
       train_resolution: `${FRAMES}x${SIZE}x${SIZE}`,
       fps: FPS,
       batch_size: 16,
