@@ -10,8 +10,8 @@ import { random } from "../comm/launch/chaos.ts";
 import { withFolder } from "./faulty_operations.ts";
 import { Disk } from "./power_loss.ts";
 
-/** States per operation: 10,000 in all with COGTUNE_FULL. */
-const STATES = Deno.env.has("COGTUNE_FULL") ? 80 : 4;
+/** States per operation: 11,000 in all with COGTUNE_FULL. */
+const STATES = Deno.env.has("COGTUNE_FULL") ? 150 : 4;
 
 function writer(text: string, operations: FileOperations): (folder: string) => Promise<void> {
   return async (folder) => {

@@ -32,7 +32,7 @@ export interface TinyOptions {
 }
 
 /** Fills every uploaded tensor: matrices small and random, norm scales near one. */
-async function fillWeights(
+export async function fillWeights(
   session: Session,
   { uploads, trainables, lora }: RunDescription,
   { weights = (_, values) => values }: TinyOptions,
@@ -58,7 +58,8 @@ async function fillWeights(
   await session.host.settle();
 }
 
-function microBatch(recording: StepRecording, seed: number): MicroBatch {
+/** Made-up data of one micro-batch. */
+export function microBatch(recording: StepRecording, seed: number): MicroBatch {
   const { clean, inputs } = recording;
   const batch = clean.shape[0]!;
   return {

@@ -1,0 +1,21 @@
+/** Every seeded bug is caught; and the list is up to date in the normal suite. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { fromFileUrl } from "../paths.ts";
+import { bugs, seedBugs } from "./seeded_bugs.ts";
+
+Deno.test("every seeded bug changes one place of the program", () => {
+  for (const [name, { file, from, to, tests }] of Object.entries(bugs)) {
+    const text = readFileSync(fromFileUrl(`../../${file}`, import.meta.url), "utf8");
+    assert.equal(text.split(from).length, 2, name);
+    assert.notEqual(from, to, name);
+    for (const test of tests.split(" ")) readFileSync(fromFileUrl(`../../${test}`, import.meta.url));
+  }
+});
+
+Deno.test({
+  name: "every seeded bug is caught (COGTUNE_FULL)",
+  ignore: !Deno.env.has("COGTUNE_FULL"),
+  // deno-lint-ignore no-console
+  fn: () => assert.deepEqual(seedBugs(Object.keys(bugs), console.log), []),
+});
