@@ -10,6 +10,7 @@ import { stringify } from "yaml";
 import { UserError, UserErrors } from "../errors.ts";
 import { checkValues, mergeSources } from "./check.ts";
 import {
+  bucketShapes,
   drawnVariant,
   isDrawn,
   modelNameOf,
@@ -232,7 +233,7 @@ function complete(input: ConfigInput, now: Date): TrainConfig | undefined {
     model_name,
     model_type: input.model_type ?? (model_name.endsWith("i2v") ? "i2v" : "t2v"),
     output_dir: input.output_dir ?? (resumed === undefined ? timestampedFolder(now) : dirname(resumed)),
-    train_resolution: input.train_resolution ?? nativeResolution(model, model_name),
+    train_resolution: input.train_resolution ?? bucketShapes(input.buckets)[0] ?? nativeResolution(model, model_name),
     fps: input.fps ?? (namesVersion15(model_name) ? 16 : 8),
     lora_alpha: input.lora_alpha ?? input.rank,
     alpha_pattern: input.lora_alpha === undefined

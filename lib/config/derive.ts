@@ -55,6 +55,22 @@ export function nativeResolution(model: ModelVariant | undefined, name: ModelNam
   return namesVersion15(name) ? [81, 768, 1360] : [49, 480, 720];
 }
 
+/** Buckets as frames, height and width. */
+export function bucketShapes(buckets: readonly string[]): Resolution[] {
+  return buckets.map((bucket) => {
+    const [frames, height, width] = bucket.split("x").map(Number);
+    return [frames!, height!, width!];
+  });
+}
+
+/** The shapes that clips are trained at: the buckets, or `train_resolution` alone. */
+export function clipShapes(
+  { buckets, train_resolution }: { readonly buckets: readonly string[]; readonly train_resolution: Resolution },
+): [Resolution, ...Resolution[]] {
+  const [first = train_resolution, ...others] = bucketShapes(buckets);
+  return [first, ...others];
+}
+
 /** LAYER=NUMBER as a pattern and its value. */
 export function layerValues(pairs: readonly string[]): LayerValue[] {
   return pairs.map((pair) => {

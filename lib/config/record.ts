@@ -61,9 +61,14 @@ export interface TrainConfig {
   readonly caption_dropout: number;
   /**
    * Frames x height x width of a training clip, as 49x480x720 or [49, 480, 720]; sizes in pixels. The shape the
-   * model was trained at when unset.
+   * model was trained at when unset. With `buckets`, the shape of validation videos.
    */
   readonly train_resolution: readonly [frames: number, height: number, width: number];
+  /**
+   * Shapes as 49x480x720 25x480x720: every clip is trained at the one that fits it best, and every batch is of one
+   * shape. When empty, all clips have `train_resolution`. Default `[]`.
+   */
+  readonly buckets: readonly string[];
   /**
    * Which frames of a longer clip are used: equal steps in time at `fps`, or every n-th frame so that the whole
    * clip is covered. Default `time`.

@@ -2,7 +2,8 @@
 import { isWeak } from "../models/lora/adapters.ts";
 import { type Optimizer, optimizers, optimizersThat } from "../optim/optimizers.ts";
 import { adapterKeys } from "./compare.ts";
-import { isDrawn, layerValues, modelNameOf, namesVersion15 } from "./derive.ts";
+import { bucketShapes, isDrawn, layerValues, modelNameOf, namesVersion15 } from "./derive.ts";
+import type { Resolution } from "./groups/data.ts";
 import type { TrainConfig } from "./record.ts";
 
 /** What a rule found. Errors stop the run before it starts; notes are printed. */
@@ -30,8 +31,8 @@ export function applyRules(config: TrainConfig, given: (key: keyof TrainConfig) 
   if (config.resume_from_checkpoint === "latest" && !given("output_dir")) {
     findings.error("resume_from_checkpoint", "latest: set output_dir, in which the newest checkpoint is looked for");
   }
-  checkResolution(config, findings);
-  checkUsualShape(config, findings);
+  checkShape("train_resolution", config.train_resolution, config, findings);
+  checkBuckets(config, findings);
   checkAdapters(config, given, findings);
   checkMemory(config, findings);
   checkMasterWeights(config, findings);
@@ -99,41 +100,63 @@ function checkDrawn(config: TrainConfig, findings: Findings): void {
  * Frames must be 8N + 1: one frame, then groups of 4 per latent frame, an even number of them. Sizes: 8 per latent
  * pixel, 2 per patch.
  */
-function checkResolution(config: TrainConfig, findings: Findings): void {
-  const [frames, height, width] = config.train_resolution;
+function checkShape(
+  key: "train_resolution" | "buckets",
+  shape: Resolution,
+  config: TrainConfig,
+  findings: Findings,
+): void {
+  const [frames, height, width] = shape;
+  const where = key === "buckets" ? `${shape.join("x")}: ` : "";
+  const named: Findings = {
+    error: (key, message) => findings.error(key, `${where}${message}`),
+    note: (key, message) => findings.note(key, `${where}${message}`),
+  };
   if ((frames - 1) % 8 !== 0) {
     const below = Math.floor((frames - 1) / 8) * 8 + 1;
-    findings.error("train_resolution", `${frames} frames: expected 8N + 1 frames; use ${below} or ${below + 8}`);
+    named.error(key, `${frames} frames: expected 8N + 1 frames; use ${below} or ${below + 8}`);
   }
   for (const [name, size] of [["height", height], ["width", width]] as const) {
     if (size % 16 === 0) continue;
     const below = Math.floor(size / 16) * 16;
     const nearest = below === 0 ? "16" : `${below} or ${below + 16}`;
-    findings.error("train_resolution", `${name} ${size}: expected a multiple of 16; use ${nearest}`);
+    named.error(key, `${name} ${size}: expected a multiple of 16; use ${nearest}`);
   }
+  checkUsualShape(key, shape, config, named);
 }
 
-function checkUsualShape(config: TrainConfig, findings: Findings): void {
-  const { model, train_resolution: [frames, height, width] } = config;
+function checkBuckets(config: TrainConfig, findings: Findings): void {
+  const { buckets } = config;
+  for (const shape of bucketShapes([...new Set(buckets)])) checkShape("buckets", shape, config, findings);
+  const repeated = buckets.find((bucket, i) => buckets.indexOf(bucket) < i);
+  if (repeated !== undefined) findings.error("buckets", `${repeated}: is listed twice; name each shape once`);
+}
+
+function checkUsualShape(
+  key: "train_resolution" | "buckets",
+  [frames, height, width]: Resolution,
+  { model, model_name }: TrainConfig,
+  findings: Findings,
+): void {
   // Of a folder whose name says no released model, this file does not know what it was trained at.
   if (model === undefined || model.startsWith("tiny-")) return;
   if (model === "5b-i2v" && (height !== 480 || width !== 720)) {
-    findings.error("train_resolution", `${height}x${width}: the learned positions of 5b-i2v exist for 480x720 only`);
+    findings.error(key, `${height}x${width}: the learned positions of 5b-i2v exist for 480x720 only`);
     return;
   }
-  const version15 = namesVersion15(config.model_name);
+  const version15 = namesVersion15(model_name);
   const [low, high] = [Math.min(height, width), Math.max(height, width)];
   const usual = version15 ? low === 768 && high <= 1360 : height === 480 && width === 720;
   if (!usual) {
     const native = version15 ? "768x1360" : "480x720";
     findings.note(
-      "train_resolution",
+      key,
       `${height}x${width}: the model was trained at ${native}; far from it, quality falls`,
     );
   }
   const [step, most] = version15 ? [16, 161] : [8, 49];
   if ((frames - 1) % 8 === 0 && ((frames - 1) % step !== 0 || frames > most)) {
-    findings.note("train_resolution", `${frames} frames: the model expects ${step}N + 1 frames, at most ${most}`);
+    findings.note(key, `${frames} frames: the model expects ${step}N + 1 frames, at most ${most}`);
   }
 }
 

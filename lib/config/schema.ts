@@ -82,6 +82,7 @@ export const configKeys: readonly string[] = ["preset", ...Object.keys(propertie
 /** What a key accepts, in words that follow "expected". */
 export function describeProperty(key: string): string {
   if (key === "train_resolution") return "frames x height x width, as 49x480x720 or [49, 480, 720]";
+  if (key === "buckets") return "a list of frames x height x width, as 49x480x720 25x480x720";
   return describe(properties[key]!);
 }
 

@@ -14,9 +14,10 @@ import { livePeak } from "../plan/live.ts";
 import { align, type Tensor } from "../plan/tensor.ts";
 import { recordDenoise } from "../sample/denoise.ts";
 import type { TrainConfig } from "../config/config.ts";
+import { clipShapes } from "../config/derive.ts";
 import type { Forecast, MemoryPart, PhaseForecast } from "./needs.ts";
-import { describeRun, namedTransformer, roundsProducts, type RunDescription } from "../step/run_description.ts";
-import { recordStep, type StepRecording } from "../step/training_step.ts";
+import { batchShape, describeRun, namedTransformer, roundsProducts, type RunDescription } from "../step/run_description.ts";
+import { microRecordings, recordStep, type StepRecording } from "../step/training_step.ts";
 
 /** Recordings that make up the work of a phase, with how often each runs. */
 export interface PhaseWork {
@@ -118,7 +119,11 @@ export function residentParts(run: RunDescription, recording: StepRecording): Me
     part("gradients", buckets.map(({ gradients }) => gradients)),
     part("optimizer state", recording.optimizer.states.values()),
     part("frozen weights", run.parameters.tensors.values()),
-    part("inputs", [recording.losses, ...recording.micro.residents, ...recording.update.residents]),
+    part("inputs", [
+      recording.losses,
+      ...microRecordings(recording).flatMap(({ micro }) => micro.residents),
+      ...recording.update.residents,
+    ]),
   ];
 }
 
@@ -128,15 +133,20 @@ function hostTensors({ shard }: RunDescription, used: readonly Tensor[]): Tensor
   return [...used, ...shard?.gathered ?? []].filter((tensor) => !aliases.has(tensor));
 }
 
-/** The training step: everything resident and the arena of its two plans. */
+/**
+ * The training step: everything resident and the arena of its plans; its work is that of micro-batches of the largest
+ * shape.
+ */
 export function trainPhase(run: RunDescription, recording: StepRecording): RecordedPhase {
-  const { micro, update } = recording;
+  const { update } = recording;
+  const micros = microRecordings(recording).map(({ micro }) => micro);
+  const micro = largest(micros, (micro) => cost(micro).flops);
   return phase(
     "training",
     "step",
-    [...residentParts(run, recording), ...planParts([micro, update])],
+    [...residentParts(run, recording), ...planParts([...micros, update])],
     [{ recording: micro, runs: run.step.accumulation / run.ranks }, { recording: update, runs: 1 }],
-    hostTensors(run, [...micro.hosts, ...update.hosts]),
+    hostTensors(run, [...micros, update].flatMap(({ hosts }) => hosts)),
   );
 }
 
@@ -203,7 +213,8 @@ function samplePhase(
   { target, limits }: Device,
   beside: readonly MemoryPart[],
 ): RecordedPhase {
-  const { model, shape, activation } = run.step;
+  const { model, activation } = run.step;
+  const shape = batchShape(config, model);
   const recording = recordDenoise(target, limits, {
     model,
     shape,
@@ -268,8 +279,9 @@ export function recordForecast(config: TrainConfig, options: ForecastOptions = {
   const encoding = options.encoding ?? encoderPhases(config, model, device, options);
   const phases = [...encoding, training, savePhase(run, recording, training)];
   if (config.do_validation) phases.push(...validationPhases(config, run, recording, device, options));
-  const peak = phases.reduce((best, phase) => phase.gpuBytes > best.gpuBytes ? phase : best);
-  return { phases, peakBytes: peak.gpuBytes, peakPhase: peak.name, live: liveParts(recording.micro) };
+  const peak = largest(phases, ({ gpuBytes }) => gpuBytes);
+  const { micro } = largest(microRecordings(recording), ({ micro }) => arenaBytes([micro]));
+  return { phases, peakBytes: peak.gpuBytes, peakPhase: peak.name, live: liveParts(micro) };
 }
 
 function encodersOf({ model }: TrainConfig, { encoders }: ForecastOptions): ForecastOptions["encoders"] {
@@ -288,7 +300,10 @@ function encoderPhases(
   const encoding = { vae, tiled: config.enable_tiling, device, beside: [] };
   return [
     textPhase(t5, max_text_seq_length, device),
-    vaePhase("video encoding", "encoder", config.train_resolution, encoding),
+    largest(
+      clipShapes(config).map((shape) => vaePhase("video encoding", "encoder", shape, encoding)),
+      ({ gpuBytes }) => gpuBytes,
+    ),
   ];
 }
 
@@ -306,6 +321,11 @@ function validationPhases(
   const { frames, height, width } = latentSize(run.step.model, config.train_resolution);
   const decoding = { vae, tiled: config.enable_tiling, device, beside, dtype: run.step.activation };
   return [sampling, vaePhase("validation decoding", "decoder", [frames, height, width], decoding)];
+}
+
+/** The first of those with the highest score. */
+function largest<T>(candidates: readonly T[], score: (candidate: T) => number): T {
+  return candidates.reduce((best, candidate) => score(candidate) > score(best) ? candidate : best);
 }
 
 /** Largest shares of the arena at its fullest, tensors of one name together. */

@@ -29,7 +29,7 @@ import { averagedTrainables } from "../optim/average.ts";
 import type { TrainConfig } from "../config/config.ts";
 import { type RunDescription, workingType } from "./run_description.ts";
 import { drawWeights } from "./random_weights.ts";
-import type { StepRecording } from "./training_step.ts";
+import { microRecordings, type StepRecording } from "./training_step.ts";
 
 const WEIGHTS = "diffusion_pytorch_model";
 
@@ -67,8 +67,10 @@ export async function uploadModel(
   }
   const table = positionTableShape(model.transformer);
   const learned = table === undefined ? undefined : source?.readF32(table.name);
-  const { fallback } = uploadTables(session, model.transformer, run.step.shape, recording.inputs, { learned });
-  return fallback
+  const tables = microRecordings(recording).map(({ shape, inputs }) =>
+    uploadTables(session, model.transformer, shape, inputs, { learned })
+  );
+  return tables.some(({ fallback }) => fallback)
     ? ["the learned positions of this model fit another number of frames: sines take their place, as in diffusers"]
     : [];
 }

@@ -11,7 +11,8 @@ import { latentSize, parameterShapes, RELEASED, type TransformerConfig } from ".
 import type { BatchShape } from "../models/transformer/inputs.ts";
 import { elements, type Tensor } from "../plan/tensor.ts";
 import type { TrainConfig } from "../config/config.ts";
-import { layerValues } from "../config/derive.ts";
+import { clipShapes, layerValues } from "../config/derive.ts";
+import type { Resolution } from "../config/groups/data.ts";
 import { type Shard, shardBuckets } from "./shards.ts";
 import type { OptimizerConfig } from "../optim/update.ts";
 import type { StepConfig } from "./training_step.ts";
@@ -58,11 +59,15 @@ export function roundsProducts({ matmul_precision, mixed_precision }: TrainConfi
   return matmul_precision === "mixed" && mixed_precision !== "no";
 }
 
-/** Shape of one micro-batch. */
-export function batchShape(config: TrainConfig, model: TransformerConfig): BatchShape {
-  const { frames, padding, height, width } = latentSize(model, config.train_resolution);
+/** Shape of one micro-batch of clips of a resolution. */
+export function batchShape(
+  { batch_size, train_resolution }: Pick<TrainConfig, "batch_size" | "train_resolution">,
+  model: TransformerConfig,
+  resolution: Resolution = train_resolution,
+): BatchShape {
+  const { frames, padding, height, width } = latentSize(model, resolution);
   return {
-    batch: config.batch_size,
+    batch: batch_size,
     frames: frames + padding,
     height,
     width,
@@ -138,9 +143,11 @@ export function describeRun(
   { stored = "f32", rank = 0 }: RunOptions = {},
 ): RunDescription {
   const activation = workingType(config);
+  const [shape, ...otherShapes] = clipShapes(config).map((resolution) => batchShape(config, model, resolution));
   const step: StepConfig = {
     model,
-    shape: batchShape(config, model),
+    shape: shape!,
+    otherShapes,
     activation,
     checkpointing: {
       enabled: config.gradient_checkpointing,

@@ -1,6 +1,7 @@
 /**
- * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Two recorded plans,
- * replayed for the whole run; everything that changes from step to step is uploaded as data.
+ * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Recorded plans, one for each
+ * shape of clips and one for the update, replayed for the whole run in the memory of the largest; everything that
+ * changes from step to step is uploaded as data.
  */
 import type { DType, Target } from "../../kernels/core/kernel.ts";
 import { Arena, Executable } from "../gpu/executable.ts";
@@ -29,6 +30,8 @@ import {
 export interface StepConfig {
   readonly model: TransformerConfig;
   readonly shape: BatchShape;
+  /** Shapes of micro-batches beside `shape`, of buckets from the second on. */
+  readonly otherShapes?: readonly BatchShape[];
   /** Storage of activations. */
   readonly activation: DType;
   readonly checkpointing: CheckpointPolicy;
@@ -41,6 +44,8 @@ export interface StepConfig {
 
 /** One micro-batch, as the host prepares it. All arrays are f32; frames include the padding of CogVideoX1.5. */
 export interface MicroBatch {
+  /** Which of the step's shapes it has. Default 0. */
+  readonly bucket?: number;
   /** Scaled clean latents [B, f, 16, h, w]. */
   readonly latents: Float32Array<ArrayBuffer>;
   /** Standard normal noise of the same shape. */
@@ -73,19 +78,33 @@ export interface BatchTensors {
   readonly draws: Tensor | undefined;
 }
 
+/** The plan of micro-batches of one shape. Loss and draws are the same tensors in those of all shapes. */
+export interface MicroRecording extends BatchTensors {
+  readonly shape: BatchShape;
+  readonly micro: Recording;
+}
+
 /**
  * The tensors and plans of a step, made from shapes alone: what a forecast needs, and what {@linkcode TrainingStep}
- * runs.
+ * runs. The plan for micro-batches is that of the first shape.
  */
-export interface StepRecording extends BatchTensors {
+export interface StepRecording extends MicroRecording {
+  /** Plans of the other shapes. */
+  readonly others: readonly MicroRecording[];
   /** f32 [accumulation, 4]: the loss of every micro-batch of the step, read once at its end. */
   readonly losses: Tensor;
   readonly optimizer: OptimizerTensors;
-  readonly micro: Recording;
   readonly update: Recording;
 }
 
-/** Records both plans of a step. */
+/** The plans of all shapes, by bucket. */
+export function microRecordings(
+  recording: Pick<StepRecording, "others"> & MicroRecording,
+): [MicroRecording, ...MicroRecording[]] {
+  return [recording, ...recording.others];
+}
+
+/** Records the plans of a step. */
 export function recordStep(
   target: Target,
   limits: RecordingLimits,
@@ -93,30 +112,51 @@ export function recordStep(
   parameters: Parameters,
   buckets: readonly Bucket[],
 ): StepRecording {
-  const { model, shape, activation, checkpointing, dropout = 0 } = config;
+  const { shape, otherShapes = [], dropout = 0 } = config;
+  const shared = {
+    loss: resident("loss", [4]),
+    draws: dropout > 0 ? new Tensor("dropout draws", [4], "u32", { resident: true }) : undefined,
+  };
+  const trained = shared.draws === undefined ? parameters : parameters.withDropout(dropout, shared.draws);
+  const record = (shape: BatchShape) => recordMicro(target, limits, config, trained, { shape, ...shared });
+  const first = record(shape);
+  const others = otherShapes.map(record);
+  const optimizer = declareOptimizer(config.optimizer, buckets);
+  const update = recordUpdate(target, config.optimizer, buckets, optimizer, shared.loss);
+  return {
+    ...first,
+    others,
+    losses: resident("losses", [config.accumulation, 4]),
+    optimizer,
+    update: finish(update, limits),
+  };
+}
+
+function resident(name: string, shape: readonly number[]): Tensor {
+  return new Tensor(name, shape, "f32", { resident: true });
+}
+
+/** Records forward and backward for one shape. */
+function recordMicro(
+  target: Target,
+  limits: RecordingLimits,
+  config: StepConfig,
+  parameters: Parameters,
+  { shape, ...shared }: Pick<MicroRecording, "shape" | "loss" | "draws">,
+): MicroRecording {
+  const { model, activation, checkpointing } = config;
   const inputs = declareInputs(model, shape, activation, { separateCondition: isImageToVideo(model) });
-  const resident = (name: string, dims: readonly number[]) => new Tensor(name, dims, "f32", { resident: true });
   const tensors: BatchTensors = {
     inputs,
     clean: resident("clean latents", inputs.latents.shape),
     noise: resident("noise", inputs.latents.shape),
     coefficients: resident("coefficients", [shape.batch, 4]),
-    loss: resident("loss", [4]),
-    draws: dropout > 0 ? new Tensor("dropout draws", [4], "u32", { resident: true }) : undefined,
+    ...shared,
   };
-  const trained = tensors.draws === undefined ? parameters : parameters.withDropout(dropout, tensors.draws);
   const plan = new Plan({ target, checkpointing });
-  const { predicted, gradient } = recordForward(plan, config, trained, tensors);
+  const { predicted, gradient } = recordForward(plan, config, parameters, tensors);
   plan.backward(predicted, gradient);
-  const optimizer = declareOptimizer(config.optimizer, buckets);
-  const update = recordUpdate(target, config.optimizer, buckets, optimizer, tensors.loss);
-  return {
-    ...tensors,
-    losses: resident("losses", [config.accumulation, 4]),
-    optimizer,
-    micro: finish(plan, limits),
-    update: finish(update, limits),
-  };
+  return { ...tensors, shape, micro: finish(plan, limits) };
 }
 
 /** Records noise, model and loss; returns the prediction and the gradient of the loss in it. */
@@ -171,7 +211,8 @@ export interface StepResult {
 /** A step bound to a device. */
 export class TrainingStep implements Disposable {
   readonly #arena: Arena;
-  readonly #micro: Executable;
+  /** By bucket. */
+  readonly #micros: readonly Executable[];
   readonly #update: Executable;
   #microBatches = 0;
 
@@ -181,8 +222,9 @@ export class TrainingStep implements Disposable {
     readonly recording: StepRecording,
     readonly buckets: readonly Bucket[],
   ) {
-    this.#arena = new Arena(session, [recording.micro, recording.update]);
-    this.#micro = new Executable(session, recording.micro, this.#arena);
+    const micros = microRecordings(recording).map(({ micro }) => micro);
+    this.#arena = new Arena(session, [...micros, recording.update]);
+    this.#micros = micros.map((micro) => new Executable(session, micro, this.#arena));
     this.#update = new Executable(session, recording.update, this.#arena);
   }
 
@@ -199,13 +241,18 @@ export class TrainingStep implements Disposable {
   async micro(batch: MicroBatch, lossScale = 1): Promise<void> {
     const { loss, losses } = this.recording;
     this.upload(batch, lossScale);
-    await this.#micro.run();
+    await this.#micros[batch.bucket ?? 0]!.run();
     this.session.copy(loss, losses, this.#microBatches++ * loss.bytes);
+  }
+
+  /** What is recorded for the shape of a micro-batch. */
+  microOf({ bucket = 0 }: MicroBatch): MicroRecording {
+    return microRecordings(this.recording)[bucket]!;
   }
 
   /** Uploads a micro-batch without running it. */
   upload(batch: MicroBatch, lossScale: number): void {
-    uploadBatch(this.session, this.recording, batch, lossScale / this.config.accumulation);
+    uploadBatch(this.session, this.microOf(batch), batch, lossScale / this.config.accumulation);
   }
 
   /**
@@ -237,7 +284,7 @@ export class TrainingStep implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#micro[Symbol.dispose]();
+    for (const micro of this.#micros) micro[Symbol.dispose]();
     this.#update[Symbol.dispose]();
     this.#arena[Symbol.dispose]();
   }

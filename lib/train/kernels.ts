@@ -8,7 +8,7 @@ import { gatherValues } from "../comm/exchange/gather.ts";
 import type { TrainConfig } from "../config/config.ts";
 import type { Device } from "../gpu/device.ts";
 import type { RunDescription } from "../step/run_description.ts";
-import { recordStep } from "../step/training_step.ts";
+import { microRecordings, recordStep } from "../step/training_step.ts";
 import { problemsOf } from "../tune/problems.ts";
 import { cardOf } from "../tune/table.ts";
 import { choicesOf, tune } from "../tune/tune.ts";
@@ -40,8 +40,8 @@ export async function* chooseKernels(question: KernelQuestion): AsyncGenerator<T
 
 /** The problems of a training step for which there are several kernels, as this device records it. */
 export function problemsOfRun({ target, limits }: Device, { step, parameters, updated }: RunDescription): Problem[] {
-  const { micro, update } = recordStep(target, limits, step, parameters, updated);
-  return problemsOf([micro, update]);
+  const recording = recordStep(target, limits, step, parameters, updated);
+  return problemsOf([...microRecordings(recording).map(({ micro }) => micro), recording.update]);
 }
 
 async function* decide(

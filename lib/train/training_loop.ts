@@ -108,6 +108,7 @@ export class TrainingLoop implements Disposable {
       batchSize: config.batch_size,
       accumulation: step.accumulation,
       seed: config.seed,
+      buckets: data.samples.map(({ bucket }) => bucket),
     });
     this.#totalSteps = config.train_steps ??
       (config.lr_range_test ? RANGE_STEPS : config.train_epochs * this.#sampler.stepsPerEpoch);
@@ -326,7 +327,7 @@ export class TrainingLoop implements Disposable {
       loss: losses.reduce((sum, loss) => sum + loss, 0) / losses.length,
       gradNorm: own.gradientNorm,
       learningRate,
-      ...this.#work.of(micros.length, (performance.now() - started) / 1000),
+      ...this.#work.of(micros.map(({ batch }) => batch.bucket ?? 0), (performance.now() - started) / 1000),
       epoch: (window.at(-1)!.number + 1) / this.#sampler.microStepsPerEpoch,
       gpuBytes: this.#session.allocatedBytes,
       ...(communicator.size > 1 ? { ranks } : {}),

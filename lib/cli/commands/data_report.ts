@@ -9,7 +9,7 @@ import { writeFileAtomic } from "../../io/atomic.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { RELEASED } from "../../models/transformer/config.ts";
 import { problemsBesides } from "../../train/checks/preflight.ts";
-import { datasetOptions } from "../../train/data/dataset_options.ts";
+import { datasetOptions, shapeOptions } from "../../train/data/dataset_options.ts";
 import type { DataReport } from "../machine/commands.ts";
 import { datasetPage } from "../show/dataset_page.ts";
 import { formatDuration } from "../show/text.ts";
@@ -23,14 +23,10 @@ import { formatDuration } from "../show/text.ts";
 export async function checkData(config: TrainConfig, html?: string): Promise<DataReport> {
   const root = dataRoot(config);
   if (html !== undefined) requirePlace(html);
-  const [frames, height, width] = config.train_resolution;
   const checked = await checkDataset(root, {
     ...datasetOptions(config),
-    frames,
-    fps: config.fps,
-    size: { height, width },
+    ...shapeOptions(config),
     fit: config.crop === "fill" ? "crop" : config.crop,
-    frameRule: config.frame_selection,
     tokens: RELEASED[config.model ?? "2b"]!.max_text_seq_length,
     tokenizer: tokenizerOf(config),
     sheets: html !== undefined,
@@ -39,7 +35,7 @@ export async function checkData(config: TrainConfig, html?: string): Promise<Dat
   const problems = [...checked.problems, ...besides.problems];
   const notes = [...checked.warnings, ...besides.warnings];
   const report = { ...checked, problems, warnings: notes };
-  const lines = statisticLines(report, `${frames}x${height}x${width}`);
+  const lines = statisticLines(report);
   if (html !== undefined) {
     await writeFileAtomic(html, datasetPage(root, lines, report));
     lines.push(`Page:         ${html}`);
@@ -77,8 +73,9 @@ export function dataRoot({ data_root }: TrainConfig): string {
   throw new UserError("No dataset given", "Add --data_root FOLDER");
 }
 
-function statisticLines({ statistics }: DatasetReport, resolution: string): string[] {
-  const { samples, resolutions, frameRates, frameCounts, seconds, used, tooShort, nearStill, longPrompts } = statistics;
+function statisticLines({ statistics }: DatasetReport): string[] {
+  const { samples, resolutions, frameRates, frameCounts, buckets, seconds, used, tooShort, nearStill, longPrompts } =
+    statistics;
   const list = (counts: Readonly<Record<string, number>>) =>
     Object.entries(counts).map(([value, count]) => `${value} (${count})`).join(", ") || "none";
   return [
@@ -86,10 +83,21 @@ function statisticLines({ statistics }: DatasetReport, resolution: string): stri
     `Sizes:        ${list(resolutions)}`,
     `Frame rates:  ${list(frameRates)}`,
     `Frames:       ${list(frameCounts)}`,
+    ...bucketLine(statistics),
     ...tokenLine(statistics.clips.map(({ tokens }) => tokens)),
-    `For training at ${resolution}: ${formatDuration(used)} are used; ${tooShort} too short (their last frame is ` +
+    `For training at ${Object.keys(buckets).join(", ")}: ${formatDuration(used)} are used; ${tooShort} too short (their last frame is ` +
     `repeated), ${nearStill} nearly still, ${longPrompts} prompts too long`,
   ];
+}
+
+/** How many clips each of several buckets gets, and how much of their pictures a crop cuts away on average. */
+function bucketLine({ buckets, clips }: DatasetReport["statistics"]): string[] {
+  const entries = Object.entries(buckets).map(([bucket, count]) => {
+    if (count === 0) return `${bucket} (none)`;
+    const cut = clips.reduce((sum, { shape, cropped }) => shape === bucket ? sum + cropped : sum, 0) / count;
+    return `${bucket} (${count}, ${Math.round(100 * cut)} % cut)`;
+  });
+  return entries.length < 2 ? [] : [`Buckets:      ${entries.join(", ")}`];
 }
 
 /** How long prompts are, as far as their clips could be read. */

@@ -42,6 +42,7 @@ export async function planReport(config: TrainConfig, options: PlanRequest = {})
     ...timeTable(result.phases, shownGpus),
     ...measuredLines(result.phases),
     "",
+    ...bucketLines(config),
     verdict(config, result),
     ...(scaling?.lines ?? []),
     ...(fitBytes === undefined ? [] : fitLines(fit, fitBytes)),
@@ -130,6 +131,10 @@ function measuredLines(phases: readonly RecordedPhase[]): string[] {
     if (time === undefined) return [];
     return [`training with the kernels measured on ${time.card}: ${formatSeconds(time.seconds)} per ${training.unit}`];
   });
+}
+
+function bucketLines({ buckets }: TrainConfig): string[] {
+  return buckets.length < 2 ? [] : [`${buckets.length} buckets: work and memory are those of the largest`];
 }
 
 function verdict({ gpu_memory }: TrainConfig, { peakBytes, peakPhase }: RecordedForecast): string {

@@ -14,6 +14,8 @@ const resolutionSchema = z.union([
   return [frames!, height!, width!];
 });
 
+const bucketSchema = z.string().regex(/^[1-9][0-9]*x[1-9][0-9]*x[1-9][0-9]*$/);
+
 /** Data. */
 export const data = z.strictObject({
   data_root: z.string().min(1).optional().describe(
@@ -43,7 +45,11 @@ export const data = z.strictObject({
   ),
   train_resolution: resolutionSchema.optional().describe(
     "Frames x height x width of a training clip, as 49x480x720 or [49, 480, 720]; sizes in pixels. The shape " +
-      "the model was trained at when unset.",
+      "the model was trained at when unset. With `buckets`, the shape of validation videos.",
+  ),
+  buckets: z.array(bucketSchema).default([]).describe(
+    "Shapes as 49x480x720 25x480x720: every clip is trained at the one that fits it best, and every batch is of one " +
+      "shape. When empty, all clips have `train_resolution`.",
   ),
   frame_selection: z.enum(["time", "stride"]).default("time").describe(
     "Which frames of a longer clip are used: equal steps in time at `fps`, or every n-th frame so that the " +

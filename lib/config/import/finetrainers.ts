@@ -14,14 +14,11 @@ import {
   yes,
 } from "./foreign.ts";
 
-/** Buckets as 49x480x720; a run here has one shape. */
+/** Buckets as 49x480x720. */
 const buckets: ForeignRule = (value) => {
-  const [first, ...others] = textOf(value).split(/\s+/);
-  if (!/^\d+x\d+x\d+$/.test(first ?? "")) return { why: "set train_resolution" };
-  return {
-    set: { train_resolution: first },
-    ...(others.length === 0 ? {} : { why: `one shape per run; ${others.join(", ")} would be runs of their own` }),
-  };
+  const shapes = textOf(value).trim().split(/\s+/);
+  if (!shapes.every((shape) => /^\d+x\d+x\d+$/.test(shape))) return { why: "set train_resolution or buckets" };
+  return { set: shapes.length === 1 ? { train_resolution: shapes[0] } : { buckets: shapes } };
 };
 
 const flow = without("CogVideoX is trained on velocities over its own schedule, not on flows");
@@ -72,7 +69,7 @@ export const finetrainers: ForeignTrainer = {
       why: "with the blank that finetrainers adds",
     }),
     video_resolution_buckets: buckets,
-    image_resolution_buckets: without("a run here has one shape: train_resolution"),
+    image_resolution_buckets: without("name shapes of one frame in buckets"),
     video_reshape_mode: (value) =>
       textOf(value) === "center"
         ? { set: { crop: "fill" } }

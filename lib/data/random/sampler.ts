@@ -5,7 +5,8 @@
  * Words: an epoch is one pass over the dataset in an order of its own. A micro-step is one forward and backward pass,
  * on `batchSize` samples. An optimizer step ends a window of `accumulation` micro-steps, which the ranks share out
  * among themselves, or the epoch: the last micro-batch and the last window of an epoch may be partial, and windows
- * never span two epochs (as in the original trainer).
+ * never span two epochs (as in the original trainer). With buckets, every batch is of one bucket: batches are filled in
+ * the order of the epoch, and come in the order of their first samples.
  */
 import { permutation } from "./random.ts";
 
@@ -18,6 +19,8 @@ export interface SamplerOptions {
   /** Micro-steps per optimizer step, over all ranks. */
   readonly accumulation: number;
   readonly seed: number;
+  /** The bucket of each sample; all are of one when not given. */
+  readonly buckets?: readonly number[];
 }
 
 /** One sample's place in the run. */
@@ -60,20 +63,50 @@ function checkNumber(name: string, value: number): void {
   throw new RangeError(`Cannot sample as ${name} must be an integer from 0: current value is ${value}`);
 }
 
+/** Samples of one bucket, with the number of samples in the batches of the epoch before it. */
+interface Batch {
+  readonly first: number;
+  readonly indices: readonly number[];
+}
+
+function fillBatches(order: Uint32Array, bucketOf: (index: number) => number, size: number): Batch[] {
+  const open = new Map<number, number[]>();
+  const batches: number[][] = [];
+  for (const index of order) {
+    const bucket = bucketOf(index);
+    const batch = open.get(bucket);
+    if (batch !== undefined && batch.length < size) batch.push(index);
+    else {
+      const begun = [index];
+      open.set(bucket, begun);
+      batches.push(begun);
+    }
+  }
+  let first = 0;
+  return batches.map((indices) => {
+    first += indices.length;
+    return { first: first - indices.length, indices };
+  });
+}
+
 /**
  * Makes the order of a run.
  *
  * @throws {RangeError} if a count is not a positive integer.
  */
-export function createSampler({ samples, batchSize, accumulation, seed }: SamplerOptions): Sampler {
+export function createSampler({ samples, batchSize, accumulation, seed, buckets }: SamplerOptions): Sampler {
   for (const [name, value] of Object.entries({ samples, batchSize, accumulation })) checkCount(name, value);
-  const microStepsPerEpoch = Math.ceil(samples / batchSize);
+  const bucketOf = (index: number) => buckets?.[index] ?? 0;
+  const sizes = [...Map.groupBy(Array.from({ length: samples }, (_, index) => index), bucketOf).values()];
+  const microStepsPerEpoch = sizes.reduce((sum, { length }) => sum + Math.ceil(length / batchSize), 0);
   const stepsPerEpoch = Math.ceil(microStepsPerEpoch / accumulation);
-  let drawn: { readonly epoch: number; readonly order: Uint32Array } | undefined;
-  // The order of the current epoch is kept because drawing it costs time in proportion to the dataset.
-  const orderOf = (epoch: number): Uint32Array => {
-    if (drawn?.epoch !== epoch) drawn = { epoch, order: permutation(seed, epoch, samples) };
-    return drawn.order;
+  let drawn: { readonly epoch: number; readonly batches: readonly Batch[] } | undefined;
+  // The batches of the current epoch are kept because drawing them costs time in proportion to the dataset.
+  const batchesOf = (epoch: number): readonly Batch[] => {
+    if (drawn?.epoch !== epoch) {
+      drawn = { epoch, batches: fillBatches(permutation(seed, epoch, samples), bucketOf, batchSize) };
+    }
+    return drawn.batches;
   };
   return {
     microStepsPerEpoch,
@@ -82,8 +115,7 @@ export function createSampler({ samples, batchSize, accumulation, seed }: Sample
       checkNumber("the micro-step", number);
       const epoch = Math.floor(number / microStepsPerEpoch);
       const inEpoch = number % microStepsPerEpoch;
-      const first = inEpoch * batchSize;
-      const indices = [...orderOf(epoch).subarray(first, first + batchSize)];
+      const { first, indices } = batchesOf(epoch)[inEpoch]!;
       return {
         number,
         sync: (inEpoch + 1) % accumulation === 0 || inEpoch === microStepsPerEpoch - 1,

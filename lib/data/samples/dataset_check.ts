@@ -8,24 +8,17 @@ import type { DatasetOptions } from "../dataset/format.ts";
 import { countTokens, promptLengthNotes } from "../text/prompt_length.ts";
 import type { Tokenizer } from "../text/tokenizer.ts";
 import { contactSheet } from "../video/contact_sheet.ts";
-import { type FrameRule, selectFrames } from "../video/frames.ts";
+import { selectFrames } from "../video/frames.ts";
 import { fitGeometry, type FitMode, type Size } from "../video/geometry.ts";
 import { type Probe, probe } from "../video/probe.ts";
-import { probeClip } from "./sample_pixels.ts";
 import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
+import { chooseShape, keptShare, shapeName, type ShapeOptions, shapesOf } from "./buckets.ts";
+import { probeClip } from "./sample_pixels.ts";
 
 /** Options of {@linkcode checkDataset}: how training will use the clips. */
-export interface DatasetCheckOptions extends DatasetOptions {
-  /** Frames F per sample. */
-  readonly frames: number;
-  /** Frame rate of the model: 8 for CogVideoX 1.0, 16 for 1.5. */
-  readonly fps: number;
-  /** Training resolution in pixels. */
-  readonly size: Size;
+export interface DatasetCheckOptions extends Omit<DatasetOptions, "frames">, ShapeOptions {
   /** How clips of another shape are fitted ("crop"). */
   readonly fit?: FitMode;
-  /** How frames are chosen ("time"). */
-  readonly frameRule?: FrameRule;
   /** Tokens that the text encoder reads of a prompt, the end token included. */
   readonly tokens: number;
   /** Counts tokens; without it words are counted, which are fewer. */
@@ -46,6 +39,8 @@ export interface ClipReport {
   readonly frames: number;
   readonly duration: number;
   readonly codec: string;
+  /** The shape that it is trained at, as "49x480x720". */
+  readonly shape: string;
   /** Frame numbers that training will use. */
   readonly indices: readonly number[];
   /** How many of them repeat the last frame because the clip is too short. */
@@ -70,6 +65,8 @@ export interface DatasetStatistics {
   readonly frameRates: Readonly<Record<string, number>>;
   readonly frameCounts: Readonly<Record<string, number>>;
   /** Length of all clips in seconds, and how much of it training uses. */
+  /** Clips per shape that they are trained at, every bucket among them. */
+  readonly buckets: Readonly<Record<string, number>>;
   readonly seconds: number;
   readonly used: number;
   readonly tooShort: number;
@@ -122,14 +119,7 @@ function motionLevels({ data, frames }: RgbFrames): number {
   return frames < 2 ? 0 : sum / (data.length - size);
 }
 
-/** Share of the picture's area that a crop to the target's shape loses. */
-function croppedShare(info: Probe, target: Size): number {
-  const ratio = (info.width * info.pixelAspect / info.height) / (target.width / target.height);
-  return 1 - Math.min(ratio, 1 / ratio);
-}
-
-function shapeWarnings(info: Probe, cropped: number, options: DatasetCheckOptions): string[] {
-  const { size, fit = "crop" } = options;
+function shapeWarnings(info: Probe, cropped: number, size: Size, fit: FitMode): string[] {
   const warnings: string[] = [];
   const wanted = `${size.width}x${size.height}`;
   const found = `${info.width}x${info.height}`;
@@ -147,19 +137,20 @@ function shapeWarnings(info: Probe, cropped: number, options: DatasetCheckOption
 
 /** Probes one clip and decodes the frames training will use, so that damage shows up here and not hours later. */
 async function checkClip(item: DatasetItem, options: DatasetCheckOptions): Promise<ClipReport> {
-  const info = await probeClip(item, options.frames);
-  const rule = options.frameRule ?? "time";
-  const choice = selectFrames(info, { frames: options.frames, fps: options.fps, rule });
+  const info = await probeClip(item, options);
+  const { fps: rate, frameRule: rule = "time", fit = "crop" } = options;
+  const shape = chooseShape(info, options);
+  const choice = selectFrames(info, { frames: shape.frames, fps: rate, rule });
   const distinct = [...new Set(choice.indices)];
   const geometry = fitGeometry(info, MOTION_SIZE, "stretch");
   const small = await decodeFrames(item.videoPath, distinct, { geometry, label: item.name });
   const motion = motionLevels(small);
   const level = small.data.reduce((sum, value) => sum + value, 0) / small.data.length;
-  const cropped = (options.fit ?? "crop") === "crop" ? croppedShare(info, options.size) : 0;
-  const notes = shapeWarnings(info, cropped, options);
+  const cropped = fit === "crop" ? 1 - keptShare(info, shape.size) : 0;
+  const notes = shapeWarnings(info, cropped, shape.size, fit);
   if (choice.warning !== undefined) notes.push(choice.warning);
   if (level < BLACK_LEVELS) notes.push(`is black (mean level ${level.toFixed(1)} of 255)`);
-  else if (options.frames > 1 && motion < STILL_LEVELS) {
+  else if (shape.frames > 1 && motion < STILL_LEVELS) {
     notes.push(
       `hardly moves (${motion.toFixed(2)} of 255 levels between frames): models trained on stills stop moving`,
     );
@@ -173,10 +164,10 @@ async function checkClip(item: DatasetItem, options: DatasetCheckOptions): Promi
   const { width, height, fps, frames, duration, codec } = info;
   const { indices, padded } = choice;
   const used = info.timestamps[distinct.at(-1)!]! - info.timestamps[distinct[0]!]! + 1 / fps;
-  const cut = { geometry: fitGeometry(info, options.size, options.fit), label: item.name };
+  const cut = { geometry: fitGeometry(info, shape.size, fit), label: item.name };
   const tokens = countTokens(item.prompt, options.tokens, options.tokenizer);
   return {
-    ...{ name: item.name, prompt: item.prompt, tokens, width, height, fps, frames, duration, codec },
+    ...{ name: item.name, prompt: item.prompt, tokens, width, height, fps, frames, duration, codec, shape: shapeName(shape) },
     ...{ indices, padded, cropped, used, motion, notes },
     ...(options.sheets === true ? { sheet: await contactSheet(item.videoPath, indices, cut) } : {}),
   };
@@ -219,6 +210,11 @@ function histogram(values: (string | number)[]): Record<string, number> {
   return counts;
 }
 
+/** A count of none for every shape, in their order. */
+function emptyBuckets(options: ShapeOptions): Record<string, number> {
+  return Object.fromEntries(shapesOf(options).map((shape) => [shapeName(shape), 0]));
+}
+
 function identifierNotes(items: readonly DatasetItem[], idToken: string): string[] {
   if (idToken === "") return [];
   const repeated = items.filter(({ prompt }) => prompt.slice(idToken.length).includes(idToken.trim()));
@@ -234,7 +230,10 @@ function identifierNotes(items: readonly DatasetItem[], idToken: string): string
  * Mistakes in the data are returned, all of them, and never thrown.
  */
 export async function checkDataset(folder: string, options: DatasetCheckOptions): Promise<DatasetReport> {
-  const { items, problems, warnings } = await collectDataset(folder, options);
+  const { items, problems, warnings } = await collectDataset(folder, {
+    ...options,
+    frames: Math.min(...shapesOf(options).map(({ frames }) => frames)),
+  });
   // What is repeated in an epoch is looked at once.
   const distinct = [...new Map(items.map((item) => [`${item.videoPath}\0${item.imagePath}`, item])).values()];
   const checked = await pLimit(CLIPS_AT_ONCE).map(distinct, async (item) => {
@@ -262,10 +261,11 @@ export async function checkDataset(folder: string, options: DatasetCheckOptions)
       resolutions: histogram(clips.map((clip) => `${clip.width}x${clip.height}`)),
       frameRates: histogram(clips.map((clip) => Number(clip.fps.toFixed(2)))),
       frameCounts: histogram(clips.map((clip) => clip.frames)),
+      buckets: { ...emptyBuckets(options), ...histogram(clips.map(({ shape }) => shape)) },
       seconds: sum(({ duration }) => duration),
       used: sum(({ used }) => used),
       tooShort: clips.filter((clip) => clip.padded > 0).length,
-      nearStill: options.frames > 1 ? clips.filter((clip) => clip.motion < STILL_LEVELS).length : 0,
+      nearStill: clips.filter(({ indices, motion }) => indices.length > 1 && motion < STILL_LEVELS).length,
       longPrompts: long.length,
       clips,
     },

@@ -7,21 +7,15 @@ import type { CacheFields, CacheRequest } from "../cache/key.ts";
 import { pixelFields } from "../cache/key.ts";
 import type { DatasetItem } from "../dataset/dataset.ts";
 import type { FileHashes } from "../cache/file_hashes.ts";
-import { type FrameRule, selectFrames } from "../video/frames.ts";
+import { selectFrames } from "../video/frames.ts";
 import { fitGeometry, type FitMode, type Geometry, type ResizeFilter, type Size } from "../video/geometry.ts";
 import { type Probe, probe } from "../video/probe.ts";
 import { resizeImage } from "../video/resize.ts";
 import { decodeFrames, decodeImage, type RgbFrames } from "../video/video.ts";
+import { chooseShape, type ShapeOptions, shapesOf } from "./buckets.ts";
 
 /** How samples are made of clips, and what encodes them. */
-export interface EncodingSettings {
-  /** Frames F per sample. */
-  readonly frames: number;
-  /** Frame rate of the model: 8 for CogVideoX 1.0, 16 for 1.5. */
-  readonly fps: number;
-  readonly size: Size;
-  /** How frames are chosen ("time"). */
-  readonly frameRule?: FrameRule;
+export interface EncodingSettings extends ShapeOptions {
   /** How clips of another shape are fitted ("crop"). */
   readonly fit?: FitMode;
   /** Resize filter ("bilinear"). */
@@ -53,6 +47,8 @@ export interface Sample {
   readonly prompt: CacheRequest;
   readonly latent: CacheRequest;
   readonly clip: PixelRecipe;
+  /** Place of the clip's shape among the buckets; 0 without. */
+  readonly bucket: number;
   /** Present if the settings ask for condition pictures. */
   readonly image?: { readonly request: CacheRequest; readonly picture: PixelRecipe };
   /** What the user should know about the choice of frames. */
@@ -63,8 +59,11 @@ export interface Sample {
  * A picture is fitted as its clip is. Fit `stretch` repeats the original trainer, which resizes pictures with OpenCV:
  * bilinear, half-pixel centres, no antialiasing.
  */
-async function pictureRecipe(item: DatasetItem, clip: PixelRecipe, settings: EncodingSettings): Promise<PixelRecipe> {
-  const { size, fit = "crop" } = settings;
+async function pictureRecipe(
+  item: DatasetItem,
+  clip: PixelRecipe,
+  { size, fit = "crop" }: Pick<EncodingSettings, "size" | "fit">,
+): Promise<PixelRecipe> {
   const path = item.imagePath ?? item.videoPath;
   const label = item.imagePath ?? item.name;
   if (item.imagePath === undefined && fit !== "stretch") return { ...clip, indices: [0] };
@@ -88,8 +87,9 @@ async function pixelRequest(recipe: PixelRecipe, hashes: FileHashes, settings: E
  *
  * @throws {UserError} when it is a picture and more than one frame is trained: repeated, it would teach to stand still.
  */
-export async function probeClip({ videoPath, name }: DatasetItem, frames: number): Promise<Probe> {
+export async function probeClip({ videoPath, name }: DatasetItem, options: ShapeOptions): Promise<Probe> {
   const info = await probe(videoPath, name);
+  const frames = Math.min(...shapesOf(options).map(({ frames }) => frames));
   if (!info.still || frames === 1) return info;
   throw new UserError(
     `${name}: is a picture, expected a clip of ${frames} frames`,
@@ -107,9 +107,10 @@ export async function prepareSample(
   settings: EncodingSettings,
   hashes: FileHashes,
 ): Promise<Sample> {
-  const { frames, fps, frameRule: rule = "time", size, fit = "crop", filter = "bilinear" } = settings;
+  const { fps, frameRule: rule = "time", fit = "crop", filter = "bilinear" } = settings;
   const { name, prompt } = item;
-  const info = await probeClip(item, frames);
+  const info = await probeClip(item, settings);
+  const { frames, size, bucket } = chooseShape(info, settings);
   const { indices, warning } = selectFrames(info, { frames, fps, rule });
   const clip = { path: item.videoPath, label: name, indices, geometry: fitGeometry(info, size, fit), filter };
   const sample: Sample = {
@@ -117,10 +118,11 @@ export async function prepareSample(
     prompt: { kind: "prompt", name, fields: { prompt, ...settings.textEncoder } },
     latent: { kind: "latent", name, fields: await pixelRequest(clip, hashes, settings) },
     clip,
+    bucket,
     warning,
   };
   if (settings.images !== true) return sample;
-  const picture = await pictureRecipe(item, clip, settings);
+  const picture = await pictureRecipe(item, clip, { ...settings, size });
   const fields = await pixelRequest(picture, hashes, settings);
   return { ...sample, image: { request: { kind: "image", name, fields }, picture } };
 }

@@ -1,6 +1,7 @@
 /** Whether the disks hold what a run writes: encoded clips and checkpoints. */
 import { bytesOf } from "../../../kernels/core/kernel.ts";
 import type { TrainConfig } from "../../config/config.ts";
+import { clipShapes } from "../../config/derive.ts";
 import { UserError } from "../../errors.ts";
 import { fileSystemOf, freeBytes } from "../../io/file_operations.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
@@ -19,15 +20,23 @@ interface DiskNeed {
 }
 
 /** Bytes of the entries that a cache lacks; their headers are small change. */
-function cacheBytes(config: TrainConfig, { transformer, vae }: ModelFolder, { plan }: PreparedData): number {
-  const { frames, height, width } = latentSize(transformer, config.train_resolution);
-  const picture = 2 * vae.latent_channels * height * width;
-  const values = {
-    latent: picture * frames,
-    image: picture,
-    prompt: transformer.max_text_seq_length * transformer.text_embed_dim,
-  };
-  return [...plan.new, ...plan.changed].reduce((sum, { request }) => sum + 4 * values[request.kind], 0);
+function cacheBytes(config: TrainConfig, { transformer, vae }: ModelFolder, { plan, samples }: PreparedData): number {
+  const buckets = clipShapes(config).map((resolution) => {
+    const { frames, height, width } = latentSize(transformer, resolution);
+    const picture = 2 * vae.latent_channels * height * width;
+    return {
+      latent: picture * frames,
+      image: picture,
+      prompt: transformer.max_text_seq_length * transformer.text_embed_dim,
+    };
+  });
+  const bucketOf = new Map(
+    samples.flatMap(({ bucket, latent, variants }) => [latent, ...variants].map((request) => [request, bucket])),
+  );
+  return [...plan.new, ...plan.changed].reduce(
+    (sum, { request }) => sum + 4 * buckets[bucketOf.get(request) ?? 0]![request.kind],
+    0,
+  );
 }
 
 /** Bytes of the tensors of one checkpoint: the model for other programs, masters and optimizer states. */
@@ -69,7 +78,8 @@ export function checkDisks(
     { what: "a checkpoint", path: output_dir, bytes: checkpoint },
   ];
   for (const shared of Map.groupBy(needs, ({ path }) => fileSystemOf(path)).values()) requireSpace(shared);
-  const batches = Math.ceil(datasets[0]!.samples.length / config.batch_size);
+  const batches = [...Map.groupBy(datasets[0]!.samples, ({ bucket }) => bucket).values()]
+    .reduce((sum, { length }) => sum + Math.ceil(length / config.batch_size), 0);
   const steps = config.train_steps ??
     config.train_epochs * Math.ceil(batches / config.gradient_accumulation_steps);
   // The one that is being written stands beside those that are kept.

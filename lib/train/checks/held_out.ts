@@ -5,7 +5,7 @@
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { gatherNumbers } from "../../comm/exchange/gather.ts";
 import { UserError } from "../../errors.ts";
-import { Executable } from "../../gpu/executable.ts";
+import { Arena, Executable } from "../../gpu/executable.ts";
 import type { Session } from "../../gpu/session.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { finish } from "../../plan/recording.ts";
@@ -14,7 +14,7 @@ import type { TrainConfig } from "../../config/config.ts";
 import type { HeldOutEvent } from "../report/events.ts";
 import { prepareData, type PreparedData } from "../data/prepare_data.ts";
 import type { RunDescription } from "../../step/run_description.ts";
-import { recordLoss, type StepRecording, uploadBatch } from "../../step/training_step.ts";
+import { microRecordings, recordLoss, type StepRecording, uploadBatch } from "../../step/training_step.ts";
 
 /** Bands of timesteps that are reported apart. */
 const BANDS = 4;
@@ -53,7 +53,7 @@ export class HeldOut implements Disposable {
 
   /**
    * Measures with the weights on the device; all ranks call it together and share the draws out, and all get the same
-   * sums. Needs the arena of one forward pass of batch 1; `inputs` and what else the training step keeps resident is
+   * sums. Needs the arena of one forward pass of batch 1 of the largest shape; `inputs` and what else the training step keeps resident is
    * used again.
    */
   async run(
@@ -67,8 +67,13 @@ export class HeldOut implements Disposable {
     if (run.step.shape.batch !== 1) {
       throw new UserError("heldout_root needs batch_size 1", "use gradient_accumulation_steps for a larger batch");
     }
-    const plan = recordLoss(session.device.target, run.step, run.parameters, recording);
-    using executable = new Executable(session, finish(plan, session.limits));
+    using stack = new DisposableStack();
+    const buckets = microRecordings(recording);
+    const losses = buckets.map((tensors) =>
+      finish(recordLoss(session.device.target, run.step, run.parameters, tensors), session.limits)
+    );
+    const arena = stack.use(new Arena(session, losses));
+    const executables = losses.map((loss) => stack.use(new Executable(session, loss, arena)));
     const { config, data: { cache, samples } } = this;
     const draws = BANDS * PER_BAND;
     const span = source.alphas.length / draws;
@@ -77,8 +82,9 @@ export class HeldOut implements Disposable {
       const timestep = Math.floor((place % draws + 0.5) * span);
       const item = { index: Math.floor(place / draws), globalIndex: place };
       const batch = makeBatch({ ...source, config, cache, samples }, [item]);
-      uploadBatch(session, recording, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
-      await executable.run();
+      const { bucket = 0 } = batch;
+      uploadBatch(session, buckets[bucket]!, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
+      await executables[bucket]!.run();
       own[place] = (await session.readF32(recording.loss))[0]!;
     }
     const ranks = await gatherNumbers(communicator, own, { deadline: longPhase });

@@ -11,13 +11,14 @@ import {
   type ResolvedConfig,
   type TrainConfig,
 } from "../../config/config.ts";
+import { clipShapes } from "../../config/derive.ts";
 import { readDataset } from "../../data/dataset/dataset.ts";
 import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import { requireMemory } from "../../forecast/require_memory.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { type ModelConfigs, type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
 import { namedModel } from "../../models/folder/named_model.ts";
-import { latentSize, RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
+import { latentSize, positionTableShape, RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
 import { checkTransformer, startingValues, storedType } from "../../step/model_state.ts";
 import { describeRun, type RunDescription } from "../../step/run_description.ts";
 import { datasetOptions } from "../data/dataset_options.ts";
@@ -137,6 +138,7 @@ export async function preflightDrawn(config: TrainConfig, rank: number): Promise
 function checkRun(config: TrainConfig, model: ModelFolder, rank: number): RunDescription {
   requireMatchingModel(config, model);
   requireTokens(config, model.transformer);
+  requirePositions(config, model);
   const run = describeRun(config, model.transformer, { stored: storedType(model), rank });
   if (!config.random_weights) checkTransformer(model, run);
   if (run.lora !== undefined) startingValues(config, run.lora, model);
@@ -149,16 +151,40 @@ function checkRun(config: TrainConfig, model: ModelFolder, rank: number): RunDes
  * @throws {UserError} with their number and the most there can be.
  */
 function requireTokens(config: TrainConfig, transformer: TransformerConfig): void {
-  const { frames, padding, height, width } = latentSize(transformer, config.train_resolution);
   const { patch_size, patch_size_t, max_text_seq_length } = transformer;
-  const patches = (frames + padding) / (patch_size_t ?? 1) * (height / patch_size) * (width / patch_size);
-  const tokens = max_text_seq_length + patches;
-  if (tokens <= MOST_ITERATIONS) return;
-  throw new UserError(
-    `train_resolution ${config.train_resolution.join("x")} makes ${tokens} tokens of a clip and its prompt, at most ` +
-      `${MOST_ITERATIONS} are possible`,
-    "use fewer frames or a smaller size",
-  );
+  for (const resolution of clipShapes(config)) {
+    const { frames, padding, height, width } = latentSize(transformer, resolution);
+    const patches = (frames + padding) / (patch_size_t ?? 1) * (height / patch_size) * (width / patch_size);
+    const tokens = max_text_seq_length + patches;
+    if (tokens <= MOST_ITERATIONS) continue;
+    throw new UserError(
+      `${shapeKey(config)} ${resolution.join("x")} makes ${tokens} tokens of a clip and its prompt, at most ` +
+        `${MOST_ITERATIONS} are possible`,
+      "use fewer frames or a smaller size",
+    );
+  }
+}
+
+/**
+ * Makes sure that learned positions, which a checkpoint has for one height and width, serve every shape.
+ *
+ * @throws {UserError} with the shape and the one that they are made for.
+ */
+function requirePositions(config: TrainConfig, { transformer }: ModelFolder): void {
+  if (config.random_weights || positionTableShape(transformer) === undefined) return;
+  const { sample_frames: frames, sample_height, sample_width } = transformer;
+  const [height, width] = [8 * sample_height, 8 * sample_width];
+  for (const shape of clipShapes(config)) {
+    if (shape[1] === height && shape[2] === width) continue;
+    throw new UserError(
+      `${shapeKey(config)} ${shape.join("x")}: the learned positions of this model fit ${height}x${width} pixels only`,
+      `use shapes like ${frames}x${height}x${width}`,
+    );
+  }
+}
+
+function shapeKey({ buckets }: TrainConfig): string {
+  return buckets.length === 0 ? "train_resolution" : "bucket";
 }
 
 /**
@@ -183,6 +209,7 @@ async function checkNamed(
   const model = path === undefined ? undefined : await checks.run(() => openModelFolder(path));
   if (model !== undefined) {
     await checks.run(() => requireMatchingModel(config, model));
+    if (shapes) await checks.run(() => requirePositions(config, model));
   }
   const transformer = model?.transformer ?? (config.model === undefined ? undefined : RELEASED[config.model]);
   if (transformer !== undefined && shapes) await checks.run(() => requireTokens(config, transformer));

@@ -81,11 +81,11 @@ async function findOrigin(
   micros: readonly NamedMicroBatch[],
   scale: number,
 ): Promise<NamedMicroBatch & { readonly tensor: string } | undefined> {
-  const { session, recording } = trainingStep;
+  const { session } = trainingStep;
   trainingStep.begin();
   for (const micro of micros) {
     trainingStep.upload(micro.batch, scale);
-    const tensor = await firstNonFinite(session, recording.micro);
+    const tensor = await firstNonFinite(session, trainingStep.microOf(micro.batch).micro);
     if (tensor !== undefined) return { ...micro, tensor };
   }
   return undefined;

@@ -104,6 +104,7 @@ export function makeBatch(source: BatchSource, items: readonly SampledItem[]): M
     return joined;
   };
   return {
+    bucket: samples[items[0]!.index]!.bucket,
     latents: join(({ latents }) => latents),
     noise: join(({ noise }) => noise),
     text: join(({ text }) => text),

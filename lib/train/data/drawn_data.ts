@@ -1,8 +1,9 @@
 /**
  * Clips that nobody has filmed, for a model without encoders: random latents and prompt embeddings of the config's
- * shape. A run on them measures time and memory; it learns nothing.
+ * shape, or of its buckets in turn. A run on them measures time and memory; it learns nothing.
  */
 import type { TrainConfig } from "../../config/config.ts";
+import { clipShapes } from "../../config/derive.ts";
 import type { CachedTensor } from "../../data/cache/cache.ts";
 import type { CacheKind, CacheRequest } from "../../data/cache/key.ts";
 import { RandomStream } from "../../data/random/random.ts";
@@ -10,7 +11,7 @@ import type { ModelConfigs } from "../../models/folder/model_folder.ts";
 import { latentSize } from "../../models/transformer/config.ts";
 import { IMAGE_VARIANTS, type TrainingData } from "./prepare_data.ts";
 
-/** Clips at least; batches beyond have as many as a batch. */
+/** Clips of a shape at least; batches beyond have as many as a batch. */
 const LEAST_CLIPS = 4;
 
 /** Deviation of prompt embeddings, as T5 gives them. */
@@ -21,22 +22,26 @@ const LOG_VARIANCE = -15;
 
 /** Draws the samples that a config trains on when it names no model folder. */
 export function drawnData(config: TrainConfig, { transformer, vae }: ModelConfigs): TrainingData {
-  const { frames, height, width } = latentSize(transformer, config.train_resolution);
-  const shapes: Readonly<Record<CacheKind, readonly number[]>> = {
-    latent: [2 * vae.latent_channels, frames, height, width],
-    image: [2 * vae.latent_channels, 1, height, width],
-    prompt: [transformer.max_text_seq_length, transformer.text_embed_dim],
-  };
+  const buckets = clipShapes(config).map((resolution): Readonly<Record<CacheKind, readonly number[]>> => {
+    const { frames, height, width } = latentSize(transformer, resolution);
+    return {
+      latent: [2 * vae.latent_channels, frames, height, width],
+      image: [2 * vae.latent_channels, 1, height, width],
+      prompt: [transformer.max_text_seq_length, transformer.text_embed_dim],
+    };
+  });
   const drawn = new Map<CacheRequest, CachedTensor>();
   const requests: CacheRequest[] = [];
-  const request = (kind: CacheKind, name: string): CacheRequest => {
+  const shapes = new Map<CacheRequest, readonly number[]>();
+  const request = (kind: CacheKind, name: string, bucket = 0): CacheRequest => {
     const made = { kind, name, fields: { drawn: requests.length } };
     requests.push(made);
+    shapes.set(made, buckets[bucket]![kind]);
     return made;
   };
   const draw = (request: CacheRequest): CachedTensor => {
     const { kind } = request;
-    const shape = shapes[kind];
+    const shape = shapes.get(request)!;
     const data = new Float32Array(shape.reduce((product, length) => product * length, 1));
     const values = kind === "prompt" ? data : data.subarray(0, data.length / 2);
     const sample = requests.indexOf(request);
@@ -47,14 +52,16 @@ export function drawnData(config: TrainConfig, { transformer, vae }: ModelConfig
     return { shape, data };
   };
   const emptyPrompt = config.caption_dropout > 0 ? request("prompt", "clips without a caption") : undefined;
-  const samples = Array.from({ length: Math.max(LEAST_CLIPS, config.batch_size) }, (_, index) => {
+  const samples = Array.from({ length: Math.max(LEAST_CLIPS, config.batch_size) * buckets.length }, (_, index) => {
     const name = `random clip ${index + 1}`;
+    const bucket = index % buckets.length;
     const variants = config.model_type === "i2v" ? IMAGE_VARIANTS : 0;
     return {
       item: { index, prompt: "", name, videoPath: "" },
-      latent: request("latent", name),
+      bucket,
+      latent: request("latent", name, bucket),
       prompt: request("prompt", name),
-      variants: Array.from({ length: variants }, () => request("image", name)),
+      variants: Array.from({ length: variants }, () => request("image", name, bucket)),
     };
   });
   const read = (request: CacheRequest): CachedTensor => {

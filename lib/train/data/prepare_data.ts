@@ -15,7 +15,7 @@ import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { ffmpegVersion } from "../../data/video/ffmpeg.ts";
 import { problemOf, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
-import { datasetOptions } from "./dataset_options.ts";
+import { datasetOptions, shapeOptions } from "./dataset_options.ts";
 
 /**
  * Noised versions of each condition image that are encoded and cached. The original trainer draws noise and runs the
@@ -36,7 +36,7 @@ export interface TrainingSample extends Sample {
 /** What training reads, wherever it comes from. */
 export interface TrainingData {
   readonly cache: Pick<SampleCache, "read">;
-  readonly samples: readonly Pick<TrainingSample, "item" | "latent" | "prompt" | "variants">[];
+  readonly samples: readonly Pick<TrainingSample, "item" | "latent" | "prompt" | "variants" | "bucket">[];
   /** The empty prompt, where captions are dropped. */
   readonly emptyPrompt: CacheRequest | undefined;
   readonly warnings: readonly string[];
@@ -118,12 +118,8 @@ async function encodingSettings(
   model: ModelFolder,
   hashes: FileHashes,
 ): Promise<EncodingSettings> {
-  const [frames, height, width] = config.train_resolution;
   return {
-    frames,
-    fps: config.fps,
-    size: { width, height },
-    frameRule: config.frame_selection,
+    ...shapeOptions(config),
     fit: config.crop === "fill" ? "crop" : config.crop,
     images: config.model_type === "i2v",
     vae: { vae: await hashes.files(model.vaeFiles), tiling: config.enable_tiling, compute: "f32" },

@@ -6,6 +6,7 @@ import { gpuRates, knownGpus, knownRates } from "../../../lib/forecast/gpu_rates
 import { Plan } from "../../../lib/plan/plan.ts";
 import { DISCRETE_LIMITS } from "../../../lib/plan/limits.ts";
 import { finish, type Recording } from "../../../lib/plan/recording.ts";
+import type { StepRecording } from "../../../lib/step/training_step.ts";
 import { StepWork } from "../../../lib/train/report/step_work.ts";
 
 /** Launches that each add 1000 numbers to 1000 others. */
@@ -20,10 +21,11 @@ function additions(count: number): Recording {
 }
 
 Deno.test("a step does its micro-batches and one update, and its rate is a share of the GPU's peak", () => {
-  const recording = { micro: additions(5), update: additions(2) };
+  const recording = { micro: additions(5), others: [{ micro: additions(9) }], update: additions(2) } as unknown as StepRecording;
   const expected = { secondsPerStep: 0.5, flops: 17_000, trafficBytes: 17 * 8000, flopsPerSecond: 34_000 };
-  assert.deepEqual(new StepWork(recording, "llvmpipe (LLVM 15.0.6, 256 bits)").of(3, 0.5), expected);
-  const { peakShare, ...rest } = new StepWork(recording, "NVIDIA GeForce RTX 4090").of(3, 0.5);
+  assert.deepEqual(new StepWork(recording, "llvmpipe (LLVM 15.0.6, 256 bits)").of([0, 0, 0], 0.5), expected);
+  assert.equal(new StepWork(recording, "").of([1, 0], 0.5).flops, 16_000);
+  const { peakShare, ...rest } = new StepWork(recording, "NVIDIA GeForce RTX 4090").of([0, 0, 0], 0.5);
   assert.deepEqual(rest, expected);
   // 82.58 TFLOP/s in f32: 16384 lanes, 2 operations, 2.52 GHz.
   assert.ok(Math.abs(peakShare! / (34_000 / (16384 * 2 * 2.52e9)) - 1) < 1e-3);
