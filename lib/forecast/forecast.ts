@@ -16,7 +16,13 @@ import { recordDenoise } from "../sample/denoise.ts";
 import type { TrainConfig } from "../config/config.ts";
 import { clipShapes } from "../config/derive.ts";
 import type { Forecast, MemoryPart, PhaseForecast } from "./needs.ts";
-import { batchShape, describeRun, namedTransformer, roundsProducts, type RunDescription } from "../step/run_description.ts";
+import {
+  batchShape,
+  describeRun,
+  namedTransformer,
+  roundsProducts,
+  type RunDescription,
+} from "../step/run_description.ts";
 import { microRecordings, recordStep, type StepRecording } from "../step/training_step.ts";
 
 /** Recordings that make up the work of a phase, with how often each runs. */

@@ -1,6 +1,6 @@
 /**
- * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Recorded plans, one for each
- * shape of clips and one for the update, replayed for the whole run in the memory of the largest; everything that
+ * The GPU side of one optimizer step: micro-batches add gradients, the update applies them. Recorded plans, one for
+ * each shape of clips and one for the update, replayed for the whole run in the memory of the largest; everything that
  * changes from step to step is uploaded as data.
  */
 import type { DType, Target } from "../../kernels/core/kernel.ts";

@@ -24,6 +24,19 @@ const runs: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
     rank_pattern: "to_q=8",
   },
   "LoRA behind dropout": { model: "tiny-5b", mixed_precision: "bf16", lora_dropout: 0.1 },
+  "LoRA in buckets, the second of which is the largest": {
+    model: "tiny-5b",
+    mixed_precision: "bf16",
+    buckets: ["9x48x80", "17x64x80", "9x80x48"],
+    gradient_accumulation_steps: 3,
+  },
+  "sft in buckets": {
+    model: "tiny-2b",
+    training_type: "sft",
+    mixed_precision: "bf16",
+    buckets: ["9x48x80", "17x48x80"],
+    offload_optimizer: true,
+  },
   "sft": { model: "tiny-2b", training_type: "sft", mixed_precision: "fp16" },
   "streamed LoRA": { model: "tiny-5b", mixed_precision: "bf16", base_weights: "streamed", offload_activations: true },
   "a third of the state, parameters on every GPU": { ...sharded, zero_stage: 2 },
@@ -113,4 +126,23 @@ Deno.test("a shape of one's own replaces the named one", () => {
   const model = { ...RELEASED["5b"]!, num_layers: 1 };
   const { phases } = recordForecast(parseConfig("preset: 5b-lora"), { model });
   assert.equal(partOf(phaseOf(phases, "training"), "adapters"), 4 * 132_120_576 / 42);
+});
+
+Deno.test("buckets cost what the largest costs, and the inputs of each", () => {
+  const forecastOf = (...buckets: string[]) =>
+    phaseOf(recordForecast(parseConfig("preset: 2b-lora", { overrides: { buckets } })).phases, "training");
+  const [small, large, both] = [
+    forecastOf("9x480x720"),
+    forecastOf("49x480x720"),
+    forecastOf("9x480x720", "49x480x720"),
+  ];
+  assert.equal(both.flops, large.flops);
+  assert.equal(partOf(both, "arena"), partOf(large, "arena"));
+  assert.ok(partOf(small, "arena") < partOf(large, "arena"));
+  // Clean latents and noise of 3 latent frames, 16 channels and 60x90, and 226 x 4096 of text in two bytes; tensors that
+  // are padded to 256 bytes, timesteps and the noise's factors beside them.
+  const own = 2 * 4 * 3 * 16 * 60 * 90 + 2 * 226 * 4096;
+  const inputs = partOf(both, "inputs") - partOf(large, "inputs");
+  const positions = 2 * (226 + 3 * 30 * 45) * 1920;
+  assert.ok(inputs >= own + positions && inputs < own + positions + 64 * 1024, `${inputs} bytes`);
 });

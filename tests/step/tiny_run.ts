@@ -10,7 +10,13 @@ import { finish } from "../../lib/plan/recording.ts";
 import { convert } from "../../kernels/rows/flat.ts";
 import { parseConfig, type TrainConfig } from "../../lib/config/config.ts";
 import { describeRun, namedTransformer, type RunDescription } from "../../lib/step/run_description.ts";
-import { type MicroBatch, recordStep, type StepRecording, TrainingStep } from "../../lib/step/training_step.ts";
+import {
+  type MicroBatch,
+  type MicroRecording,
+  microRecordings,
+  recordStep,
+  TrainingStep,
+} from "../../lib/step/training_step.ts";
 import { numbers, testDevice } from "../kernels/run.ts";
 import { LimitedSession } from "../limited_session.ts";
 
@@ -58,11 +64,11 @@ export async function fillWeights(
   await session.host.settle();
 }
 
-/** Made-up data of one micro-batch. */
-export function microBatch(recording: StepRecording, seed: number): MicroBatch {
-  const { clean, inputs } = recording;
+/** Made-up data of one micro-batch of a bucket. */
+export function microBatch({ clean, inputs }: MicroRecording, seed: number, bucket = 0): MicroBatch {
   const batch = clean.shape[0]!;
   return {
+    bucket,
     latents: numbers(clean.size, seed),
     noise: numbers(clean.size, seed + 1000),
     condition: inputs.condition && numbers(inputs.condition.size, seed + 2000),
@@ -103,8 +109,11 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
     for (const { values } of buckets) session.free(values);
     for (const { tensor, of, byteOffset } of shard.aliases) session.host.alias(tensor, of, byteOffset);
   }
-  const learned = positionTableShape(model) && numbers(recording.inputs.positions!.size);
-  uploadTables(session, model, run.step.shape, recording.inputs, { learned });
+  const shapes = microRecordings(recording);
+  for (const { shape, inputs } of shapes) {
+    const learned = positionTableShape(model) && numbers(inputs.positions!.size);
+    uploadTables(session, model, shape, inputs, { learned });
+  }
   session.peakBytes = session.allocatedBytes;
   using step = new TrainingStep(session, run.step, recording, buckets);
   const losses: number[] = [];
@@ -112,7 +121,8 @@ export async function runTiny(config: TrainConfig, options: TinyOptions = {}): P
   for (let k = 0; k < 2; k++) {
     step.begin();
     for (let i = 0; i < config.gradient_accumulation_steps; i++) {
-      await step.micro(microBatch(recording, 10 * k + i));
+      const bucket = i % shapes.length;
+      await step.micro(microBatch(shapes[bucket]!, 10 * k + i, bucket));
     }
     const result = await step.update(1e-3, k + 1);
     losses.push(...result.losses);

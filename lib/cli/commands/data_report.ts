@@ -85,7 +85,9 @@ function statisticLines({ statistics }: DatasetReport): string[] {
     `Frames:       ${list(frameCounts)}`,
     ...bucketLine(statistics),
     ...tokenLine(statistics.clips.map(({ tokens }) => tokens)),
-    `For training at ${Object.keys(buckets).join(", ")}: ${formatDuration(used)} are used; ${tooShort} too short (their last frame is ` +
+    `For training at ${Object.keys(buckets).join(", ")}: ${
+      formatDuration(used)
+    } are used; ${tooShort} too short (their last frame is ` +
     `repeated), ${nearStill} nearly still, ${longPrompts} prompts too long`,
   ];
 }

@@ -134,7 +134,9 @@ function measuredLines(phases: readonly RecordedPhase[]): string[] {
 }
 
 function bucketLines({ buckets }: TrainConfig): string[] {
-  return buckets.length < 2 ? [] : [`${buckets.length} buckets: work and memory are those of the largest`];
+  return buckets.length < 2
+    ? []
+    : [`${buckets.length} buckets: work is that of the largest; memory too, beside the inputs of each`];
 }
 
 function verdict({ gpu_memory }: TrainConfig, { peakBytes, peakPhase }: RecordedForecast): string {

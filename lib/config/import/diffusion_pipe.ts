@@ -21,7 +21,7 @@ export const diffusionPipe: ForeignTrainer = {
     "output_dir": "output_dir",
     "dataset": (value) => ({
       set: { data_root: textOf(value) },
-      why: "its resolutions and frame buckets are not read: set train_resolution",
+      why: "its resolutions and frame buckets are not read: set buckets",
     }),
     "eval_datasets.0.config": "heldout_root",
     "eval_datasets.0.name": without("held-out clips need no name"),

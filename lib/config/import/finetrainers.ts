@@ -58,7 +58,7 @@ export const finetrainers: ForeignTrainer = {
     compile_scopes: without("kernels are always compiled for the shapes of the run"),
     dataset_config: (value) => ({
       set: { data_root: textOf(value) },
-      why: "its lists of shapes are not read: set train_resolution",
+      why: "its lists of shapes are not read: set buckets",
     }),
     data_root: "data_root",
     dataset_file: "data_root",

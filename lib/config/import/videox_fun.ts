@@ -26,7 +26,7 @@ const table: ForeignRule = (value, { values, folder }) => {
 };
 
 const areas = without(
-  "VideoX-Fun fits each clip to a bucket of this area; a run here has one shape: set train_resolution",
+  "VideoX-Fun makes buckets of this area; name their shapes in buckets, or one in train_resolution",
 );
 
 /** `train_lora.py` and `train.py` of scripts/cogvideox_fun. */

@@ -167,7 +167,18 @@ async function checkClip(item: DatasetItem, options: DatasetCheckOptions): Promi
   const cut = { geometry: fitGeometry(info, shape.size, fit), label: item.name };
   const tokens = countTokens(item.prompt, options.tokens, options.tokenizer);
   return {
-    ...{ name: item.name, prompt: item.prompt, tokens, width, height, fps, frames, duration, codec, shape: shapeName(shape) },
+    ...{
+      name: item.name,
+      prompt: item.prompt,
+      tokens,
+      width,
+      height,
+      fps,
+      frames,
+      duration,
+      codec,
+      shape: shapeName(shape),
+    },
     ...{ indices, padded, cropped, used, motion, notes },
     ...(options.sheets === true ? { sheet: await contactSheet(item.videoPath, indices, cut) } : {}),
   };

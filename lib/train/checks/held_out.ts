@@ -53,8 +53,8 @@ export class HeldOut implements Disposable {
 
   /**
    * Measures with the weights on the device; all ranks call it together and share the draws out, and all get the same
-   * sums. Needs the arena of one forward pass of batch 1 of the largest shape; `inputs` and what else the training step keeps resident is
-   * used again.
+   * sums. Needs the arena of one forward pass of batch 1 of the largest shape; `inputs` and what else the training
+   * step keeps resident is used again.
    */
   async run(
     session: Session,
@@ -83,7 +83,12 @@ export class HeldOut implements Disposable {
       const item = { index: Math.floor(place / draws), globalIndex: place };
       const batch = makeBatch({ ...source, config, cache, samples }, [item]);
       const { bucket = 0 } = batch;
-      uploadBatch(session, buckets[bucket]!, { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] }, 0);
+      uploadBatch(
+        session,
+        buckets[bucket]!,
+        { ...batch, timesteps: [timestep], alphas: [source.alphas[timestep]!] },
+        0,
+      );
       await executables[bucket]!.run();
       own[place] = (await session.readF32(recording.loss))[0]!;
     }

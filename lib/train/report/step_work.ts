@@ -23,7 +23,8 @@ export class StepWork {
     buckets: readonly number[],
     seconds: number,
   ): Pick<StepEvent, "secondsPerStep" | "flops" | "trafficBytes" | "flopsPerSecond" | "peakShare"> {
-    const total = (key: "flops" | "trafficBytes") => buckets.reduce((sum, bucket) => sum + this.#micros[bucket]![key], this.#update[key]);
+    const total = (key: "flops" | "trafficBytes") =>
+      buckets.reduce((sum, bucket) => sum + this.#micros[bucket]![key], this.#update[key]);
     const flops = total("flops");
     const flopsPerSecond = flops / seconds;
     return {

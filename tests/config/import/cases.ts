@@ -86,7 +86,7 @@ export const IMPORT_CASES: readonly ImportCase[] = [
       // finetrainers puts a blank between token and prompt.
       id_token: "ohwx ",
       caption_dropout: 0.05,
-      train_resolution: "49x480x720",
+      buckets: ["49x480x720", "33x480x720"],
       output_dir: "PATH/out",
       seed: 7,
       checkpointing_steps: 200,
@@ -206,10 +206,10 @@ export const IMPORT_CASES: readonly ImportCase[] = [
     },
     left: {
       train_data_dir: /train_data_meta is data_root/,
-      video_sample_size: /one shape/,
+      video_sample_size: /in buckets/,
       video_sample_stride: /fps/,
       video_sample_n_frames: /train_resolution/,
-      enable_bucket: /one shape/,
+      enable_bucket: /in buckets/,
       low_vram: /leave the GPU/,
     },
   },

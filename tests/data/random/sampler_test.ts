@@ -97,3 +97,33 @@ Deno.test("createSampler() refuses counts that are not positive integers", () =>
   assert.throws(() => createSampler(base).microStep(-1), RangeError);
   assert.throws(() => createSampler(base).firstMicroStep(0.5), RangeError);
 });
+
+Deno.test("with buckets, every sample comes once per epoch, batches are of one bucket, and numbers have no gaps", () => {
+  const buckets = [0, 1, 0, 2, 0, 1, 0, 0, 1, 0];
+  for (const accumulation of [1, 2, 3]) {
+    const options = { ...base, accumulation, buckets };
+    const sampler = createSampler(options);
+    // 6 of the first, 3 of the second and 1 of the third, two by two.
+    assert.equal(sampler.microStepsPerEpoch, 3 + 2 + 1);
+    assert.equal(sampler.stepsPerEpoch, Math.ceil(6 / accumulation));
+    const steps = range(12).map((number) => sampler.microStep(number));
+    for (const { items } of steps) assert.equal(new Set(items.map(({ index }) => buckets[index])).size, 1);
+    for (const epoch of [0, 1]) {
+      const items = steps.slice(6 * epoch, 6 * epoch + 6).flatMap(({ items }) => items);
+      assert.deepEqual(items.map(({ index }) => index).sort((a, b) => a - b), range(10));
+      assert.deepEqual(items.map(({ globalIndex }) => globalIndex), range(10).map((i) => 10 * epoch + i));
+    }
+    // Whoever begins anywhere goes on as if he had been there from the beginning.
+    const resumed = createSampler(options);
+    for (const number of [9, 2, 11, 6]) assert.deepEqual(resumed.microStep(number), steps[number]);
+  }
+});
+
+Deno.test("one bucket is no bucket, and batches of one sample keep the order of the epoch", () => {
+  const order = (options: Partial<SamplerOptions>) => {
+    const sampler = createSampler({ ...base, ...options });
+    return range(20).map((number) => sampler.microStep(number));
+  };
+  assert.deepEqual(order({ buckets: Array(10).fill(3) }), order({}));
+  assert.deepEqual(order({ batchSize: 1, buckets: range(10).map((i) => i % 3) }), order({ batchSize: 1 }));
+});

@@ -21,7 +21,11 @@ function additions(count: number): Recording {
 }
 
 Deno.test("a step does its micro-batches and one update, and its rate is a share of the GPU's peak", () => {
-  const recording = { micro: additions(5), others: [{ micro: additions(9) }], update: additions(2) } as unknown as StepRecording;
+  const recording = {
+    micro: additions(5),
+    others: [{ micro: additions(9) }],
+    update: additions(2),
+  } as unknown as StepRecording;
   const expected = { secondsPerStep: 0.5, flops: 17_000, trafficBytes: 17 * 8000, flopsPerSecond: 34_000 };
   assert.deepEqual(new StepWork(recording, "llvmpipe (LLVM 15.0.6, 256 bits)").of([0, 0, 0], 0.5), expected);
   assert.equal(new StepWork(recording, "").of([1, 0], 0.5).flops, 16_000);
