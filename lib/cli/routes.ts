@@ -31,6 +31,7 @@ import { describedCommand } from "./help/examples.ts";
 import { explain } from "./help/explain.ts";
 import { initCommand, type InitFlags } from "./init/init_command.ts";
 import type { Environment } from "./machine/environment.ts";
+import { push } from "./push/route.ts";
 import { configImport } from "./settings/config_import.ts";
 import type { OwnFlag } from "./settings/own_flags.ts";
 import { programCall } from "./show/program_call.ts";
@@ -192,6 +193,7 @@ export function buildProgram({ describe, exitCode, refuse }: ProgramErrors): App
     plan: configCommand("plan"),
     tune: configCommand("tune"),
     sample,
+    push,
     doctor,
     init,
     dashboard,

@@ -73,7 +73,7 @@ export function routedWords(args: readonly string[]): string[] {
     if (hostile !== undefined) {
       throw new UserError(`"${hostile}" contains a NUL character`, "no path and no text can hold one");
     }
-    return ["sample", "lora"].includes(words[0]!) ? words.map(underscored) : words;
+    return ["sample", "lora", "push"].includes(words[0]!) ? words.map(underscored) : words;
   }
   const count = name.split(" ").length;
   return [...words.slice(0, count), ...normalizeArguments(words.slice(count), CONFIG_COMMANDS[name]!.flags)];
@@ -102,7 +102,10 @@ function mendable(error: unknown): unknown {
 
 /** Commands in hints, as they are typed here. */
 function asCalled(message: string): string {
-  return message.replaceAll(/\bcogtune (?=(?:train|plan|tune|sample|doctor|data|lora|explain) )/g, `${programCall()} `);
+  return message.replaceAll(
+    /\bcogtune (?=(?:train|plan|tune|sample|doctor|data|lora|push|explain) )/g,
+    `${programCall()} `,
+  );
 }
 
 /** A user's mistake is its message; only a fault of the program shows where in the program it happened. */

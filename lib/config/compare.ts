@@ -33,6 +33,7 @@ const freeKeys: readonly (keyof TrainConfig)[] = [
   "checkpointing_steps",
   "checkpointing_limit",
   "keep_best",
+  "push_to_hub",
   "engine",
   "tune",
   "profile",

@@ -197,5 +197,10 @@ export const reasons: Readonly<Partial<Record<keyof TrainConfig, Reason>>> = {
       "on, it shows when learning turns into learning by heart.",
   },
   keep_best: { why: "The last step is rarely the best one once clips are learnt by heart." },
+  push_to_hub: {
+    why:
+      "Leaves nothing to forget after a night's run. State for resuming, paths and datasets stay here; a failed upload is " +
+      "a warning with the command that repeats it, and the run is as finished as without.",
+  },
   early_stop: { why: "Ends a run that gets no better, by `heldout_root`." },
 };

@@ -109,6 +109,12 @@ export interface TrainConfig {
   /** Newest checkpoints that are kept. Default `10`. */
   readonly checkpointing_limit: number;
   /**
+   * Repository of a hub, `owner/name`, to which the command line uploads the result when a run has finished: the
+   * best model where `keep_best` keeps one, else the last. It is made private when it does not exist. The access
+   * token is read from the environment variable HF_TOKEN. Off when unset.
+   */
+  readonly push_to_hub?: string | undefined;
+  /**
    * WebGPU implementation: Deno's own, Dawn through the npm package `webgpu`, or `auto`: Dawn where it is installed
    * and brings matrix units, else Deno's own. Default `auto`.
    */

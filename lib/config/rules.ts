@@ -1,4 +1,5 @@
 /** Every rule that involves more than one key, or the meaning of a value rather than its type. */
+import { parseHubId } from "../models/folder/hub.ts";
 import { isWeak } from "../models/lora/adapters.ts";
 import { type Optimizer, optimizers, optimizersThat } from "../optim/optimizers.ts";
 import { adapterKeys } from "./compare.ts";
@@ -41,7 +42,17 @@ export function applyRules(config: TrainConfig, given: (key: keyof TrainConfig) 
   checkImages(config, given, findings);
   checkValidation(config, findings);
   checkSharding(config, findings);
+  checkPush(config, findings);
   return found;
+}
+
+function checkPush({ push_to_hub, lr_range_test }: TrainConfig, findings: Findings): void {
+  if (push_to_hub === undefined) return;
+  const id = parseHubId(push_to_hub);
+  if (id === undefined || id.revision !== undefined) {
+    findings.error("push_to_hub", `"${push_to_hub}" is no repository of a hub; give owner/name`);
+  }
+  if (lr_range_test) findings.note("push_to_hub", "has no effect on a range test");
 }
 
 function checkSharding(config: TrainConfig, findings: Findings): void {
@@ -85,7 +96,7 @@ function checkModel(config: TrainConfig, findings: Findings): void {
 /** What a run on random clips can't do. */
 function checkDrawn(config: TrainConfig, findings: Findings): void {
   const why = "random_weights without model_path leaves nothing to encode with";
-  for (const key of ["do_validation", "heldout_root", "init_lora"] as const) {
+  for (const key of ["do_validation", "heldout_root", "init_lora", "push_to_hub"] as const) {
     const value = config[key];
     if (value !== undefined && value !== false) {
       findings.error(key, `${value}: ${why}; set model_path, or leave it out`);

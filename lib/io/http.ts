@@ -116,14 +116,14 @@ async function follow(
 }
 
 /** Seconds or a date, as milliseconds from now. */
-function retryAfter(text: string | null): number | undefined {
+export function retryAfter(text: string | null): number | undefined {
   if (text === null) return undefined;
   const milliseconds = /^\d+$/.test(text) ? Number(text) * 1000 : Date.parse(text) - Date.now();
   return Number.isNaN(milliseconds) ? undefined : Math.max(0, milliseconds);
 }
 
 /** Statuses after which the same request may succeed: time-out, too many requests, and faults of the server. */
-function mayPass(status: number): boolean {
+export function mayPass(status: number): boolean {
   return status === 408 || status === 429 || status >= 500;
 }
 
@@ -188,10 +188,15 @@ export class Answer implements Disposable {
   }
 }
 
-/** What a failed request or read means: the user's abort and final answers as they are, the rest as an interruption. */
+/**
+ * What a failed request or read means: the user's abort, final answers and a missing permission as they are, the rest
+ * as an interruption.
+ */
 function interruption(error: unknown, url: string, signal: AbortSignal | undefined): unknown {
   if (signal?.aborted) return signal.reason;
-  if (error instanceof UserError || error instanceof Interruption) return error;
+  if (error instanceof UserError || error instanceof Interruption || error instanceof Deno.errors.NotCapable) {
+    return error;
+  }
   return new Interruption(`${url}: ${error instanceof Error ? error.message : error}`);
 }
 

@@ -265,6 +265,33 @@ const CASES: Readonly<Record<string, Case>> = {
     FLAGS,
     /Expected "a1111" to be one of \(diffusers\|peft\|kohya\|comfyui\|sat\)/,
   ],
+  "a push of nothing to nowhere": [
+    words("push", "--repo", "star"),
+    FLAGS,
+    /2 problems/,
+    /Expected argument for checkpoint/,
+    /"star" is no repository of a hub; give owner\/name/,
+  ],
+  "a push of what is not there": [
+    words("push", "@/none", "--repo", "me/star", "--dry_run"),
+    /give a checkpoint or the output_dir of a run/,
+    /none" does not exist/,
+  ],
+  "a push of a model that was not trained": [
+    words("push", "@/model", "--repo", "me/star", "--dry_run"),
+    /give a folder checkpoint-<step>/,
+    /model" is neither a checkpoint nor the folder of a run/,
+  ],
+  "a push of a link to itself": [
+    words("push", "@/loop", "--repo", "me/star", "--dry_run"),
+    /give the path/,
+    /links lead in a circle/,
+  ],
+  "a run for a repository that is none": [
+    train("--push_to_hub=star"),
+    CONFIG,
+    /push_to_hub: "star" is no repository of a hub; give owner\/name/,
+  ],
   "a key that is none": [
     words("explain", "lerning_rate"),
     /try: explain learning_rate/,

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { cpSync, mkdirSync, readFileSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import { WritableHub } from "./push/fake_hub.ts";
 import { fromFileUrl } from "../paths.ts";
 import { examples, inScratch } from "../train/runs.ts";
 
@@ -28,7 +29,7 @@ const QUICK = [
   "0",
 ];
 
-/** What is run of each command, in a folder that holds clips; `train` makes the LoRA of the last two. */
+/** What is run of each command, in a folder that holds clips; `train` makes what the last three take. */
 const WORDS: Readonly<Record<string, readonly string[]>> = {
   "plan": ["--preset", "2b-lora"],
   "doctor": [],
@@ -42,11 +43,12 @@ const WORDS: Readonly<Record<string, readonly string[]>> = {
     ...["--resolution", "9x32x48", "--num_inference_steps", "1"],
   ],
   "dashboard": ["run"],
+  "push": ["run", "--repo", "me/ball"],
   "lora inspect": [LORA],
   "lora verify": [LORA, "--model_path", "model"],
 };
 
-async function run(folder: string, flags: readonly string[], command: string) {
+async function run(folder: string, flags: readonly string[], command: string, hub: WritableHub) {
   const child = new Deno.Command(Deno.execPath(), {
     stdout: "piped",
     stderr: "piped",
@@ -54,7 +56,13 @@ async function run(folder: string, flags: readonly string[], command: string) {
     cwd: folder,
     // The usual cache folder: other test files share this environment and change it. Without a folder for sockets, as
     // on servers, drivers that look for a screen complain.
-    env: { NO_COLOR: "1", XDG_CACHE_HOME: join(homedir(), ".cache"), XDG_RUNTIME_DIR: "" },
+    env: {
+      NO_COLOR: "1",
+      XDG_CACHE_HOME: join(homedir(), ".cache"),
+      XDG_RUNTIME_DIR: "",
+      HF_ENDPOINT: hub.endpoint,
+      HF_TOKEN: "hf_right",
+    },
   }).spawn();
   let out = "";
   const readOut = async () => {
@@ -73,6 +81,7 @@ async function run(folder: string, flags: readonly string[], command: string) {
 Deno.test("every command runs with exactly the flags of docs/permissions.md", () =>
   inScratch(async (folder) => {
     cpSync(join(examples, "tiny-2b"), join(folder, "model"), { recursive: true });
+    await using hub = new WritableHub();
     for (const name of ["pages", "configs"]) mkdirSync(join(folder, name));
     assert.deepEqual([...FLAGS.keys()].sort(), Object.keys(WORDS).sort());
     const folders: Readonly<Record<string, string>> = {
@@ -85,13 +94,13 @@ Deno.test("every command runs with exactly the flags of docs/permissions.md", ()
     for (const [command, documented] of FLAGS) {
       const flags = documented.map((flag) => flag.replace(/=OUTPUT.*/, `=${folders[command]}`));
       for (const missing of flags) {
-        const { code, lines } = await run(folder, flags.filter((flag) => flag !== missing), command);
+        const { code, lines } = await run(folder, flags.filter((flag) => flag !== missing), command, hub);
         const [name] = missing.split("=");
         assert.equal(code, 2, `${command} without ${name}: ${lines.join("\n")}`);
         assert.equal(lines.length, 1, `${command} without ${name}: ${lines.join("\n")}`);
         assert.match(lines[0]!, new RegExp(`^error: Requires .*run again with the ${name} flag; docs/permissions.md`));
       }
-      const { code, lines, out } = await run(folder, flags, command);
+      const { code, lines, out } = await run(folder, flags, command, hub);
       assert.deepEqual(lines, [], command);
       assert.equal(code, 0, `${command}: ${out}`);
     }

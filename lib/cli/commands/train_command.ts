@@ -1,16 +1,18 @@
 /** `cogtune train`: checks the config, prepares the machine, runs the trainer and shows its events. */
 import { collectConfig, printConfig, requireTrainable, type TrainConfig } from "../../config/config.ts";
 import { countGpus } from "../../comm/gpus/gpus.ts";
+import { writeAccess } from "../../models/folder/hub_upload.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { properties } from "../../config/schema.ts";
 import { configArguments } from "../settings/arguments.ts";
 import { type OwnFlag, takeOwn } from "../settings/own_flags.ts";
+import { pushResult } from "../push/push.ts";
 import { parsePort } from "../dashboard/route.ts";
 import type { Environment } from "../machine/environment.ts";
 import { nextSteps } from "../show/next_steps.ts";
 import { Progress } from "../show/progress.ts";
 import { requireConfig } from "../../train/checks/preflight.ts";
-import type { ExampleRequest } from "../../train/report/events.ts";
+import type { ExampleRequest, FinishedEvent } from "../../train/report/events.ts";
 import { withSignals } from "../machine/signals.ts";
 
 /** What `train` takes besides settings. */
@@ -31,6 +33,10 @@ export async function trainCommand(environment: Environment, words: readonly str
   const { config, notes } = await requireConfig(collected, { training: true });
   for (const note of notes) terminal.writeError(`note: ${note}\n`);
   requireTrainable(config);
+  // Of the ranks that mpirun has started, the first writes the page and pushes.
+  const isFirst = (environment.system.environment("OMPI_COMM_WORLD_RANK") ?? "0") === "0";
+  // A token that is missing is told before hours of training.
+  if (config.push_to_hub !== undefined && isFirst) writeAccess();
   if (config.dry_run) {
     // A dry run of the trainer ends with all mistakes, or where the first computation would begin; it downloads
     // nothing.
@@ -46,9 +52,7 @@ export async function trainCommand(environment: Environment, words: readonly str
   }
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
   terminal.status(`${changedSettings(config)}\n`);
-  // Of the ranks that mpirun has started, the first writes the page.
-  const writesPage = (environment.system.environment("OMPI_COMM_WORLD_RANK") ?? "0") === "0";
-  await using dashboard = own === undefined || !writesPage ? undefined : commands.serve(config.output_dir, port);
+  await using dashboard = own === undefined || !isFirst ? undefined : commands.serve(config.output_dir, port);
   if (dashboard !== undefined) terminal.status(`Dashboard: ${dashboard.address} (this machine only)\n`);
   const progress = new Progress(terminal);
   return await withSignals(
@@ -56,12 +60,16 @@ export async function trainCommand(environment: Environment, words: readonly str
     async (signal) => {
       try {
         let example: ExampleRequest | undefined;
+        let finished: FinishedEvent | undefined;
         for await (const event of commands.train(config, { signal })) {
           if (event.type === "started") ({ example } = event);
           if (json) terminal.json(event);
           else progress.show(event);
-          if (event.type === "finished") { for (const line of nextSteps(config, event, example)) progress.line(line); }
+          if (event.type === "finished") finished = event;
         }
+        if (finished === undefined) return;
+        for (const line of nextSteps(config, finished, example)) progress.line(line);
+        if (!finished.interrupted) await pushResult(environment, config, { last: finished.path, signal });
       } finally {
         progress.finish();
       }

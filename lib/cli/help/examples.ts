@@ -17,6 +17,10 @@ export const EXAMPLES: Readonly<Record<string, readonly [string, string]>> = {
     `sample --model_path examples/tiny-2b --lora ${LORA} --resolution 9x48x80 --prompt 'a ball'`,
     "sample --model_path THUDM/CogVideoX-5b-I2V --image cat.png --prompt 'a cat' --seed 1 --seed 2",
   ],
+  push: [
+    "push runs/first --repo my-name/my-lora --dry_run",
+    "push runs/first/checkpoint-120 --repo my-name/my-lora --private",
+  ],
   doctor: ["doctor", "doctor --json"],
   init: ["init", "init --model 5b --data my-clips --method lora --memory 24 --trigger ohwx --to my-run.yaml"],
   dashboard: ["dashboard runs", "dashboard runs --out compare.html"],

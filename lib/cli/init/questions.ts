@@ -11,7 +11,7 @@ import { type ModelVariant, RELEASED } from "../../models/transformer/config.ts"
 import { type ChosenModel, fitRecipe, type Method } from "./recipe.ts";
 
 /** Where the released models are. */
-const HUB: Readonly<Record<string, string>> = {
+export const HUB: Readonly<Record<string, string>> = {
   "2b": "THUDM/CogVideoX-2b",
   "5b": "THUDM/CogVideoX-5b",
   "5b-i2v": "THUDM/CogVideoX-5b-I2V",

@@ -65,6 +65,18 @@ export function quietTerminal(terminal: Terminal): Terminal {
   return { write, writeError, json, status: silent, redraw: silent, columns: undefined };
 }
 
+/**
+ * Lets this process outlive the readers of its output, such as a program behind a pipe: what comes after is lost, which
+ * must not end a run of hours.
+ */
+export function outliveReaders(): void {
+  for (const stream of [process.stdout, process.stderr]) {
+    stream.on("error", (error: Error & { readonly code?: string }) => {
+      if (error.code !== "EPIPE") throw error;
+    });
+  }
+}
+
 /** The terminal of this process. */
 export function processTerminal(): Terminal {
   return createTerminal({

@@ -21,6 +21,11 @@ export const run = z.strictObject({
     "Optimizer steps between checkpoints; one is always written at the end.",
   ),
   checkpointing_limit: z.int().min(1).default(10).describe("Newest checkpoints that are kept."),
+  push_to_hub: z.string().min(1).optional().describe(
+    "Repository of a hub, `owner/name`, to which the command line uploads the result when a run has finished: the best " +
+      "model where `keep_best` keeps one, else the last. It is made private when it does not exist. The access token is " +
+      "read from the environment variable HF_TOKEN. Off when unset.",
+  ),
   engine: z.enum(["auto", "deno", "dawn"]).default("auto").describe(
     "WebGPU implementation: Deno's own, Dawn through the npm package `webgpu`, or `auto`: Dawn where it is installed and " +
       "brings matrix units, else Deno's own.",

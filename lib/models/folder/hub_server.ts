@@ -27,6 +27,30 @@ export interface ServerOptions extends RetryOptions {
   readonly token?: string | undefined;
 }
 
+/** An address without a slash at its end, and who asks there. */
+export interface HubAccess {
+  readonly endpoint: string;
+  readonly token: string | undefined;
+}
+
+/**
+ * Which hub is meant, by options and environment.
+ *
+ * @throws {UserError} when its address would send a token unencrypted to another machine.
+ */
+export function hubAccess(options: ServerOptions): HubAccess {
+  const { endpoint = Deno.env.get("HF_ENDPOINT") ?? DEFAULT_ENDPOINT, token = Deno.env.get("HF_TOKEN") } = options;
+  const url = URL.parse(endpoint);
+  const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(url?.hostname ?? "");
+  if (url?.protocol !== "https:" && !(url?.protocol === "http:" && isLocal)) {
+    throw new UserError(
+      `The address of the hub is "${endpoint}": expected one that begins with https://`,
+      "correct the environment variable HF_ENDPOINT, or unset it",
+    );
+  }
+  return { endpoint: endpoint.replace(/\/$/, ""), token: token === "" ? undefined : token };
+}
+
 /** Leaves of every part the weights that are loaded when no variant is asked for, or the best variant there is. */
 function withoutVariants(files: readonly HubFile[]): HubFile[] {
   const partOf = (path: string) => path.slice(0, path.indexOf("/"));
@@ -49,14 +73,9 @@ export class HubServer {
   readonly #hasToken: boolean;
 
   constructor(readonly model: string, readonly id: HubId, options: ServerOptions) {
-    const { endpoint = Deno.env.get("HF_ENDPOINT") ?? DEFAULT_ENDPOINT, token = Deno.env.get("HF_TOKEN") } = options;
-    const url = URL.parse(endpoint);
-    const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(url?.hostname ?? "");
-    if (url?.protocol !== "https:" && !(url?.protocol === "http:" && isLocal)) {
-      throw new UserError(`The address of the hub is "${endpoint}": expected one that begins with https://`);
-    }
-    this.#endpoint = endpoint.replace(/\/$/, "");
-    this.#hasToken = token !== undefined && token !== "";
+    const { endpoint, token } = hubAccess(options);
+    this.#endpoint = endpoint;
+    this.#hasToken = token !== undefined;
     this.#request = this.#hasToken ? { ...options, headers: { authorization: `Bearer ${token}` } } : options;
   }
 

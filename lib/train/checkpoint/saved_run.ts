@@ -57,6 +57,7 @@ export async function saveBest(
     await commitFolder(join(config.output_dir, BEST_FOLDER), async (folder) => {
       await writeModel(session, config, model, run, optimizer.averages, folder);
       await writeFileAtomic(join(folder, "heldout.json"), `${JSON.stringify(measured)}\n`);
+      await writeFileAtomic(join(folder, CONFIG_FILE), printConfig(config));
     }, { replace: true });
   }
   await communicator.barrier({ deadline: longPhase });
