@@ -127,7 +127,7 @@ Deno.test("a probe gives rates for the links that a group has", async () => {
     return probe.rates();
   });
   for (const { memory, staged, transfer } of rates) {
-    assert.ok(memory! > 1e7 && memory! < 1e12 && staged! > 1e7 && staged! < 1e12);
+    for (const rate of [memory, staged]) assert.ok(rate! > 0 && Number.isFinite(rate));
     assert.equal(transfer, undefined);
   }
   assert.deepEqual(rates[0], rates[1]);

@@ -1,14 +1,12 @@
 /** Models by hub id, from a hub on this machine that serves the tiny model of the repository. */
 import assert from "node:assert/strict";
-import { existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { UserErrors } from "../../../lib/errors.ts";
 import { localModelPath, parseHubId, resolveModelPath } from "../../../lib/models/folder/hub.ts";
 import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
 import { checkParts } from "../../../lib/train/checks/check_model.ts";
-import { train } from "../../../lib/train/trainer.ts";
 import { tokenizerJson } from "../../data/text/tokenizer_case.ts";
-import { configOf, inScratch } from "../../train/runs.ts";
 import { entryOf, FakeHub, refused, resolve, tiny, withHub } from "./fake_hub.ts";
 
 Deno.test("parseHubId: owner/name with and without revision, and no path", () => {
@@ -210,34 +208,4 @@ Deno.test("two processes that want one model: one downloads, the other waits and
     assert.equal(events.length, 1);
     assert.equal(hub.asked.length, asked);
     openModelFolder(folder);
-  }));
-
-Deno.test("train takes a hub id: downloads first, then works without network; a dry run downloads nothing", () =>
-  inScratch(async (folder) => {
-    await using hub = new FakeHub();
-    const variables = { HOME: folder, HF_ENDPOINT: hub.endpoint, HF_TOKEN: "" };
-    const before = Object.keys(variables).map((name) => [name, Deno.env.get(name)] as const);
-    for (const [name, value] of Object.entries(variables)) Deno.env.set(name, value);
-    try {
-      const config = configOf(folder, { model_path: "owner/name", train_steps: 1 });
-      await assert.rejects(train({ ...config, dry_run: true }).next(), /no model of this id is downloaded/);
-      assert.deepEqual(hub.asked, []);
-      const types: string[] = [];
-      for await (const { type } of train(config)) types.push(type);
-      assert.deepEqual([types[0], types.at(-1)], ["download", "finished"]);
-      assert.ok(existsSync(join(folder, ".cache", "cogtune", "models", "owner--name", "model_index.json")));
-      assert.match(
-        readFileSync(join(config.output_dir, "checkpoint-1", "config.yaml"), "utf8"),
-        /model_path: owner\/name/,
-      );
-      hub.asked.length = 0;
-      const again = train({ ...config, resume_from_checkpoint: "latest" });
-      for await (const { type } of again) assert.notEqual(type, "download");
-      assert.deepEqual(hub.asked, []);
-    } finally {
-      for (const [name, value] of before) {
-        if (value === undefined) Deno.env.delete(name);
-        else Deno.env.set(name, value);
-      }
-    }
   }));

@@ -1,4 +1,4 @@
-/** Decoding ahead with an ffmpeg that takes its time; see own_path_test.ts for why this is a program of its own. */
+/** Decoding ahead with an ffmpeg that takes its time; see tests/own_process.ts for why this is a program of its own. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { Decoder } from "../../../lib/data/samples/decoder.ts";

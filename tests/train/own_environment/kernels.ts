@@ -2,36 +2,34 @@
 import assert from "node:assert/strict";
 import { readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import type { Problem } from "../../kernels/core/kernel.ts";
-import { createSingle } from "../../lib/comm/exchange/single.ts";
-import type { TrainConfig } from "../../lib/config/config.ts";
-import { type Device, openDevice } from "../../lib/gpu/device.ts";
-import { openModelFolder } from "../../lib/models/folder/model_folder.ts";
-import { describeRun, roundsProducts } from "../../lib/step/run_description.ts";
-import { storedType } from "../../lib/step/model_state.ts";
-import { readRunState } from "../../lib/train/checkpoint/checkpoint.ts";
-import { recordForecast } from "../../lib/forecast/forecast.ts";
-import { chooseKernels, problemsOfRun } from "../../lib/train/kernels.ts";
-import type { TrainEvent } from "../../lib/train/report/events.ts";
-import { problemsOf } from "../../lib/tune/problems.ts";
-import { cardOf, digest, writeTable } from "../../lib/tune/table.ts";
-import { textsOf } from "../../lib/tune/trial.ts";
-import { withRanks } from "../comm/exchange/groups.ts";
-import { testDevice } from "../kernels/run.ts";
-import { collect, configOf, inScratch } from "./runs.ts";
+import type { Problem } from "../../../kernels/core/kernel.ts";
+import { createSingle } from "../../../lib/comm/exchange/single.ts";
+import type { TrainConfig } from "../../../lib/config/config.ts";
+import { type Device, openDevice } from "../../../lib/gpu/device.ts";
+import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
+import { describeRun, roundsProducts } from "../../../lib/step/run_description.ts";
+import { storedType } from "../../../lib/step/model_state.ts";
+import { readRunState } from "../../../lib/train/checkpoint/checkpoint.ts";
+import { recordForecast } from "../../../lib/forecast/forecast.ts";
+import { chooseKernels, problemsOfRun } from "../../../lib/train/kernels.ts";
+import type { TrainEvent } from "../../../lib/train/report/events.ts";
+import { problemsOf } from "../../../lib/tune/problems.ts";
+import { cardOf, digest, writeTable } from "../../../lib/tune/table.ts";
+import { textsOf } from "../../../lib/tune/trial.ts";
+import { withRanks } from "../../comm/exchange/groups.ts";
+import { testDevice } from "../../kernels/run.ts";
+import { collect, configOf, inScratch } from "../runs.ts";
 
 const tuning = (events: readonly TrainEvent[]) => events.filter(({ type }) => type === "tune").length;
 const losses = (events: readonly TrainEvent[]) => events.flatMap((event) => event.type === "step" ? [event.loss] : []);
 
 /** Runs `body` with a cache folder of its own. */
 async function withCache(body: (cache: string) => Promise<void>): Promise<void> {
-  const [before, cache] = [Deno.env.get("XDG_CACHE_HOME"), await Deno.makeTempDir()];
+  const cache = await Deno.makeTempDir();
   Deno.env.set("XDG_CACHE_HOME", cache);
   try {
     await body(cache);
   } finally {
-    if (before === undefined) Deno.env.delete("XDG_CACHE_HOME");
-    else Deno.env.set("XDG_CACHE_HOME", before);
     await Deno.remove(cache, { recursive: true });
   }
 }

@@ -1,4 +1,4 @@
-/** What video code makes of ffmpeg as it should not be; see own_path_test.ts for why this is a program of its own. */
+/** What video code makes of ffmpeg as it should not be; see tests/own_process.ts for why this is a program of its own. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { ffmpegVersion } from "../../../lib/data/video/ffmpeg.ts";
