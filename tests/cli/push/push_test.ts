@@ -46,6 +46,8 @@ async function makeRun(folder: string, overrides: Record<string, unknown> = {}):
     const event = { time: 1, type: "sample", step, prompt: PROMPT, path: `/elsewhere/${path}`, seconds: 1 };
     appendFileSync(join(run, "metrics.jsonl"), `${JSON.stringify(event)}\n`);
   }
+  // The process was killed while it wrote.
+  appendFileSync(join(run, "metrics.jsonl"), '{"time":1,"type":"sample","step":4,"pro');
   return run;
 }
 
