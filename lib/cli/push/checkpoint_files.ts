@@ -93,7 +93,9 @@ function stepOf(folder: string): number | undefined {
 function validationVideos(run: string, step: number): PublicCheckpoint["videos"] {
   const record = join(run, "metrics.jsonl");
   if (!existsSync(record)) return [];
-  const lines = readFileSync(record, "utf8").split("\n").filter((line) => line.includes('"type":"sample"'));
+  // What follows the last line break is a line whose writing was interrupted.
+  const lines = readFileSync(record, "utf8").split("\n").slice(0, -1)
+    .filter((line) => line.includes('"type":"sample"'));
   const events = lines.map((line) => JSON.parse(line) as SampleEvent).filter((event) => event.step === step);
   // A run that was interrupted while it validated samples again, under the same names.
   const newest = new Map(events.map(({ path, prompt }) => [join(run, VALIDATION_FOLDER, basename(path)), prompt]));

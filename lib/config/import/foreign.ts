@@ -108,8 +108,16 @@ export const ofTorch: Readonly<Record<string, ForeignRule>> = Object.fromEntries
   ]),
 );
 
-/** Names of trackers and uploads, which this program does without. */
-export const ofServices: Readonly<Record<string, ForeignRule>> = Object.fromEntries(
-  ["tracker_name", "logging_dir", "push_to_hub", "hub_token", "hub_model_id", "wandb_name", "name4train", "log_level"]
-    .map((key) => [key, without("names what is reported or uploaded to a service")]),
-);
+/** Names of trackers, which this program does without, and of uploads, which it makes for whoever asks it again. */
+export const ofServices: Readonly<Record<string, ForeignRule>> = {
+  ...Object.fromEntries(
+    ["tracker_name", "logging_dir", "wandb_name", "name4train", "log_level"]
+      .map((key) => [key, without("names what is reported to a service")]),
+  ),
+  ...Object.fromEntries(
+    ["push_to_hub", "hub_token", "hub_model_id"].map((key) => [
+      key,
+      without("uploads only on request: push_to_hub names the repository here, HF_TOKEN holds the token"),
+    ]),
+  ),
+};

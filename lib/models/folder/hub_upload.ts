@@ -120,12 +120,19 @@ function guardedFetch(endpoint: string, signal: AbortSignal | undefined): typeof
       throw new Interruption(`${place}: ${message.replaceAll(target.href, place)}`);
     }
     const { status, statusText } = response;
-    if (status < 300 || (status >= 400 && !mayPass(status))) return response;
+    const isRefusal = target.origin === hub.origin && status >= 400 && !mayPass(status);
+    if (status < 300 || isRefusal) return response;
     await response.body?.cancel();
     if (mayPass(status)) {
       throw new Interruption(
         `${place} answers ${status} ${statusText}`.trimEnd(),
         retryAfter(response.headers.get("retry-after")),
+      );
+    }
+    if (status >= 400) {
+      throw new UserError(
+        `${place}, where the hub keeps large files, answers ${status} ${statusText}`.trimEnd(),
+        "try again: the hub signs such addresses for a while only",
       );
     }
     throw new UserError(

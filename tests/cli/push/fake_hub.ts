@@ -15,6 +15,11 @@ export class WritableHub implements AsyncDisposable {
   readonly repos = new Map<string, { isPrivate: boolean; readonly files: Map<string, Uint8Array> }>();
   /** Large files by the hash that they were announced with. */
   readonly store = new Map<string, Uint8Array>();
+  /** Size of the parts in which the store takes files; in one piece when undefined. */
+  partBytes: number | undefined;
+  readonly #parts = new Map<string, Uint8Array>();
+  /** Answers in place of the store where it returns something. */
+  interceptStore: () => Response | undefined = () => undefined;
   /** Whose name a request to the store bears. */
   readonly storeTokens: (string | null)[] = [];
   /** Answers in place of the hub where it returns something. */
@@ -27,12 +32,38 @@ export class WritableHub implements AsyncDisposable {
   });
   readonly #store = Deno.serve({ hostname: "127.0.0.1", port: 0, onListen: () => {} }, async (request) => {
     this.storeTokens.push(request.headers.get("authorization"));
-    this.store.set(new URL(request.url).pathname.slice(1), new Uint8Array(await request.arrayBuffer()));
-    return new Response(null);
+    const bytes = new Uint8Array(await request.arrayBuffer());
+    return this.interceptStore() ?? this.#keep(request, bytes);
   });
 
   get endpoint(): string {
     return `http://127.0.0.1:${this.#server.addr.port}`;
+  }
+
+  /** Takes a file, a part of one, or the word that all parts are there. */
+  #keep(request: Request, bytes: Uint8Array): Response {
+    const [, oid, part] = new URL(request.url).pathname.split("/");
+    if (request.method === "POST") {
+      const { parts } = JSON.parse(new TextDecoder().decode(bytes)) as {
+        parts: { partNumber: number; etag: string }[];
+      };
+      const joined = parts.flatMap(({ partNumber, etag }) => {
+        if (etag !== `"${partNumber}"`) throw new Error(`wrong tag of part ${partNumber}: ${etag}`);
+        return [...this.#parts.get(`${oid}/${partNumber}`)!];
+      });
+      this.store.set(oid!, Uint8Array.from(joined));
+    } else if (part === undefined) this.store.set(oid!, bytes);
+    else this.#parts.set(`${oid}/${part}`, bytes);
+    return new Response(null, { headers: { etag: `"${part}"` } });
+  }
+
+  /** Where a large file is to be sent. */
+  #upload(oid: string, size: number): Record<string, unknown> {
+    const place = (path: string) => `http://127.0.0.1:${this.#store.addr.port}/${oid}${path}?signature=secret`;
+    const { partBytes } = this;
+    if (partBytes === undefined) return { href: place("") };
+    const parts = Array.from({ length: Math.ceil(size / partBytes) }, (_, i) => [`${i + 1}`, place(`/${i + 1}`)]);
+    return { href: place("/complete"), header: { chunk_size: `${partBytes}`, ...Object.fromEntries(parts) } };
   }
 
   #answer(request: Request, path: string, text: string): Response {
@@ -60,13 +91,12 @@ export class WritableHub implements AsyncDisposable {
     }
     if (path.endsWith("/info/lfs/objects/batch")) {
       const { objects } = JSON.parse(text) as { objects: { oid: string; size: number }[] };
-      const href = (oid: string) => `http://127.0.0.1:${this.#store.addr.port}/${oid}?signature=secret`;
       return Response.json({
         transfer: "basic",
         objects: objects.map(({ oid, size }) => ({
           oid,
           size,
-          ...(this.store.has(oid) ? {} : { actions: { upload: { href: href(oid) } } }),
+          ...(this.store.has(oid) ? {} : { actions: { upload: this.#upload(oid, size) } }),
         })),
       });
     }

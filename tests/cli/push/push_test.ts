@@ -46,6 +46,8 @@ async function makeRun(folder: string, overrides: Record<string, unknown> = {}):
     const event = { time: 1, type: "sample", step, prompt: PROMPT, path: `/elsewhere/${path}`, seconds: 1 };
     appendFileSync(join(run, "metrics.jsonl"), `${JSON.stringify(event)}\n`);
   }
+  // The process was killed while it wrote.
+  appendFileSync(join(run, "metrics.jsonl"), '{"time":1,"type":"sample","step":4,"pro');
   return run;
 }
 
@@ -173,13 +175,15 @@ pushTest("a token that is missing, malformed or refused, and a hub that is none"
     const error = await pushing.then(() => undefined, (error) => error);
     assert.ok(error instanceof UserError && error.hint !== undefined, `${error}`);
     assert.match(error.message, expected);
-    assert.doesNotMatch(error.message, /hf_wrong/);
+    assert.doesNotMatch(error.message, /hf_wrong|signature=/);
   };
   await refused({ token: "" }, /HF_TOKEN is not set\nHint: make an access token/);
   await refused({ token: "abc" }, /HF_TOKEN is no access token/);
   assert.deepEqual(hub.asked, []);
   await refused({ token: "hf_wrong" }, /does not let the owner of the token in HF_TOKEN write to "me\/star" \(401: /);
   await refused({ token: "hf_right", endpoint: "http://example.org" }, /expected one that begins with https/);
+  hub.interceptStore = () => new Response(null, { status: 403 });
+  await refused({ token: "hf_right" }, /where the hub keeps large files, answers 403[^]*signs such addresses/);
   hub.intercept = () => new Response("busy", { status: 503 });
   await refused({ token: "hf_right" }, /503[^]*given up after 2 attempts/);
   hub.intercept = () => new Response(null, { status: 307, headers: { location: "http://127.0.0.1:1/steal" } });
@@ -213,6 +217,16 @@ pushTest(
     assert.match(text(), /Pushed to http/);
   },
 );
+
+pushTest("a file beyond the store's largest part is sent in parts", async ({ hub, run }) => {
+  hub.partBytes = 30_000;
+  const options = { repo: "me/star", isPrivate: true, endpoint: hub.endpoint, token: "hf_right" };
+  await pushCheckpoint(collected().terminal, run, options);
+  const { files } = hub.repos.get("me/star")!;
+  assert.equal(sha256(files.get("pytorch_lora_weights.safetensors")!), sha256(WEIGHTS));
+  // Four parts of the LoRA and one of the video, and the word that each is whole.
+  assert.deepEqual(hub.storeTokens, Array(7).fill(null));
+});
 
 pushTest("the commands: a dry run sends nothing, a run pushes what it has trained", async ({ hub, folder, run }) => {
   const env = { HF_ENDPOINT: hub.endpoint, HF_TOKEN: "hf_right" };
