@@ -8,10 +8,16 @@ import { fromFileUrl } from "../paths.ts";
 import { trainWords } from "../bad_input/command.ts";
 import { examples, inScratch } from "../train/runs.ts";
 
-const hasPython = await new Deno.Command("python3", { args: ["--version"] }).output().then(
-  ({ success }) => success,
-  () => false,
-);
+const hasPython = await canRun("python3");
+
+/** Whether a program is there; where none is, starting it throws at once. */
+async function canRun(program: string): Promise<boolean> {
+  try {
+    return (await new Deno.Command(program, { args: ["--version"] }).output()).success;
+  } catch {
+    return false;
+  }
+}
 
 /** Writes what it is told to wandb.json in the current folder. */
 const STAND_IN = `

@@ -1,4 +1,4 @@
-/** Configs of other trainers: what becomes of each setting, and that the result runs. */
+/** Configs of other trainers: what becomes of each setting, and that the result trains. */
 import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -6,6 +6,7 @@ import { importConfig, writeImported } from "../../../lib/config/import/import_c
 import { readForeign } from "../../../lib/config/import/read_foreign.ts";
 import { TRAINERS } from "../../../lib/config/import/trainers.ts";
 import { UserError } from "../../../lib/errors.ts";
+import { listCheckpoints } from "../../../lib/io/checkpoints.ts";
 import { command } from "../../bad_input/command.ts";
 import { examples, inScratch } from "../../train/runs.ts";
 import { fixtures, IMPORT_CASES, imported } from "./cases.ts";
@@ -25,11 +26,12 @@ for (const { given, trainer, settings, left } of IMPORT_CASES) {
       const yaml = join(folder, "imported.yaml");
       writeFileSync(yaml, writeImported(found, given));
       const clips = join(folder, "clips");
-      const { code, out, error } = await command([
-        ...["train", yaml, "--dry_run", `--model_path=${join(examples, "tiny-2b")}`],
-        ...["--model_name=cogvideox-t2v", "--model_type=t2v", `--data_root=${clips}`, `--heldout_root=${clips}`],
-        ...["--train_resolution=9x32x48", "--rank=4", "--batch_size=1", "--gpus=1", "--fps=8"],
-      ]);
+      const onTinyModel = [
+        ...["train", yaml, `--model_path=${join(examples, "tiny-2b")}`, "--model_name=cogvideox-t2v"],
+        ...["--model_type=t2v", `--data_root=${clips}`, `--heldout_root=${clips}`, "--train_resolution=9x32x48"],
+        ...["--rank=4", "--batch_size=1", "--gpus=1", "--fps=8"],
+      ];
+      const { code, out, error } = await command([...onTinyModel, "--dry_run"]);
       assert.equal(code, 0, error);
       // What the dry run prints is the whole config.
       for (const [key, value] of Object.entries(here)) {
@@ -37,6 +39,13 @@ for (const { given, trainer, settings, left } of IMPORT_CASES) {
         const list = Array.isArray(value) ? `\n  - ${value.join("\n  - ")}` : ` "?${value}"?`;
         assert.match(out, new RegExp(`^${key}:${list.replace(/[.+]/g, "\\$&")}$`, "m"), key);
       }
+      const output = join(folder, "out");
+      const run = await command([
+        ...[...onTinyModel, "--buckets=9x32x48", "--train_steps=2", "--gradient_accumulation_steps=1"],
+        ...["--do_validation=false", `--output_dir=${output}`],
+      ]);
+      assert.equal(run.code, 0, run.error);
+      assert.deepEqual(listCheckpoints(output).map(({ step }) => step), [2]);
     }));
 }
 
