@@ -3,7 +3,6 @@ import { join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
 import { properties } from "../../config/schema.ts";
 import { PAGE_NAME } from "../../sample/page.ts";
-import { VALIDATION_FOLDER } from "../../train/checks/validation.ts";
 import type { ExampleRequest, FinishedEvent } from "../../train/report/events.ts";
 import { programCall, quoted } from "./program_call.ts";
 import { shortPath } from "./short_path.ts";
@@ -35,7 +34,7 @@ export function nextSteps(
   ];
   return [
     `Result: ${result}`,
-    ...(config.do_validation ? [`Videos of every validation: ${join(output, VALIDATION_FOLDER, PAGE_NAME)}`] : []),
+    `Page of the run${config.do_validation ? ", with its videos" : ""}: ${join(output, PAGE_NAME)}`,
     ...(interrupted ? ["Continue with the same command and:", `  --resume_from_checkpoint ${quoted(path)}`] : []),
     ...(model === undefined
       ? ["It belongs to random weights and random clips: what this run was good for are its times and its memory."]

@@ -1,4 +1,6 @@
 /** Shows a run: one line that is drawn again and again for a person, plain lines for a file. */
+import { join } from "node:path";
+import { PAGE_NAME } from "../../sample/page.ts";
 import type {
   CacheEvent,
   DownloadEvent,
@@ -148,7 +150,11 @@ function describeEvent(
       const { step, totalSteps, clips, parameters, device, outputDir } = event;
       const from = step === 0 ? `${totalSteps} steps` : `steps ${step + 1} to ${totalSteps}`;
       const count = parameters.toLocaleString("en-US");
-      return `Training ${count} parameters on ${clips} clips, ${from}, on ${device}\nOutput: ${shortPath(outputDir)}`;
+      return [
+        `Training ${count} parameters on ${clips} clips, ${from}, on ${device}`,
+        `Output: ${shortPath(outputDir)}`,
+        `Page of the run: ${shortPath(join(outputDir, PAGE_NAME))}`,
+      ].join("\n");
     }
     case "skipped":
       return `step ${event.step} skipped: ${event.reason} in ${event.tensor} (clip ${event.clip}, timestep ${event.timestep})`;

@@ -186,6 +186,7 @@ Deno.test("plain output has one line per event", async () => {
   assert.deepEqual(lines, [
     "Training 58,982,400 parameters on 3 clips, 2 steps, on llvmpipe",
     "Output: /r",
+    "Page of the run: /r/index.html",
     "encoded 3/3 videos, 1 of them reused from the cache",
     "step 1/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  1.50 TFLOP/s  2 s left  3.00 GiB",
     "step 1/2  loss 0.2500  grad norm 1.50  lr 2.00e-5  2.00 s/step  45.0 GFLOP/s (1.2 % of peak)  2 s left  3.00 GiB",
@@ -200,7 +201,7 @@ Deno.test("plain output has one line per event", async () => {
     "saved /r/checkpoint-2 (1.50 KiB, 1 min 1 s)",
     "Finished after step 2, 2 h 1 min; last checkpoint: /r/checkpoint-2",
     "Result: /r/checkpoint-2/pytorch_lora_weights.safetensors",
-    "Videos of every validation: /runs/a/validation_res/index.html",
+    "Page of the run, with its videos: /runs/a/index.html",
     "Make a video:",
     "  deno run -A mod.ts sample --model_path THUDM/CogVideoX-2b --lora /r/checkpoint-2/pytorch_lora_weights.safetensors " +
     "--resolution 49x480x720 --prompt 'the director'\\''s cat'",
