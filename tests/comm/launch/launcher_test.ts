@@ -124,6 +124,17 @@ Deno.test("stop: ranks that are still starting end too, and those that do not ob
   assertNothingLeft(late);
 });
 
+Deno.test("stop: a rank that is not ready to obey and takes the others along is a stop, not a success", async () => {
+  const stop = new AbortController();
+  let waiting = 0;
+  const end = await runScenario(2, { steps: 0, length: 0 }, {
+    module: new URL("unready_program.ts", import.meta.url),
+    stop: stop.signal,
+    onLine: ({ text }) => text === "waiting" && ++waiting === 2 && stop.abort(),
+  });
+  assert.deepEqual([end.code, end.stopped], [0, true], end.cause);
+});
+
 Deno.test("ranks die with their launcher, the stopped ones too, and outlive its idle threads", async () => {
   const scenario = { steps: 1e6, length: 1001, untilStopped: true };
   const program = new URL("launcher_program.ts", import.meta.url).href;
