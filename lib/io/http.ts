@@ -48,7 +48,7 @@ export interface RetryOptions {
   readonly attempts?: number;
   /** First pause between attempts, milliseconds; it doubles each time. Default 500. */
   readonly backoff?: number;
-  /** Milliseconds in which at least 1 KiB must arrive. Default 30,000. */
+  /** Milliseconds in which at least 1 KiB must arrive, or leave in an upload. Default 30,000; 90,000 in an upload. */
   readonly stall?: number;
   readonly signal?: AbortSignal | undefined;
 }
@@ -59,16 +59,17 @@ export interface RequestOptions extends RetryOptions {
   readonly headers?: Readonly<Record<string, string>> | undefined;
 }
 
-/** Aborts a connection on which too little arrives. */
-class Watchdog implements Disposable {
+/** Aborts a connection on which too little moves. */
+export class Watchdog implements Disposable {
   readonly #controller = new AbortController();
   readonly #timer: ReturnType<typeof setInterval>;
   #bytes = LEAST_BYTES;
 
-  constructor(url: string, { stall = 30_000, signal }: RetryOptions) {
+  /** `complaint` is what is said of a connection that has stalled, such as "URL has sent nothing". */
+  constructor(complaint: string, { stall = 30_000, signal }: RetryOptions) {
     this.#timer = setInterval(() => {
       if (this.#bytes < LEAST_BYTES) {
-        this.#controller.abort(new Interruption(`${url} has sent nothing for ${stall / 1000} s`));
+        this.#controller.abort(new Interruption(`${complaint} for ${stall / 1000} s`));
       }
       this.#bytes = 0;
     }, stall);
@@ -77,7 +78,8 @@ class Watchdog implements Disposable {
 
   readonly signal: AbortSignal;
 
-  received(bytes: number): void {
+  /** Bytes have arrived or left. */
+  moved(bytes: number): void {
     this.#bytes += bytes;
   }
 
@@ -143,7 +145,7 @@ export class Answer implements Disposable {
    */
   static async get(url: string, options: RequestOptions & { readonly range?: number } = {}): Promise<Answer> {
     const { headers, range = 0 } = options;
-    const watchdog = new Watchdog(url, options);
+    const watchdog = new Watchdog(`${url} has sent nothing`, options);
     try {
       const response = await follow(url, { headers, range, signal: watchdog.signal });
       const { ok, status } = response;
@@ -173,7 +175,7 @@ export class Answer implements Disposable {
           throw interruption(error, this.url, this.#watchdog.signal);
         });
         if (done) return;
-        this.#watchdog.received(value.length);
+        this.#watchdog.moved(value.length);
         yield value;
       }
     } finally {
@@ -243,22 +245,35 @@ export async function getJson(url: string, options: RequestOptions = {}): Promis
   for (;;) {
     try {
       using answer = await Answer.get(url, options);
-      const chunks: Uint8Array<ArrayBuffer>[] = [];
-      let bytes = 0;
-      for await (const chunk of answer.chunks()) {
-        bytes += chunk.length;
-        if (bytes > MOST_JSON_BYTES) {
-          throw new UserError(`${url} answers with more than ${MOST_JSON_BYTES} bytes where a short list is expected`);
-        }
-        chunks.push(chunk);
-      }
+      const body = await collectShort(answer.chunks(), url);
       const [, next] = /<([^>]+)>;\s*rel="next"/.exec(answer.response.headers.get("link") ?? "") ?? [];
       const isHere = next !== undefined && URL.parse(next, url)?.origin === new URL(url).origin;
-      return { json: parse(await new Blob(chunks).text(), url), next: isHere ? new URL(next, url).href : undefined };
+      return { json: parse(await body.text(), url), next: isHere ? new URL(next, url).href : undefined };
     } catch (error) {
       await retries.after(error);
     }
   }
+}
+
+/**
+ * A body that is short when nothing is wrong.
+ *
+ * @throws {UserError} when it has more than 16 MiB.
+ */
+export async function collectShort(chunks: AsyncIterable<Uint8Array<ArrayBuffer>>, url: string): Promise<Blob> {
+  const kept: Uint8Array<ArrayBuffer>[] = [];
+  let bytes = 0;
+  for await (const chunk of chunks) {
+    bytes += chunk.length;
+    if (bytes > MOST_JSON_BYTES) {
+      throw new UserError(
+        `${url} answers with more than ${MOST_JSON_BYTES} bytes where a short list is expected`,
+        "check HF_ENDPOINT: is it a model hub?",
+      );
+    }
+    kept.push(chunk);
+  }
+  return new Blob(kept);
 }
 
 /** A body that is no JSON may be the page of a proxy or a torn answer: worth another attempt. */

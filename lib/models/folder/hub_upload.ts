@@ -5,8 +5,22 @@
  */
 import { pathToFileURL } from "node:url";
 import { UserError } from "../../errors.ts";
-import { Interruption, mayPass, Retries, retryAfter } from "../../io/http.ts";
+import {
+  collectShort,
+  Interruption,
+  mayPass,
+  Retries,
+  retryAfter,
+  type RetryOptions,
+  Watchdog,
+} from "../../io/http.ts";
 import { type HubAccess, hubAccess, type ServerOptions } from "./hub_server.ts";
+
+/**
+ * Milliseconds without progress after which an upload has stalled. What the socket has taken is out of sight: a system
+ * buffers 4.5 MB, which a line of 50 KB/s takes 90 s to send.
+ */
+const STALL = 90_000;
 
 /** A file of the repository. */
 export interface UploadedFile {
@@ -75,12 +89,13 @@ export async function uploadFiles(
 async function send(
   repo: string,
   files: readonly UploadedFile[],
-  { isPrivate, title, signal }: UploadOptions,
+  options: UploadOptions,
   { endpoint, token }: HubAccess & { readonly token: string },
 ): Promise<void> {
   // 1 MB of program that no other command needs.
   const { commit, createRepo, repoExists } = await import("@huggingface/hub");
-  const hub = { repo, hubUrl: endpoint, accessToken: token, fetch: guardedFetch(endpoint, signal) };
+  const { isPrivate, title, signal } = options;
+  const hub = { repo, hubUrl: endpoint, accessToken: token, fetch: guardedFetch(endpoint, options) };
   if (!await repoExists(hub)) await createRepo({ ...hub, visibility: isPrivate ? "private" : "public" });
   await commit({
     ...hub,
@@ -96,12 +111,40 @@ async function send(
   });
 }
 
+/** Bytes that tell of every piece that is taken. `fetch` still knows their number, without which stores refuse them. */
+class WatchedBlob extends Blob {
+  readonly #bytes: Blob;
+  readonly #taken: (bytes: number) => void;
+
+  constructor(bytes: Blob, taken: (bytes: number) => void) {
+    super();
+    this.#bytes = bytes;
+    this.#taken = taken;
+  }
+
+  override get size(): number {
+    return this.#bytes.size;
+  }
+
+  override stream(): ReturnType<Blob["stream"]> {
+    return this.#bytes.stream().pipeThrough(
+      new TransformStream({
+        transform: (chunk, controller) => {
+          this.#taken(chunk.length);
+          controller.enqueue(chunk);
+        },
+      }),
+    );
+  }
+}
+
 /**
  * `fetch` that sends credentials to the hub alone and follows no redirect: the body of a request may be gigabytes, and
  * the hub redirects only what has another name now. Large files go to addresses that the hub signs; those are secret,
- * so that errors name their host and path.
+ * so that errors name their host and path. A request on which nothing moves is given up, whether it waits for the
+ * server to take bytes or for its answer, which is read to its end.
  */
-function guardedFetch(endpoint: string, signal: AbortSignal | undefined): typeof fetch {
+function guardedFetch(endpoint: string, options: RetryOptions): typeof fetch {
   const hub = new URL(endpoint);
   return async (input, init = {}) => {
     const target = new URL(input instanceof Request ? input.url : input);
@@ -111,18 +154,27 @@ function guardedFetch(endpoint: string, signal: AbortSignal | undefined): typeof
     }
     const headers = new Headers(init.headers);
     if (target.origin !== hub.origin) headers.delete("authorization");
-    let response: Response;
+    const signal = init.signal ?? options.signal;
+    using watchdog = new Watchdog(`${place} has neither taken nor sent anything`, { stall: STALL, ...options, signal });
+    const body = init.body instanceof Blob ? new WatchedBlob(init.body, (bytes) => watchdog.moved(bytes)) : init.body;
+    let response: Response, answer: Blob;
     try {
-      response = await fetch(target, { signal: signal ?? null, ...init, headers, redirect: "manual" });
+      response = await fetch(target, {
+        ...init,
+        signal: watchdog.signal,
+        headers,
+        redirect: "manual",
+        ...(body === undefined ? {} : { body }),
+      });
+      answer = await collectShort(chunksOf(response, watchdog), place);
     } catch (error) {
-      if (error instanceof Deno.errors.NotCapable) throw error;
+      if (isClear(error)) throw error;
       const message = error instanceof Error ? error.message : String(error);
       throw new Interruption(`${place}: ${message.replaceAll(target.href, place)}`);
     }
     const { status, statusText } = response;
     const isRefusal = target.origin === hub.origin && status >= 400 && !mayPass(status);
-    if (status < 300 || isRefusal) return response;
-    await response.body?.cancel();
+    if (status < 300 || isRefusal) return readAnswer(response, answer);
     if (mayPass(status)) {
       throw new Interruption(
         `${place} answers ${status} ${statusText}`.trimEnd(),
@@ -142,11 +194,28 @@ function guardedFetch(endpoint: string, signal: AbortSignal | undefined): typeof
   };
 }
 
+/** The body of an answer as it arrives. */
+async function* chunksOf({ body }: Response, watchdog: Watchdog): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  for await (const chunk of body ?? []) {
+    watchdog.moved(chunk.length);
+    yield chunk;
+  }
+}
+
+/** An answer whose body was read, as if it were still to come; errors of the library name its address. */
+function readAnswer({ status, statusText, headers, url }: Response, body: Blob): Response {
+  const read = new Response(body.size === 0 ? null : body, { status, statusText, headers });
+  return Object.defineProperty(read, "url", { value: url });
+}
+
+/** Whether an error says by itself what is wrong, or that waiting may help. */
+function isClear(error: unknown): boolean {
+  return error instanceof UserError || error instanceof Interruption || error instanceof Deno.errors.NotCapable;
+}
+
 /** What a failure means for a person who wants these files there, without the token, whatever the server says. */
 function explained(error: unknown, repo: string, { endpoint, token }: HubAccess): unknown {
-  if (error instanceof UserError || error instanceof Interruption || error instanceof Deno.errors.NotCapable) {
-    return error;
-  }
+  if (isClear(error)) return error;
   const message = (error instanceof Error ? error.message : String(error)).replaceAll(token!, "(token)");
   const { statusCode } = Object(error) as Partial<RefusedError>;
   if (statusCode === 401 || statusCode === 403) {

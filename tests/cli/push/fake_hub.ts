@@ -20,6 +20,8 @@ export class WritableHub implements AsyncDisposable {
   readonly #parts = new Map<string, Uint8Array>();
   /** Answers in place of the store where it returns something. */
   interceptStore: () => Response | undefined = () => undefined;
+  /** Where the store is, when it is another server than the hub's own. */
+  storeOrigin: string | undefined;
   /** Whose name a request to the store bears. */
   readonly storeTokens: (string | null)[] = [];
   /** Answers in place of the hub where it returns something. */
@@ -59,7 +61,8 @@ export class WritableHub implements AsyncDisposable {
 
   /** Where a large file is to be sent. */
   #upload(oid: string, size: number): Record<string, unknown> {
-    const place = (path: string) => `http://127.0.0.1:${this.#store.addr.port}/${oid}${path}?signature=secret`;
+    const origin = this.storeOrigin ?? `http://127.0.0.1:${this.#store.addr.port}`;
+    const place = (path: string) => `${origin}/${oid}${path}?signature=secret`;
     const { partBytes } = this;
     if (partBytes === undefined) return { href: place("") };
     const parts = Array.from({ length: Math.ceil(size / partBytes) }, (_, i) => [`${i + 1}`, place(`/${i + 1}`)]);
