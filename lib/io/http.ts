@@ -14,6 +14,9 @@ const MOST_JSON_BYTES = 16 << 20;
 /** A connection moves at least this many bytes between two checks, or it counts as stalled. */
 const LEAST_BYTES = 1024;
 
+/** What helps when a server does what no hub does. */
+const ASK_THE_RIGHT_HUB = "check HF_ENDPOINT and the proxies on the way: is it a model hub?";
+
 /** An answer that trying again would not change. */
 export class HttpError extends UserError {
   override name = "HttpError";
@@ -25,7 +28,7 @@ export class HttpError extends UserError {
     /** What the server calls the reason, in its header X-Error-Code. */
     readonly code: string | undefined,
   ) {
-    super(message);
+    super(message, ASK_THE_RIGHT_HUB);
   }
 }
 
@@ -111,10 +114,13 @@ async function follow(
     await response.body?.cancel();
     target = new URL(location, target);
     if (target.protocol !== "https:" && target.protocol !== protocol) {
-      throw new UserError(`${url} redirects to ${target.protocol}//${target.host}, which is not encrypted: refused`);
+      throw new UserError(
+        `${url} redirects to ${target.protocol}//${target.host}, which is not encrypted: refused`,
+        ASK_THE_RIGHT_HUB,
+      );
     }
   }
-  throw new UserError(`${url} redirects more than ${MOST_REDIRECTS} times`);
+  throw new UserError(`${url} redirects more than ${MOST_REDIRECTS} times`, ASK_THE_RIGHT_HUB);
 }
 
 /** Seconds or a date, as milliseconds from now. */
@@ -199,7 +205,14 @@ function interruption(error: unknown, url: string, signal: AbortSignal | undefin
   if (error instanceof UserError || error instanceof Interruption || error instanceof Deno.errors.NotCapable) {
     return error;
   }
-  return new Interruption(`${url}: ${error instanceof Error ? error.message : error}`);
+  return new Interruption(`${url}: ${reasonOf(error)}`);
+}
+
+/** Why a request failed: `fetch` says no more than that it did, its cause whether by name, connection or encryption. */
+export function reasonOf(error: unknown): string {
+  const { cause = error } = Object(error) as { cause?: unknown };
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return message.replace(/^error sending request for url \(\S*\): /, "");
 }
 
 /** Counts failures of one task and pauses between its attempts. */
@@ -268,7 +281,7 @@ export async function collectShort(chunks: AsyncIterable<Uint8Array<ArrayBuffer>
     if (bytes > MOST_JSON_BYTES) {
       throw new UserError(
         `${url} answers with more than ${MOST_JSON_BYTES} bytes where a short list is expected`,
-        "check HF_ENDPOINT: is it a model hub?",
+        ASK_THE_RIGHT_HUB,
       );
     }
     kept.push(chunk);

@@ -8,6 +8,8 @@ import { missingParts } from "./model_folder.ts";
 
 const DEFAULT_ENDPOINT = "https://huggingface.co";
 
+const CHECK_ENDPOINT = "check HF_ENDPOINT: is it a model hub?";
+
 /** A listing has a page per thousand files; a model of this kind has a few dozen. */
 const MOST_PAGES = 50;
 
@@ -84,7 +86,7 @@ export class HubServer {
     const { id: { revision = "main" }, model } = this;
     const { sha: commit } = (await this.#json(`revision/${encodeURIComponent(revision)}`))[0] as { sha?: unknown };
     if (typeof commit !== "string" || !/^[0-9a-f]{40}$/.test(commit)) {
-      throw new UserError(`${this.#endpoint} does not tell the commit of "${model}": is it a model hub?`);
+      throw new UserError(`${this.#endpoint} does not tell the commit of "${model}"`, CHECK_ENDPOINT);
     }
     const listed = (await this.#json(`tree/${commit}?recursive=true`)).flatMap((entry) => this.#fileOf(entry) ?? []);
     const files = withoutVariants(listed);
@@ -110,7 +112,7 @@ export class HubServer {
     let pages = 0;
     for (let url: string | undefined = first; url !== undefined;) {
       if (++pages > MOST_PAGES) {
-        throw new UserError(`${this.#endpoint} lists the files of "${this.model}" without end: is it a model hub?`);
+        throw new UserError(`${this.#endpoint} lists the files of "${this.model}" without end`, CHECK_ENDPOINT);
       }
       const page: Page = await this.#explained(getJson(url, this.#request));
       entries.push(...[page.json].flat());
@@ -135,7 +137,8 @@ export class HubServer {
       !new RegExp(`^[0-9a-f]{${digits}}$`).test(value)
     ) {
       throw new UserError(
-        `${this.#endpoint} lists ${path} of "${this.model}" without size or hash: is it a model hub?`,
+        `${this.#endpoint} lists ${path} of "${this.model}" without size or hash`,
+        CHECK_ENDPOINT,
       );
     }
     return { path, size: size as number, checksum: { algorithm, value } };

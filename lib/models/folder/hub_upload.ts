@@ -9,6 +9,7 @@ import {
   collectShort,
   Interruption,
   mayPass,
+  reasonOf,
   Retries,
   retryAfter,
   type RetryOptions,
@@ -150,7 +151,10 @@ function guardedFetch(endpoint: string, options: RetryOptions): typeof fetch {
     const target = new URL(input instanceof Request ? input.url : input);
     const place = `${target.origin}${target.pathname}`;
     if (target.protocol !== "https:" && target.protocol !== hub.protocol) {
-      throw new UserError(`${endpoint} sends files to ${place}, which is not encrypted: refused`);
+      throw new UserError(
+        `${endpoint} sends files to ${place}, which is not encrypted: refused`,
+        "check HF_ENDPOINT: is it a model hub?",
+      );
     }
     const headers = new Headers(init.headers);
     if (target.origin !== hub.origin) headers.delete("authorization");
@@ -169,8 +173,7 @@ function guardedFetch(endpoint: string, options: RetryOptions): typeof fetch {
       answer = await collectShort(chunksOf(response, watchdog), place);
     } catch (error) {
       if (isClear(error)) throw error;
-      const message = error instanceof Error ? error.message : String(error);
-      throw new Interruption(`${place}: ${message.replaceAll(target.href, place)}`);
+      throw new Interruption(`${place}: ${reasonOf(error).replaceAll(target.href, place)}`);
     }
     const { status, statusText } = response;
     const isRefusal = target.origin === hub.origin && status >= 400 && !mayPass(status);

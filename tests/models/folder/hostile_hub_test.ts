@@ -102,7 +102,7 @@ const attacks: readonly Attack[] = [
   ...[-1, 0.5, "9", 1e300].map((size): Attack => ({
     title: `a file of ${JSON.stringify(size)} bytes`,
     answer: (hub, _, path) => isListing(path) ? listing(hub, (entry) => ({ ...entry, size })) : undefined,
-    message: /lists .* without size or hash: is it a model hub/,
+    message: /lists .* without size or hash[^]*is it a model hub/,
   })),
   {
     title: "a hash that is a path",
