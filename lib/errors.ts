@@ -68,3 +68,8 @@ export function problemOf(error: unknown): string {
   const { summary, hint } = error;
   return (hint === undefined ? summary : `${summary}; ${hint}`).replaceAll("\n", "\n  ");
 }
+
+/** What was thrown, in words; libraries may throw what is no `Error`. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

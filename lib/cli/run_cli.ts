@@ -1,7 +1,7 @@
 /** The command line: which command the words mean, and what errors look like. */
 import { run } from "@stricli/core";
 import { PeerError, peerFailureCode } from "../comm/exchange/communicator.ts";
-import { UserError, UserErrors } from "../errors.ts";
+import { messageOf, UserError, UserErrors } from "../errors.ts";
 import { fileError } from "../io/file_operations.ts";
 import type { Environment } from "./machine/environment.ts";
 import { quietTerminal } from "./machine/terminal.ts";
@@ -118,7 +118,7 @@ function describeError(error: unknown): string {
 
 /** The same for programs. */
 function errorFigures(error: unknown): Readonly<Record<string, unknown>> {
-  if (!(error instanceof UserError)) return { message: error instanceof Error ? error.message : String(error) };
+  if (!(error instanceof UserError)) return { message: messageOf(error) };
   const { summary, hint } = error;
   return { message: summary, problems: error instanceof UserErrors ? error.problems : [], hint };
 }

@@ -1,5 +1,5 @@
 /** Dawn inside Deno, through the optional npm package `webgpu`: whether it is installed, and loading it. */
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import { spacedPolls } from "./spaced_polls.ts";
 
 /**
@@ -46,7 +46,7 @@ export async function loadDawn(): Promise<GPU> {
     return instance ??= create(dawn);
   } catch (error) {
     throw new UserError(
-      `Cannot load the dawn engine: ${error instanceof Error ? error.message : error}`,
+      `Cannot load the dawn engine: ${messageOf(error)}`,
       `install it with \`${installDawn}\`, or leave engine at its default \`auto\``,
     );
   }

@@ -1,6 +1,6 @@
 /** Which engine a run uses, and why: Deno's own needs nothing, Dawn brings matrix units where the driver has them. */
 import type { MatrixShape } from "../../kernels/core/kernel.ts";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 import { type AdapterReport, type OpenAdapter, openAdapter } from "./adapter.ts";
 import { installDawn, isDawnInstalled } from "./dawn.ts";
 import type { Engine } from "./dialect.ts";
@@ -46,7 +46,7 @@ async function findDawn(engines: Engines): Promise<{ dawn?: OpenAdapter; problem
     if (dawn === undefined) return { problem: "Dawn finds no adapter it can use" };
     return dawn.report.matrix.length > 0 ? { dawn } : { problem: "Dawn finds no matrix units with this driver either" };
   } catch (error) {
-    return { problem: error instanceof Error ? error.message : String(error) };
+    return { problem: messageOf(error) };
   }
 }
 
@@ -79,7 +79,7 @@ export function describeEngines(engines: Engines = machine): Promise<EngineRepor
     try {
       return { engine, adapter: (await engines.open(engine))?.report };
     } catch (error) {
-      return { engine, problem: error instanceof Error ? error.message : String(error) };
+      return { engine, problem: messageOf(error) };
     }
   }));
 }

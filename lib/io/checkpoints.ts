@@ -104,7 +104,6 @@ export async function pruneCheckpoints(
  * @returns the names that were removed or put back.
  */
 export function cleanLeftovers(folder: string, operations: FileOperations = fileOperations): string[] {
-  if (!existsSync(folder)) return [];
   const cleaned: string[] = [];
   for (const name of readdirSync(folder)) {
     const leftover = parseTemporaryName(name);

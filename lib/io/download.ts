@@ -1,9 +1,9 @@
 /** Large files from a web server: resumed after an interruption, retried, verified, and only then given their name. */
 import type { Hash } from "node:crypto";
-import { closeSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, statSync, writeSync } from "node:fs";
+import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
 import { dirname } from "node:path";
 import { UserError } from "../errors.ts";
-import { fileError, fileOperations, requireFreeBytes } from "./file_operations.ts";
+import { fileError, type FileOperations, fileOperations, requireFreeBytes } from "./file_operations.ts";
 import { type Checksum, nextTurn, startHash } from "./hash.ts";
 import { Answer, Interruption, type RequestOptions, Retries } from "./http.ts";
 
@@ -18,6 +18,8 @@ export interface DownloadOptions extends RequestOptions {
   /** Bytes. */
   readonly size: number;
   readonly checksum: Checksum;
+  /** Replaced by tests. */
+  readonly operations?: FileOperations;
 }
 
 /** Where the bytes of `path` are collected until they are all there. */
@@ -129,6 +131,7 @@ function statedRange(
 /** The growing file and the hash of what it holds. */
 class Part implements Disposable {
   readonly #descriptor: number;
+  readonly #operations: FileOperations;
   #hash: Hash;
   #size = 0;
 
@@ -138,6 +141,7 @@ class Part implements Disposable {
     } catch (error) {
       throw fileError(error, "write", partPath(path));
     }
+    this.#operations = options.operations ?? fileOperations;
     this.#hash = this.#emptyHash();
   }
 
@@ -145,7 +149,7 @@ class Part implements Disposable {
   static async open(path: string, options: DownloadOptions): Promise<Part> {
     const part = new Part(path, options);
     const block = new Uint8Array(BLOCK_BYTES);
-    for (let count = 1; count > 0;) {
+    for (let count = 1; count > 0 && part.#size <= options.size;) {
       count = readSync(part.#descriptor, block, 0, block.length, part.#size);
       part.#hash.update(block.subarray(0, count));
       part.#size += count;
@@ -167,7 +171,7 @@ class Part implements Disposable {
 
   append(bytes: Uint8Array): void {
     try {
-      for (let at = 0; at < bytes.length;) at += writeSync(this.#descriptor, bytes, at);
+      for (let at = 0; at < bytes.length;) at += this.#operations.write(this.#descriptor, bytes.subarray(at));
     } catch (error) {
       throw fileError(error, "write", partPath(this.path), { bytes: this.options.size - this.#size, atLeast: false });
     }
@@ -189,11 +193,21 @@ class Part implements Disposable {
   /** Puts the bytes on disk and gives the file its name. */
   publish(): void {
     try {
-      fsyncSync(this.#descriptor);
-      fileOperations.rename(partPath(this.path), this.path);
-      fileOperations.syncPath(dirname(this.path));
+      this.#sync();
+      this.#operations.rename(partPath(this.path), this.path);
+      this.#operations.syncPath(dirname(this.path));
     } catch (error) {
       throw fileError(error, "write", this.path);
+    }
+  }
+
+  /** After a failed fsync the disk may lack bytes that the next attempt would still read from memory and trust. */
+  #sync(): void {
+    try {
+      this.#operations.sync(this.#descriptor);
+    } catch (error) {
+      this.restart();
+      throw error;
     }
   }
 

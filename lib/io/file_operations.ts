@@ -89,8 +89,8 @@ export function fileError(error: unknown, action: string, path: string, wanted?:
       return new UserError(`${what}: the file system is read-only`, "choose a folder on a writable disk");
     case "ENOENT":
       return new UserError(`${what}: it or its folder does not exist`, "check the path");
+    // A folder is made where there is none yet, files get names of their own: only a file can be in the way.
     case "EEXIST":
-      return new UserError(`${what}: it exists already`, "choose another name, or remove it if it is not needed");
     case "EISDIR":
     case "ENOTDIR":
       return new UserError(`${what}: a file stands where a folder is expected, or the reverse`, "check the path");
@@ -142,26 +142,18 @@ function diskFull(error: unknown, action: string, path: string, wanted?: WantedB
 
 /** Bytes an unprivileged user can still write on the file system of `path` (or of its nearest existing parent). */
 export function freeBytes(path: string): number {
-  for (;;) {
-    try {
-      const { bavail, bsize } = statfsSync(path);
-      return bavail * bsize;
-    } catch (error) {
-      const parent = dirname(path);
-      if (parent === path) throw error;
-      path = parent;
-    }
-  }
+  const { bavail, bsize } = statfsSync(nearestExisting(path));
+  return bavail * bsize;
 }
 
 /** What tells file systems apart: two paths with equal numbers share their free space. */
 export function fileSystemOf(path: string): number {
-  for (;;) {
-    const device = existsSync(path) ? statSync(path).dev : undefined;
-    const parent = dirname(path);
-    if (device !== undefined || parent === path) return device ?? 0;
-    path = parent;
-  }
+  return statSync(nearestExisting(path)).dev;
+}
+
+function nearestExisting(path: string): string {
+  const parent = dirname(path);
+  return existsSync(path) || parent === path ? path : nearestExisting(parent);
 }
 
 /**

@@ -1,6 +1,6 @@
 /** Requests to web servers: redirects that leak nothing, errors that say whether trying again can help, and retries. */
 import { setTimeout as sleep } from "node:timers/promises";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 
 /** Redirects followed at most. */
 const MOST_REDIRECTS = 10;
@@ -173,7 +173,9 @@ export class Answer implements Disposable {
 
   /** The body as it arrives, decompressed. */
   async *chunks(): AsyncGenerator<Uint8Array<ArrayBuffer>> {
-    const body = this.response.body!;
+    const { body } = this.response;
+    // So it is with status 204.
+    if (body === null) return;
     const reader = (this.isCompressed ? body.pipeThrough(new DecompressionStream("gzip")) : body).getReader();
     try {
       for (;;) {
@@ -211,8 +213,7 @@ function interruption(error: unknown, url: string, signal: AbortSignal | undefin
 /** Why a request failed: `fetch` says no more than that it did, its cause whether by name, connection or encryption. */
 export function reasonOf(error: unknown): string {
   const { cause = error } = Object(error) as { cause?: unknown };
-  const message = cause instanceof Error ? cause.message : String(cause);
-  return message.replace(/^error sending request for url \(\S*\): /, "");
+  return messageOf(cause).replace(/^error sending request for url \(\S*\): /, "");
 }
 
 /** Counts failures of one task and pauses between its attempts. */

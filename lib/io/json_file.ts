@@ -1,6 +1,6 @@
 /** Reads small JSON files with messages that name the file. */
 import { readFileSync } from "node:fs";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 
 /**
  * Reads a file that must hold a JSON object.
@@ -12,13 +12,13 @@ export function readJsonObject(path: string, hint?: string): Record<string, unkn
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    throw new UserError(`Cannot read "${path}": ${error instanceof Error ? error.message : error}`, hint);
+    throw new UserError(`Cannot read "${path}": ${messageOf(error)}`, hint);
   }
   let json: unknown;
   try {
     json = JSON.parse(text);
   } catch (error) {
-    throw new UserError(`"${path}" is not JSON: ${error instanceof Error ? error.message : error}`, hint);
+    throw new UserError(`"${path}" is not JSON: ${messageOf(error)}`, hint);
   }
   if (typeof json !== "object" || json === null || Array.isArray(json)) {
     throw new UserError(`"${path}" does not hold a JSON object`, hint);

@@ -27,8 +27,9 @@ export function lockFolder(folder: string): FolderLock {
   return {
     renew() {
       if (statSync(join(folder, lockName), { throwIfNoEntry: false })?.ino === file.statSync().ino) return false;
+      const taken = takeLock(folder);
       file.close();
-      file = takeLock(folder);
+      file = taken;
       return true;
     },
     [Symbol.dispose]() {
@@ -42,24 +43,24 @@ export function lockFolder(folder: string): FolderLock {
 
 function takeLock(folder: string): Deno.FsFile {
   const path = join(folder, lockName);
-  let file: Deno.FsFile;
+  let file: Deno.FsFile | undefined;
   try {
     mkdirSync(folder, { recursive: true });
     file = Deno.openSync(path, { read: true, write: true, create: true, mode: lockMode });
+    if (file.tryLockSync(true)) {
+      const label = `process ${Deno.pid} on ${hostname()}, started ${new Date().toISOString()}\n`;
+      file.truncateSync();
+      file.writeSync(new TextEncoder().encode(label));
+      return file;
+    }
   } catch (error) {
+    file?.close();
     throw fileError(error, "lock", folder);
   }
-  if (!file.tryLockSync(true)) {
-    file.close();
-    const holder = readFileSync(path, "utf8").trim();
-    throw new UserError(
-      `"${folder}" is in use by ${holder === "" ? "another process" : holder}`,
-      "wait for it to end, stop it, or choose another output folder",
-    );
-  }
-  file.truncateSync();
-  file.writeSync(
-    new TextEncoder().encode(`process ${Deno.pid} on ${hostname()}, started ${new Date().toISOString()}\n`),
+  file.close();
+  const holder = readFileSync(path, "utf8").trim();
+  throw new UserError(
+    `"${folder}" is in use by ${holder === "" ? "another process" : holder}`,
+    "wait for it to end, stop it, or choose another output folder",
   );
-  return file;
 }

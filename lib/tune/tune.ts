@@ -4,6 +4,7 @@
  * gives wrong numbers is refused and reported, never used.
  */
 import type { Problem } from "../../kernels/core/kernel.ts";
+import { messageOf } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
 import { cardOf, digest, type Measured, readTable, writeTable } from "./table.ts";
@@ -151,7 +152,7 @@ async function guarded(device: Device, body: () => Promise<string | undefined | 
   try {
     reason = await body() ?? undefined;
   } catch (error) {
-    reason = error instanceof Error ? error.message : String(error);
+    reason = messageOf(error);
   }
   for (let i = 0; i < 3; i++) {
     const error = await gpu.popErrorScope();

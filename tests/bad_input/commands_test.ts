@@ -218,8 +218,8 @@ const CASES: Readonly<Record<string, Case>> = {
   "an import to nowhere": [words("data", "import", "--data_root=@/clips"), /Add --to FOLDER/, /No folder to write to/],
   "an import into a file": [
     words("data", "import", "--data_root=@/clips", "--to=@/file"),
-    /choose another name/,
-    /Cannot create ".*file": it exists already/,
+    /check the path/,
+    /Cannot create ".*file": a file stands where a folder is expected/,
   ],
   "an inspection of a NUL": [
     words("lora", "inspect", "a\0b"),

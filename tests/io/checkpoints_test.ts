@@ -98,3 +98,16 @@ Deno.test("pruneCheckpoints: a limit below 1 is refused", () =>
     for (const limit of [0, -1, 1.5, NaN]) await assert.rejects(pruneCheckpoints(folder, limit), RangeError);
     assert.equal(existsSync(folder), true);
   }));
+
+Deno.test("pruning and clearing up that fail name what they could not remove, and lose nothing", () =>
+  withFolder(async (folder) => {
+    await makeCheckpoints(folder, [1, 2]);
+    const failing = (at: number) => faultyOperations({ at, kind: "EACCES" });
+    const oldest = join(folder, "checkpoint-1");
+    const refused = new RegExp(`Cannot remove "${oldest}": permission denied`);
+    for (const at of [1, 2]) await assert.rejects(pruneCheckpoints(folder, 1, { operations: failing(at) }), refused);
+    assert.equal((await latestValid(folder)).checkpoint?.step, 2);
+    assert.throws(() => cleanLeftovers(folder, failing(1)), /Cannot clear up ".*\.checkpoint-1\.trash-.*": permission/);
+    assert.equal(cleanLeftovers(folder).length, 1);
+    assert.deepEqual(readdirSync(folder), ["checkpoint-2"]);
+  }));

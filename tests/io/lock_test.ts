@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../lib/errors.ts";
 import { lockFolder } from "../../lib/io/lock.ts";
@@ -53,4 +53,40 @@ Deno.test("lockFolder: another process is named, and its death frees the lock", 
       await reader.cancel();
     }
     lockFolder(folder)[Symbol.dispose]();
+  }));
+
+Deno.test("renew: a folder that somebody has removed is taken again, unless another was faster", () =>
+  withFolder((parent) => {
+    const folder = join(parent, "out");
+    {
+      using lock = lockFolder(folder);
+      assert.equal(lock.renew(), false);
+      rmSync(folder, { recursive: true });
+      assert.equal(lock.renew(), true);
+      assert.throws(() => lockFolder(folder), /in use by process/);
+      rmSync(folder, { recursive: true });
+      using _other = lockFolder(folder);
+      // The refusal is what the user is to see, so giving up the first lock must not fail after it.
+      assert.throws(() => lock.renew(), /in use by process/);
+    }
+    lockFolder(folder)[Symbol.dispose]();
+  }));
+
+Deno.test("lockFolder: a path that cannot be a folder, and a holder that has not said who it is", () =>
+  withFolder((parent) => {
+    writeFileSync(join(parent, "file"), "");
+    for (const path of [join(parent, "file"), join(parent, "file", "out")]) {
+      assert.throws(() => lockFolder(path), new RegExp(`Cannot lock "${path}": a file stands where a folder`));
+    }
+    using holder = Deno.openSync(join(parent, ".lock"), { write: true, create: true });
+    holder.lockSync(true);
+    assert.throws(() => lockFolder(parent), /is in use by another process/);
+
+    // A lock that cannot be labelled is not kept either.
+    const odd = join(parent, "odd");
+    mkdirSync(odd);
+    symlinkSync("/dev/full", join(odd, ".lock"));
+    assert.throws(() => lockFolder(odd));
+    using device = Deno.openSync("/dev/full", { write: true });
+    assert.equal(device.tryLockSync(true), true);
   }));

@@ -1,6 +1,6 @@
 /** Checkpoints for a repository of the hub: on command, and by itself when a run has finished. */
 import type { TrainConfig } from "../../config/config.ts";
-import { UserError } from "../../errors.ts";
+import { messageOf } from "../../errors.ts";
 import { type UploadedFile, uploadFiles, writeAccess } from "../../models/folder/hub_upload.ts";
 import type { ServerOptions } from "../../models/folder/hub_server.ts";
 import type { Environment } from "../machine/environment.ts";
@@ -69,10 +69,10 @@ export async function pushResult(
     if (json) terminal.json({ type: "pushed", repo, address });
     else terminal.write(`Pushed to ${address}\n`);
   } catch (error) {
-    const why = error instanceof UserError ? error.message : error instanceof Error ? error.message : String(error);
     const again = ["push", shortPath(path), "--repo", repo, "--private"].map(quoted).join(" ");
-    const message =
-      `the result is on disk, but was not pushed to ${repo}: ${why}\nTo push it:\n  ${programCall()} ${again}`;
+    const message = `the result is on disk, but was not pushed to ${repo}: ${
+      messageOf(error)
+    }\nTo push it:\n  ${programCall()} ${again}`;
     if (json) terminal.json({ type: "warning", message });
     else terminal.writeError(`warning: ${message}\n`);
   }

@@ -1,5 +1,5 @@
 /** Open MPI's C library. Its handles are the addresses of objects that the library exports. */
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 
 const symbols = {
   MPI_Init_thread: { parameters: ["usize", "usize", "i32", "buffer"], result: "i32" },
@@ -66,7 +66,7 @@ export function loadMpi(): MpiLibrary {
     library = Deno.dlopen("libmpi.so.40", symbols);
   } catch (error) {
     throw new UserError(
-      `Cannot load Open MPI: ${error instanceof Error ? error.message : String(error)}`,
+      `Cannot load Open MPI: ${messageOf(error)}`,
       "on Debian and Ubuntu: apt-get install openmpi-bin libopenmpi-dev",
     );
   }

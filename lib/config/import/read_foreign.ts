@@ -1,7 +1,7 @@
 /** Reads another trainer's config file or command line into settings by key. */
 import { parse as parseToml } from "smol-toml";
 import { parse as parseYaml } from "yaml";
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 import type { ForeignSource, ForeignValue } from "./foreign.ts";
 import { readProgramCall } from "./shell.ts";
 
@@ -27,7 +27,7 @@ function readDocument(kind: "yaml" | "toml", text: string, name: string): Map<st
   try {
     flatten(kind === "toml" ? parseToml(text) : parseYaml(text, { maxAliasCount: 0 }), "", values);
   } catch (error) {
-    const [reason] = `${error instanceof Error ? error.message : error}`.split("\n");
+    const [reason] = messageOf(error).split("\n");
     throw new UserError(`${name}: cannot be read as ${kind.toUpperCase()} (${reason})`);
   }
   return values;

@@ -3,6 +3,7 @@ import { readdirSync, statSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { parse as parseToml } from "smol-toml";
 import { parse as parseYaml } from "yaml";
+import { messageOf } from "../../errors.ts";
 import type { DatasetFormat, DatasetSource, Findings, RawSample } from "./format.ts";
 import { isOutside } from "./paths.ts";
 import { headOf } from "./rows.ts";
@@ -136,7 +137,7 @@ async function readMembers(path: string, label: string, problems: string[]): Pro
   try {
     entries = dialect.entries(dialect.parse(text));
   } catch (error) {
-    problems.push(`${label}: cannot be read (${error instanceof Error ? error.message.split("\n")[0] : error})`);
+    problems.push(`${label}: cannot be read (${messageOf(error).split("\n")[0]})`);
     return [];
   }
   if (!Array.isArray(entries)) {

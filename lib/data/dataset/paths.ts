@@ -1,5 +1,6 @@
 /** Turns a path written in a dataset into a file of that dataset, and nothing else. */
 import { isAbsolute, join, normalize, relative } from "node:path";
+import { messageOf } from "../../errors.ts";
 
 /** A path as written, the folder it is relative to, and the file and line it comes from. */
 export interface RawPath {
@@ -52,7 +53,7 @@ export async function resolveInside(
     return path;
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) {
-      return fail(`cannot be opened (${error instanceof Error ? error.message.split(":")[0] : error})`);
+      return fail(`cannot be opened (${messageOf(error).split(":")[0]})`);
     }
     return fail(entry.includes("\\") ? "does not exist; write / between folders" : "does not exist");
   }

@@ -1,6 +1,7 @@
 /** Rows of CSV, TSV, JSON and JSON Lines files, told apart by what they hold. */
 import { closeSync, openSync, readSync } from "node:fs";
 import { parse } from "csv-parse/sync";
+import { messageOf } from "../../errors.ts";
 import { readText, splitLines } from "./text_list.ts";
 
 /** One row, by column. */
@@ -41,7 +42,7 @@ function parseJson(text: string, where: string, problems: string[]): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
-    problems.push(`${where}: is not JSON (${error instanceof Error ? error.message : error})`);
+    problems.push(`${where}: is not JSON (${messageOf(error)})`);
     return undefined;
   }
 }
@@ -92,7 +93,7 @@ function csvRows(text: string, label: string, problems: string[]): Row[] {
     });
     return records.map(({ record, info: { lines } }) => ({ values: record, where: `${label} line ${lines}` }));
   } catch (error) {
-    problems.push(`${label}: ${error instanceof Error ? error.message : error}`);
+    problems.push(`${label}: ${messageOf(error)}`);
     return [];
   }
 }

@@ -1,4 +1,5 @@
 /** Reads list files: one entry per line, checked before anything is paired with it. */
+import { messageOf } from "../../errors.ts";
 
 /** One entry and where it stands. */
 export interface ListEntry {
@@ -54,7 +55,7 @@ export async function readText(path: string, label: string, problems: string[]):
   } catch (error) {
     const missing = error instanceof Deno.errors.NotFound;
     problems.push(
-      `${label}: ${missing ? "no such file" : `cannot be read (${error instanceof Error ? error.message : error})`}`,
+      `${label}: ${missing ? "no such file" : `cannot be read (${messageOf(error)})`}`,
     );
     return undefined;
   }

@@ -4,7 +4,7 @@
  * ffmpeg probes for more than two hundred formats, among them playlists that open other files and addresses. Naming the
  * demuxer ourselves leaves only the containers of this table.
  */
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 
 /** A file that may be given to ffmpeg, opened with this demuxer and no other. */
 export interface MediaFile {
@@ -82,7 +82,7 @@ export async function openMedia(path: string, label: string = path): Promise<Med
     info = await Deno.stat(path);
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new UserError(`${label}: no such file`);
-    throw new UserError(`${label}: cannot be opened (${error instanceof Error ? error.message : error})`);
+    throw new UserError(`${label}: cannot be opened (${messageOf(error)})`);
   }
   // Opening a pipe would wait for a writer for ever, so the kind comes before the content.
   if (!info.isFile) throw new UserError(`${label}: is ${kindOf(info)}, expected a video or image file`);

@@ -4,7 +4,7 @@
  * failures are tried again, and what a refusal means.
  */
 import { pathToFileURL } from "node:url";
-import { UserError } from "../../errors.ts";
+import { messageOf, UserError } from "../../errors.ts";
 import {
   collectShort,
   Interruption,
@@ -219,7 +219,7 @@ function isClear(error: unknown): boolean {
 /** What a failure means for a person who wants these files there, without the token, whatever the server says. */
 function explained(error: unknown, repo: string, { endpoint, token }: HubAccess): unknown {
   if (isClear(error)) return error;
-  const message = (error instanceof Error ? error.message : String(error)).replaceAll(token!, "(token)");
+  const message = messageOf(error).replaceAll(token!, "(token)");
   const { statusCode } = Object(error) as Partial<RefusedError>;
   if (statusCode === 401 || statusCode === 403) {
     return new UserError(

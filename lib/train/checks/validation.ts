@@ -7,7 +7,7 @@ import { type Communicator, longPhase } from "../../comm/exchange/communicator.t
 import { gatherValues } from "../../comm/exchange/gather.ts";
 import { resolveInside } from "../../data/dataset/paths.ts";
 import { readTextList } from "../../data/dataset/text_list.ts";
-import { UserErrors } from "../../errors.ts";
+import { messageOf, UserErrors } from "../../errors.ts";
 import type { Device } from "../../gpu/device.ts";
 import { Session } from "../../gpu/session.ts";
 import type { StorageType } from "../../io/safetensors/half.ts";
@@ -193,7 +193,7 @@ export class Validation {
       );
       return { sample: { ...sample, seconds: (performance.now() - started) / 1000 } };
     } catch (error) {
-      return signal?.aborted === true ? { stopped: true } : { failure: reasonOf(error) };
+      return signal?.aborted === true ? { stopped: true } : { failure: messageOf(error) };
     }
   }
 
@@ -207,11 +207,7 @@ export class Validation {
       await page.add({ prompt, seed, step, file: path, image, details });
       return undefined;
     } catch (error) {
-      return reasonOf(error);
+      return messageOf(error);
     }
   }
-}
-
-function reasonOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
