@@ -133,7 +133,7 @@ export async function verifyFolder(path: string, options: { hashes?: boolean } =
   }
   for (const { name, size, sha256 } of manifest) {
     const file = join(path, name);
-    const stat = lstatSync(file, { throwIfNoEntry: false });
+    const stat = existsSync(file) ? lstatSync(file) : undefined;
     if (!stat?.isFile()) problems.push(`"${name}" is missing`);
     else if (stat.size !== size) problems.push(`"${name}" has ${stat.size} bytes, the manifest says ${size}`);
     else if (options.hashes !== false) {

@@ -1,9 +1,16 @@
 /** Large files from a web server: resumed after an interruption, retried, verified, and only then given their name. */
 import type { Hash } from "node:crypto";
-import { closeSync, ftruncateSync, mkdirSync, openSync, readSync, statSync } from "node:fs";
+import { closeSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { dirname } from "node:path";
 import { UserError } from "../errors.ts";
-import { fileError, type FileOperations, fileOperations, requireFreeBytes } from "./file_operations.ts";
+import {
+  fileError,
+  type FileOperations,
+  fileOperations,
+  makeFolder,
+  requireFreeBytes,
+  statIfThere,
+} from "./file_operations.ts";
 import { type Checksum, nextTurn, startHash } from "./hash.ts";
 import { Answer, Interruption, type RequestOptions, Retries } from "./http.ts";
 
@@ -29,7 +36,7 @@ export function partPath(path: string): string {
 
 /** Bytes of a file that an interrupted download has left. */
 export function partBytes(path: string): number {
-  return statSync(partPath(path), { throwIfNoEntry: false })?.size ?? 0;
+  return statIfThere(partPath(path))?.size ?? 0;
 }
 
 /**
@@ -41,7 +48,7 @@ export function partBytes(path: string): number {
  */
 export async function* download(url: string, path: string, options: DownloadOptions): AsyncGenerator<number> {
   const { size, checksum } = options;
-  makeFolderOf(path);
+  makeFolder(dirname(path));
   using part = await Part.open(path, options);
   requireFreeBytes(path, size - part.size);
   for (let continued = part.size > 0;; continued = false) {
@@ -63,14 +70,6 @@ export async function* download(url: string, path: string, options: DownloadOpti
 
 function hashName({ algorithm }: Checksum): string {
   return algorithm === "git" ? "git object id" : "SHA-256";
-}
-
-function makeFolderOf(path: string): void {
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-  } catch (error) {
-    throw fileError(error, "create", dirname(path));
-  }
 }
 
 /** Requests what the part lacks until it is complete. */

@@ -9,6 +9,7 @@ import {
   renameSync,
   rmSync,
   statfsSync,
+  type Stats,
   statSync,
   writeSync,
 } from "node:fs";
@@ -59,6 +60,29 @@ export const fileOperations: FileOperations = {
   makeFolder: (path) => mkdirSync(path),
   remove: (path) => rmSync(path, { recursive: true, force: true }),
 };
+
+/** Creates a folder and those above it. Throws UserError when the system refuses. */
+export function makeFolder(path: string): void {
+  try {
+    mkdirSync(path, { recursive: true });
+  } catch (error) {
+    throw fileError(error, "create", path);
+  }
+}
+
+/**
+ * What is at `path`, links followed; undefined when nothing is. For Deno's `throwIfNoEntry: false` a file in the place
+ * of a folder above it is an error.
+ */
+export function statIfThere(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch (error) {
+    const code = codeOf(error);
+    if (code === "ENOENT" || code === "ENOTDIR") return undefined;
+    throw fileError(error, "read", path);
+  }
+}
 
 /** How many bytes a failed write was about, for the message of a full disk. */
 export interface WantedBytes {

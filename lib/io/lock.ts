@@ -1,9 +1,9 @@
 /** Folders that belong to one process at a time. */
-import { mkdirSync, readFileSync, statSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { hostname } from "node:os";
 import { join } from "node:path";
 import { UserError } from "../errors.ts";
-import { fileError } from "./file_operations.ts";
+import { fileError, statIfThere } from "./file_operations.ts";
 
 const lockName = ".lock";
 
@@ -26,7 +26,7 @@ export function lockFolder(folder: string): FolderLock {
   let file = takeLock(folder);
   return {
     renew() {
-      if (statSync(join(folder, lockName), { throwIfNoEntry: false })?.ino === file.statSync().ino) return false;
+      if (statIfThere(join(folder, lockName))?.ino === file.statSync().ino) return false;
       const taken = takeLock(folder);
       file.close();
       file = taken;

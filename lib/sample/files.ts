@@ -1,11 +1,10 @@
 /** Names and files of sampled videos. */
 import { createHash } from "node:crypto";
-import { mkdirSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { encodePng } from "../data/video/png.ts";
 import { encodeVideo, type RgbFrames } from "../data/video/video.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
-import { fileError } from "../io/file_operations.ts";
+import { makeFolder } from "../io/file_operations.ts";
 
 /** What a video can be written as: a file that plays, a looping picture, a folder of pictures. */
 export const sampleFormats = ["mp4", "gif", "png"] as const;
@@ -38,15 +37,6 @@ export function validationName(step: number, process: number, prompt: string): s
   const reversed = letters.reverse().join("");
   const hash = createHash("md5").update(reversed).digest("hex").slice(0, ARTIFACT_DIGITS);
   return `validation-${step}-${process}-${sanitised}-${hash}`;
-}
-
-/** Creates a folder and those above it. Throws UserError when the system refuses. */
-export function makeFolder(path: string): void {
-  try {
-    mkdirSync(path, { recursive: true });
-  } catch (error) {
-    throw fileError(error, "create", path);
-  }
 }
 
 /** Writes one picture of a video as PNG. */

@@ -1,11 +1,12 @@
 /** What was measured on a card, kept in the user's cache folder: a file per adapter, driver and engine. */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync } from "node:fs";
+import { existsSync, readdirSync } from "node:fs";
 import { join } from "node:path";
 import { z } from "zod";
 import { vulkanDevices } from "../comm/native/vulkan.ts";
 import type { AdapterReport } from "../gpu/adapter.ts";
 import { writeFileAtomic } from "../io/atomic.ts";
+import { makeFolder } from "../io/file_operations.ts";
 import { readJsonObject } from "../io/json_file.ts";
 
 const measured = z.strictObject({
@@ -90,6 +91,6 @@ export function allTables(folder: string = usualFolder()): Table[] {
 
 /** Keeps a table. */
 export async function writeTable(content: Table, folder: string = usualFolder()): Promise<void> {
-  mkdirSync(folder, { recursive: true });
+  makeFolder(folder);
   await writeFileAtomic(pathOf(content.card, folder), `${JSON.stringify(content, null, 2)}\n`);
 }

@@ -1,9 +1,10 @@
 /** What the failures of a file system are called, each met where a file is written, and what is left after them. */
 import assert from "node:assert/strict";
-import { readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../lib/errors.ts";
 import { writeFileAtomic } from "../../lib/io/atomic.ts";
+import { latestValid } from "../../lib/io/checkpoints.ts";
 import { commitFolder, readManifest } from "../../lib/io/commit_folder.ts";
 import { type FileOperations, fileOperations } from "../../lib/io/file_operations.ts";
 import { faultyOperations, withFolder } from "./faulty_operations.ts";
@@ -95,6 +96,21 @@ Deno.test("a file system that takes no bytes, and one that fails in the clean-up
     for (const operations of [idle, worse]) {
       assert.match(String(await failureOf(writeFileAtomic(join(folder, "a"), "x", { operations }))), /input\/output/);
     }
+  }));
+
+Deno.test("a file in the place of a folder of a checkpoint is damage, and the checkpoint before it is whole", () =>
+  withFolder(async (folder) => {
+    for (const step of [1, 2]) {
+      await commitFolder(join(folder, `checkpoint-${step}`), (inside) => {
+        mkdirSync(join(inside, "transformer"));
+        writeFileSync(join(inside, "transformer", "weights"), "text");
+      });
+    }
+    rmSync(join(folder, "checkpoint-2", "transformer"), { recursive: true });
+    writeFileSync(join(folder, "checkpoint-2", "transformer"), "text");
+    const { checkpoint, damaged } = await latestValid(folder);
+    assert.equal(checkpoint?.step, 1);
+    assert.deepEqual(damaged[0]?.problems, ['"transformer/weights" is missing']);
   }));
 
 Deno.test("a manifest that lists nothing it could be held to, or what no program writes, is refused", () =>

@@ -69,6 +69,13 @@ Deno.test("renew: a folder that somebody has removed is taken again, unless anot
       // The refusal is what the user is to see, so giving up the first lock must not fail after it.
       assert.throws(() => lock.renew(), /in use by process/);
     }
+    {
+      using lock = lockFolder(folder);
+      rmSync(folder, { recursive: true });
+      writeFileSync(folder, "in the way");
+      assert.throws(() => lock.renew(), /Cannot lock ".*out": a file stands where a folder/);
+      rmSync(folder);
+    }
     lockFolder(folder)[Symbol.dispose]();
   }));
 

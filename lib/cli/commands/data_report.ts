@@ -1,11 +1,12 @@
 /** Checks the dataset of a config and puts what was found into lines and a page. */
-import { existsSync, statSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import type { TrainConfig } from "../../config/config.ts";
 import { checkDataset, type DatasetReport } from "../../data/samples/dataset_check.ts";
 import { loadTokenizer, type Tokenizer } from "../../data/text/tokenizer.ts";
 import { UserError } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
+import { statIfThere } from "../../io/file_operations.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { RELEASED } from "../../models/transformer/config.ts";
 import { problemsBesides } from "../../train/checks/preflight.ts";
@@ -50,7 +51,7 @@ export async function checkData(config: TrainConfig, html?: string): Promise<Dat
 function requirePlace(page: string): void {
   const why = !existsSync(dirname(page))
     ? "its folder does not exist"
-    : statSync(page, { throwIfNoEntry: false })?.isDirectory() === true
+    : statIfThere(page)?.isDirectory() === true
     ? "a folder stands there"
     : undefined;
   if (why !== undefined) throw new UserError(`Cannot write "${page}": ${why}`, "give another path to --html");

@@ -8,6 +8,7 @@ import { loadConfig, type TrainConfig } from "../../config/config.ts";
 import { UserError, UserErrors } from "../../errors.ts";
 import { listCheckpoints } from "../../io/checkpoints.ts";
 import { manifestName, readManifest, verifyFolder } from "../../io/commit_folder.ts";
+import { statIfThere } from "../../io/file_operations.ts";
 import { VALIDATION_FOLDER } from "../../train/checks/validation.ts";
 import type { SampleEvent } from "../../train/report/events.ts";
 
@@ -68,7 +69,7 @@ export async function publicCheckpoint(path: string): Promise<PublicCheckpoint> 
 }
 
 function checkpointFolder(path: string): string {
-  const stat = statSync(path, { throwIfNoEntry: false });
+  const stat = statIfThere(path);
   if (stat === undefined) {
     throw new UserError(`"${path}" does not exist`, "give a checkpoint or the output_dir of a run");
   }

@@ -3,9 +3,11 @@
  * determines it, so there is nothing to invalidate by hand and two runs can share a folder.
  */
 import { createHash } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, rmSync, statSync, utimesSync } from "node:fs";
+import { existsSync, readdirSync, utimesSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../errors.ts";
+import { removeQuietly } from "../../io/atomic.ts";
+import { fileOperations, makeFolder, statIfThere } from "../../io/file_operations.ts";
 import { openSafetensors } from "../../io/safetensors/safetensors.ts";
 import { writeSafetensors } from "../../io/safetensors/writer.ts";
 import { CACHE_VERSION, cacheKey, type CacheKind, type CacheRequest } from "./key.ts";
@@ -66,7 +68,7 @@ export class SampleCache {
   read(request: CacheRequest): CachedTensor | undefined {
     const key = cacheKey(request);
     const path = this.pathOf(request.kind, key);
-    const info = statSync(path, { throwIfNoEntry: false });
+    const info = statIfThere(path);
     if (info === undefined) return undefined;
     try {
       const tensor = this.#readVerified(request.kind, key, path);
@@ -75,7 +77,7 @@ export class SampleCache {
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
       this.damaged.push({ path, reason: error.summary });
-      rmSync(path, { force: true });
+      removeQuietly(fileOperations, path);
       return undefined;
     }
   }
@@ -129,7 +131,7 @@ export class SampleCache {
       );
     }
     const key = cacheKey(request);
-    mkdirSync(join(this.folder, kind), { recursive: true });
+    makeFolder(join(this.folder, kind));
     await writeSafetensors(this.pathOf(kind, key), [{ name: TENSOR_NAMES[kind], dtype: "F32", shape, data }], {
       metadata: {
         version: `${CACHE_VERSION}`,
@@ -148,7 +150,9 @@ export class SampleCache {
       using file = openSafetensors(this.pathOf(kind, key));
       const name = file.metadata.get("name");
       const fields = file.metadata.get("fields");
-      return name === undefined || fields === undefined ? undefined : { kind, name, fields: JSON.parse(fields) };
+      return name === undefined || fields === undefined
+        ? undefined
+        : { kind, name, fields: Object(JSON.parse(fields)) };
     } catch {
       return undefined;
     }

@@ -1,7 +1,8 @@
 /** Keeps a cache within its limit: entries that no run uses go, those unused longest first. */
-import { existsSync, readdirSync, rmSync, statSync } from "node:fs";
+import { existsSync, readdirSync, rmSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { parseTemporaryName } from "../../io/atomic.ts";
+import { statIfThere } from "../../io/file_operations.ts";
 import type { SampleCache } from "./cache.ts";
 import { CACHE_KINDS } from "./key.ts";
 import { keysInUse, takeTurn } from "./usage.ts";
@@ -27,7 +28,7 @@ export async function collectGarbage(cache: SampleCache, limit: number): Promise
   const entries = CACHE_KINDS.flatMap((kind) =>
     cache.keys(kind).flatMap((key) => {
       const path = cache.pathOf(kind, key);
-      const info = statSync(path, { throwIfNoEntry: false });
+      const info = statIfThere(path);
       return info === undefined ? [] : [{ key, path, size: info.size, lastUse: info.mtimeMs }];
     })
   );
@@ -49,7 +50,7 @@ export async function collectGarbage(cache: SampleCache, limit: number): Promise
 function removeAbandoned(folder: string): void {
   for (const name of existsSync(folder) ? readdirSync(folder) : []) {
     if (parseTemporaryName(name) === undefined) continue;
-    const info = statSync(join(folder, name), { throwIfNoEntry: false });
+    const info = statIfThere(join(folder, name));
     if (info !== undefined && Date.now() - info.mtimeMs > ABANDONED_MILLISECONDS) {
       rmSync(join(folder, name), { force: true });
     }

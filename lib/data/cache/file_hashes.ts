@@ -3,7 +3,7 @@
  * its times none.
  */
 import { createHash } from "node:crypto";
-import { statSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { writeFileAtomic } from "../../io/atomic.ts";
 import { sha256File } from "../../io/hash.ts";
@@ -118,7 +118,7 @@ export class FileHashes {
   async save(): Promise<void> {
     const merged = await readMemory(this.#path);
     for (const [path, entry] of this.#memory) merged.set(path, entry);
-    for (const path of merged.keys()) if (statSync(path, { throwIfNoEntry: false }) === undefined) merged.delete(path);
+    for (const path of merged.keys()) if (!existsSync(path)) merged.delete(path);
     await writeFileAtomic(this.#path, `${JSON.stringify(Object.fromEntries(merged), null, 1)}\n`);
   }
 }

@@ -28,7 +28,7 @@ export interface CacheRequest {
 
 /** SHA-256 in hexadecimal over version, kind and fields in alphabetical order. */
 export function cacheKey(request: Pick<CacheRequest, "kind" | "fields">): string {
-  const fields = Object.entries(request.fields).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
+  const fields = Object.entries(request.fields).sort(([a], [b]) => (a < b ? -1 : 1));
   return createHash("sha256").update(JSON.stringify([CACHE_VERSION, request.kind, fields])).digest("hex");
 }
 

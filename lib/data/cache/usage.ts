@@ -6,7 +6,7 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
-import { fileError } from "../../io/file_operations.ts";
+import { fileError, makeFolder } from "../../io/file_operations.ts";
 import { lockMode } from "../../io/lock.ts";
 
 /** A file per process, held locked while it lives, lists the keys of the entries it uses. */
@@ -53,13 +53,24 @@ export async function useEntries(folder: string, keys: Iterable<string>): Promis
 /** Keys of the entries that living processes use. Files that killed processes left are removed; needs the turn. */
 export function keysInUse(folder: string): Set<string> {
   const users = join(folder, USERS_FOLDER);
-  mkdirSync(users, { recursive: true });
+  makeFolder(users);
   const keys = new Set<string>();
   for (const name of readdirSync(users)) {
     const path = join(users, name);
-    using file = Deno.openSync(path, { read: true, write: true });
-    if (file.tryLockSync(true)) rmSync(path);
+    using file = openIfThere(path);
+    if (file === undefined) continue;
+    if (file.tryLockSync(true)) rmSync(path, { force: true });
     else for (const key of readFileSync(path, "utf8").split("\n")) keys.add(key);
   }
   return keys;
+}
+
+/** A process that ends removes its file whosever turn it is. */
+function openIfThere(path: string): Deno.FsFile | undefined {
+  try {
+    return Deno.openSync(path, { read: true, write: true });
+  } catch (error) {
+    if (error instanceof Deno.errors.NotFound) return undefined;
+    throw fileError(error, "read", path);
+  }
 }

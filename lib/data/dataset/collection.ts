@@ -1,9 +1,10 @@
 /** A file that names several datasets, each with a number of repeats: our own, and those of four other trainers. */
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { dirname, join, relative, resolve } from "node:path";
 import { parse as parseToml } from "smol-toml";
 import { parse as parseYaml } from "yaml";
 import { messageOf } from "../../errors.ts";
+import { statIfThere } from "../../io/file_operations.ts";
 import type { DatasetFormat, DatasetSource, Findings, RawSample } from "./format.ts";
 import { isOutside } from "./paths.ts";
 import { headOf } from "./rows.ts";
@@ -120,7 +121,7 @@ function dialectOf(path: string): Dialect | undefined {
 /** The file of a source that names datasets. */
 function collectionFile({ root, file }: DatasetSource): string | undefined {
   if (file !== undefined) return dialectOf(file) && file;
-  if (statSync(root, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined;
+  if (statIfThere(root)?.isDirectory() !== true) return undefined;
   const files = readdirSync(root, { withFileTypes: true }).filter((entry) => entry.isFile()).map(({ name }) => name);
   return files.sort().map((name) => join(root, name)).find((path) => dialectOf(path) !== undefined);
 }
@@ -210,7 +211,7 @@ async function readCollection(source: DatasetSource, findings: Findings): Promis
       problems.push(`${where}: "${written}" leads out of the dataset folder; allow it with --allow_outside true`);
       continue;
     }
-    const info = statSync(member, { throwIfNoEntry: false });
+    const info = statIfThere(member);
     if (info === undefined) {
       problems.push(`${where}: "${written}" does not exist`);
       continue;

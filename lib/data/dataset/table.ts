@@ -1,6 +1,7 @@
 /** A table with a row per clip: CSV, JSON or JSON Lines with the column names of other trainers. */
-import { readdirSync, statSync } from "node:fs";
+import { readdirSync } from "node:fs";
 import { basename, dirname, join, relative } from "node:path";
+import { statIfThere } from "../../io/file_operations.ts";
 import type { DatasetFormat, DatasetSource, Findings, RawSample } from "./format.ts";
 import { isMediaName } from "./media_names.ts";
 import type { RawPath } from "./paths.ts";
@@ -39,7 +40,7 @@ function tablesOf({ root, file, options }: DatasetSource): string[] {
   const column = namedColumn(options.videoColumn);
   if (file !== undefined) return TABLE_NAME.test(file) && isClipTable(file, column) ? [file] : [];
   for (const folder of [root, join(root, "train")]) {
-    if (statSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) continue;
+    if (statIfThere(folder)?.isDirectory() !== true) continue;
     const entries = readdirSync(folder, { withFileTypes: true });
     const names = entries.filter((entry) => entry.isFile() && TABLE_NAME.test(entry.name)).map(({ name }) => name);
     const tables = names.sort().map((name) => join(folder, name)).filter((path) => isClipTable(path, column));

@@ -1,9 +1,9 @@
 /** Writes a dataset, however it is laid out, as the original trainer's lists; clips stay where they are. */
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { join, relative, resolve } from "node:path";
 import { UserErrors } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
-import { fileError } from "../../io/file_operations.ts";
+import { makeFolder } from "../../io/file_operations.ts";
 import type { DatasetItem } from "./dataset.ts";
 import { isOutside } from "./paths.ts";
 
@@ -42,11 +42,7 @@ export async function writeLists(items: readonly DatasetItem[], folder: string):
       "choose another folder; give clips without a caption one with --prompt, and rename files whose names a line cannot hold",
     );
   }
-  try {
-    mkdirSync(root, { recursive: true });
-  } catch (error) {
-    throw fileError(error, "create", root);
-  }
+  makeFolder(root);
   const files = Object.keys(lists).map((name) => join(root, name));
   for (const [name, lines] of Object.entries(lists)) await writeFileAtomic(join(root, name), `${lines.join("\n")}\n`);
   return { files, outside: items.some(({ videoPath }) => isOutside(root, videoPath)) };

@@ -1,7 +1,7 @@
 /** Looks at every clip and picture of a dataset before any GPU time is spent on it. */
-import { statSync } from "node:fs";
 import pLimit from "p-limit";
 import { UserError } from "../../errors.ts";
+import { statIfThere } from "../../io/file_operations.ts";
 import { sha256File } from "../../io/hash.ts";
 import { collectDataset, type DatasetItem } from "../dataset/dataset.ts";
 import type { DatasetOptions } from "../dataset/format.ts";
@@ -190,7 +190,7 @@ async function sameContent(items: readonly DatasetItem[]): Promise<string[]> {
   const sized = [...paths].map(([path, item]) => ({
     path,
     item,
-    size: statSync(path, { throwIfNoEntry: false })?.size,
+    size: statIfThere(path)?.size,
   }));
   const first = new Map<string, DatasetItem>();
   const notes: string[] = [];

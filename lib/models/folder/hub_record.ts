@@ -6,6 +6,7 @@ import { existsSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../errors.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
+import { statIfThere } from "../../io/file_operations.ts";
 import { type Checksum, hashFile } from "../../io/hash.ts";
 import { readJsonObject } from "../../io/json_file.ts";
 import { parseWeightName, type WeightName } from "../../io/safetensors/weight_files.ts";
@@ -81,7 +82,7 @@ export async function writeRecord(folder: string, record: HubRecord): Promise<vo
 
 /** Files that are not there in their full size. */
 export function missingFiles(folder: string, { files }: HubRecord): HubFile[] {
-  return files.filter(({ path, size }) => statSync(join(folder, path), { throwIfNoEntry: false })?.size !== size);
+  return files.filter(({ path, size }) => statIfThere(join(folder, path))?.size !== size);
 }
 
 /** Size, time of the last change in milliseconds, and inode. */

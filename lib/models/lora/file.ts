@@ -3,13 +3,13 @@
  * loaders read, and a file counts as saved only when reading it back gave every bit that was written.
  */
 import { Buffer } from "node:buffer";
-import { existsSync, mkdirSync } from "node:fs";
+import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { UserError, UserErrors } from "../../errors.ts";
 import { removeQuietly, temporaryName, writeFileAtomic } from "../../io/atomic.ts";
 import { commitFolder } from "../../io/commit_folder.ts";
 import type { Dtype } from "../../io/safetensors/dtypes.ts";
-import { fileError, fileOperations } from "../../io/file_operations.ts";
+import { fileError, fileOperations, makeFolder } from "../../io/file_operations.ts";
 import { encodeF32, type StorageType } from "../../io/safetensors/half.ts";
 import { openSafetensors } from "../../io/safetensors/safetensors.ts";
 import { type TensorToWrite, writeSafetensors } from "../../io/safetensors/writer.ts";
@@ -109,11 +109,7 @@ export async function writeModules(
   }
   const path = isFile ? target : join(target, loraFileName);
   if (!replace && existsSync(path)) throw new UserError(`"${path}" exists already`, "choose another name or remove it");
-  try {
-    mkdirSync(dirname(path), { recursive: true });
-  } catch (error) {
-    throw fileError(error, "create the folder of", path);
-  }
+  makeFolder(dirname(path));
   await writeVerified(path, tensors, metadata);
   return path;
 }

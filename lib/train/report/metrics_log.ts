@@ -1,6 +1,7 @@
 /** metrics.jsonl: one line per event of a run, and the cut back to a step when a run is continued. */
-import { closeSync, existsSync, fsyncSync, ftruncateSync, mkdirSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
 import { dirname } from "node:path";
+import { makeFolder } from "../../io/file_operations.ts";
 import type { MeasuredLoss } from "../checks/best_loss.ts";
 import type { TrainEvent } from "./events.ts";
 
@@ -25,7 +26,7 @@ export class MetricsLog implements Disposable {
     path: string,
     options: { readonly resumeStep?: number; readonly onKept?: (event: TrainEvent) => void } = {},
   ) {
-    mkdirSync(dirname(path), { recursive: true });
+    makeFolder(dirname(path));
     const resumes = options.resumeStep !== undefined && existsSync(path);
     this.#file = openSync(path, resumes ? "r+" : "a");
     const counts = new Map<string, number>();

@@ -3,9 +3,10 @@
  * `Event` protocol buffer. Fields used: wall_time 1 (double), step 2 (varint), file_version 3 (text), summary 5 {value
  * 1 {tag 1, simple_value 2 (float)}}, session_log 7 {status 1}.
  */
-import { closeSync, fsyncSync, mkdirSync, openSync, writeSync } from "node:fs";
+import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
+import { makeFolder } from "../../io/file_operations.ts";
 
 // The Castagnoli polynomial, bits reversed.
 const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
@@ -37,7 +38,7 @@ export class TensorBoardWriter implements Disposable {
    */
   constructor(folder: string, options: { readonly now?: number; readonly resumeStep?: number } = {}) {
     const now = options.now ?? Date.now();
-    mkdirSync(folder, { recursive: true });
+    makeFolder(folder);
     const name = `events.out.tfevents.${Math.floor(now / 1000)}.cogtune.${process.pid}.${now % 1000}`;
     this.#file = openSync(join(folder, name), "wx");
     this.#write([...double(1, now / 1000), ...bytes(3, utf8("brain.Event:2"))]);
