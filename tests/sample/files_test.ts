@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { probe } from "../../lib/data/video/probe.ts";
-import { makeFolder, sampleName, validationName, writeSample } from "../../lib/sample/files.ts";
+import { makeFolder } from "../../lib/io/file_operations.ts";
+import { sampleName, validationName, writeSample } from "../../lib/sample/files.ts";
 import { readPicture, readVideo } from "../../lib/sample/pictures.ts";
 import { makeClip, withFolder } from "../data/media.ts";
 import { referencePath } from "../reference.ts";
