@@ -1,5 +1,5 @@
 /**
- * The pages of runs over HTTP, for browsers on this machine alone. A page of another site cannot reach them: neither by
+ * The pages of runs over HTTP, for browsers on this machine alone that were given its token. A page of another site cannot reach them: neither by
  * a name of its own that resolves to this machine (DNS rebinding), nor by embedding what is here.
  */
 import { statSync } from "node:fs";
@@ -8,6 +8,7 @@ import { UserError } from "../../errors.ts";
 import { addressOf, contentPolicy, type HtmlPage, renderHtml } from "../../io/html_page.ts";
 import { runPage } from "../../train/report/page/view.ts";
 import { comparePage, compareRuns } from "./compare.ts";
+import { Entry } from "./entry.ts";
 import { mediaResponse, mediaType } from "./media.ts";
 import { pathInside, RunFolder } from "./runs.ts";
 
@@ -59,11 +60,13 @@ function namesOf(pathname: string): string[] | undefined {
   }
 }
 
-async function answer(folder: RunFolder, request: Request): Promise<Response> {
+async function answer(folder: RunFolder, entry: Entry, request: Request): Promise<Response> {
   if (!isLocal(request)) return new Response("This is not the host that was asked for.\n", { status: 421 });
   if (request.method !== "GET" && request.method !== "HEAD") {
     return new Response("Only GET and HEAD are answered.\n", { status: 405, headers: { allow: "GET, HEAD" } });
   }
+  const stopped = entry.stop(request);
+  if (stopped !== undefined) return stopped;
   const names = namesOf(new URL(request.url).pathname);
   if (names === undefined) return new Response("No such file.\n", { status: 404 });
   const runs = folder.runs();
@@ -85,15 +88,15 @@ async function answer(folder: RunFolder, request: Request): Promise<Response> {
 }
 
 /** Answers a request for the runs of a folder. */
-export async function respond(folder: RunFolder, request: Request): Promise<Response> {
-  const response = await answer(folder, request);
+export async function respond(folder: RunFolder, entry: Entry, request: Request): Promise<Response> {
+  const response = await answer(folder, entry, request);
   for (const [name, value] of Object.entries(HEADERS)) response.headers.set(name, value);
   return response;
 }
 
 /** A server of pages; disposing ends it, after open pages had the time to see the end of the run. */
 export interface Dashboard extends AsyncDisposable {
-  /** What to open in a browser. */
+  /** What to open in a browser; it holds a token, without which nothing is answered. */
   readonly address: string;
 }
 
@@ -105,11 +108,12 @@ export interface Dashboard extends AsyncDisposable {
  */
 export function serveDashboard(root: string, port?: number): Dashboard {
   const folder = new RunFolder(root);
+  const entry = new Entry();
   let looked = 0;
   const listen = (port: number) =>
     Deno.serve({ hostname: HOST, port, onListen: () => {} }, (request) => {
       looked = Date.now();
-      return respond(folder, request);
+      return respond(folder, entry, request);
     });
   const server = port === undefined
     ? orElse(() => listen(USUAL_PORT), () => listen(0))
@@ -117,7 +121,7 @@ export function serveDashboard(root: string, port?: number): Dashboard {
       throw new UserError(`Port ${port} is taken`, "give another one, or none for one that is free");
     });
   return {
-    address: `http://${HOST}:${server.addr.port}/`,
+    address: `http://${HOST}:${server.addr.port}/${entry.query}`,
     async [Symbol.asyncDispose]() {
       const isWatched = Date.now() - looked < NEXT_LOOK;
       if (isWatched) await new Promise((resolve) => setTimeout(resolve, NEXT_LOOK));
