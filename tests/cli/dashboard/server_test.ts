@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { Entry } from "../../../lib/cli/dashboard/entry.ts";
+import { Door } from "../../../lib/cli/dashboard/door.ts";
 import { RunFolder } from "../../../lib/cli/dashboard/runs.ts";
 import { respond, serveDashboard } from "../../../lib/cli/dashboard/server.ts";
 import { readPageData } from "../../../lib/io/html_page.ts";
@@ -15,11 +15,11 @@ async function inRuns(body: (folder: string, ask: Ask) => Promise<void>): Promis
     const root = join(parent, "runs");
     mkdirSync(root);
     const folder = new RunFolder(root);
-    const entry = new Entry();
-    const cookie = entry.query.replace("?token", "cogtune-8642");
+    const door = new Door();
+    const cookie = door.query.replace("?token", "cogtune-8642");
     const ask: Ask = (path, headers = {}, method = "GET") => {
       const all = { host: "127.0.0.1:8642", cookie, ...headers };
-      return respond(folder, entry, new Request(`http://127.0.0.1:8642${path}`, { headers: all, method }));
+      return respond(folder, door, new Request(`http://127.0.0.1:8642${path}`, { headers: all, method }));
     };
     await body(root, ask);
   } finally {

@@ -10,15 +10,16 @@ const TOKEN_BITS = 128;
 const REFUSAL = "Open the address that the command has printed: it holds a token.\n";
 
 /** The door of one server. */
-export class Entry {
+export class Door {
   readonly #token = randomBytes(TOKEN_BITS / 8).toString("base64url");
 
   /** What is to be added to the address of the server that people open. */
   readonly query: string = `?token=${this.#token}`;
 
   /**
-   * The answer to a request that may not pass, or that brings the token in its address: that goes into a cookie at once,
-   * so that it stays out of the address line and of what is copied from there. Undefined for a request that may pass.
+   * The answer to a request that may not pass, or that brings the token in its address: that goes into a cookie at
+   * once, so that it stays out of the address line and of what is copied from there. Undefined for a request that may
+   * pass.
    */
   stop(request: Request): Response | undefined {
     const { pathname, port, searchParams } = new URL(request.url);
