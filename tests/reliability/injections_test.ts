@@ -14,7 +14,7 @@ import { UserError, UserErrors } from "../../lib/errors.ts";
 import { parseHubId } from "../../lib/models/folder/hub.ts";
 import { sampleName, validationName } from "../../lib/sample/files.ts";
 import { command } from "../bad_input/command.ts";
-import { makeClip, range, stretch, withFolder } from "../data/media.ts";
+import { makeClip, stretch, withFolder } from "../data/media.ts";
 
 /** Injections that were tried. */
 let tried = 0;
