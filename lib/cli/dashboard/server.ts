@@ -1,6 +1,7 @@
 /**
- * The pages of runs over HTTP, for browsers on this machine alone. A page of another site cannot reach them: neither by
- * a name of its own that resolves to this machine (DNS rebinding), nor by embedding what is here.
+ * The pages of runs over HTTP, for browsers on this machine alone that were given its token. A page of another site
+ * cannot reach them: neither by a name of its own that resolves to this machine (DNS rebinding), nor by embedding what
+ * is here.
  */
 import { statSync } from "node:fs";
 import { join } from "node:path";
@@ -8,6 +9,7 @@ import { UserError } from "../../errors.ts";
 import { addressOf, contentPolicy, type HtmlPage, renderHtml } from "../../io/html_page.ts";
 import { runPage } from "../../train/report/page/view.ts";
 import { comparePage, compareRuns } from "./compare.ts";
+import { Door } from "./door.ts";
 import { mediaResponse, mediaType } from "./media.ts";
 import { pathInside, RunFolder } from "./runs.ts";
 
@@ -59,11 +61,13 @@ function namesOf(pathname: string): string[] | undefined {
   }
 }
 
-async function answer(folder: RunFolder, request: Request): Promise<Response> {
+async function answer(folder: RunFolder, door: Door, request: Request): Promise<Response> {
   if (!isLocal(request)) return new Response("This is not the host that was asked for.\n", { status: 421 });
   if (request.method !== "GET" && request.method !== "HEAD") {
     return new Response("Only GET and HEAD are answered.\n", { status: 405, headers: { allow: "GET, HEAD" } });
   }
+  const stopped = door.stop(request);
+  if (stopped !== undefined) return stopped;
   const names = namesOf(new URL(request.url).pathname);
   if (names === undefined) return new Response("No such file.\n", { status: 404 });
   const runs = folder.runs();
@@ -85,15 +89,15 @@ async function answer(folder: RunFolder, request: Request): Promise<Response> {
 }
 
 /** Answers a request for the runs of a folder. */
-export async function respond(folder: RunFolder, request: Request): Promise<Response> {
-  const response = await answer(folder, request);
+export async function respond(folder: RunFolder, door: Door, request: Request): Promise<Response> {
+  const response = await answer(folder, door, request);
   for (const [name, value] of Object.entries(HEADERS)) response.headers.set(name, value);
   return response;
 }
 
 /** A server of pages; disposing ends it, after open pages had the time to see the end of the run. */
 export interface Dashboard extends AsyncDisposable {
-  /** What to open in a browser. */
+  /** What to open in a browser; it holds a token, without which nothing is answered. */
   readonly address: string;
 }
 
@@ -105,11 +109,12 @@ export interface Dashboard extends AsyncDisposable {
  */
 export function serveDashboard(root: string, port?: number): Dashboard {
   const folder = new RunFolder(root);
+  const door = new Door();
   let looked = 0;
   const listen = (port: number) =>
     Deno.serve({ hostname: HOST, port, onListen: () => {} }, (request) => {
       looked = Date.now();
-      return respond(folder, request);
+      return respond(folder, door, request);
     });
   const server = port === undefined
     ? orElse(() => listen(USUAL_PORT), () => listen(0))
@@ -117,7 +122,7 @@ export function serveDashboard(root: string, port?: number): Dashboard {
       throw new UserError(`Port ${port} is taken`, "give another one, or none for one that is free");
     });
   return {
-    address: `http://${HOST}:${server.addr.port}/`,
+    address: `http://${HOST}:${server.addr.port}/${door.query}`,
     async [Symbol.asyncDispose]() {
       const isWatched = Date.now() - looked < NEXT_LOOK;
       if (isWatched) await new Promise((resolve) => setTimeout(resolve, NEXT_LOOK));

@@ -38,11 +38,26 @@ export interface HubAccess {
 /**
  * Which hub is meant, by options and environment.
  *
- * @throws {UserError} when its address would send a token unencrypted to another machine.
+ * @throws {UserError} when its address would send a token unencrypted to another machine, or holds a password, which
+ * every message would show; for a token that no request can hold.
  */
 export function hubAccess(options: ServerOptions): HubAccess {
-  const { endpoint = Deno.env.get("HF_ENDPOINT") ?? DEFAULT_ENDPOINT, token = Deno.env.get("HF_TOKEN") } = options;
+  const { endpoint = Deno.env.get("HF_ENDPOINT") ?? DEFAULT_ENDPOINT } = options;
+  // A token that was read from a file may bring the end of its line along.
+  const token = (options.token ?? Deno.env.get("HF_TOKEN"))?.trim();
+  if (!/^[\x21-\x7e]*$/.test(token ?? "")) {
+    throw new UserError(
+      "HF_TOKEN is no access token: it has spaces, line breaks or letters that no request can hold",
+      "copy the token again, without what stands around it",
+    );
+  }
   const url = URL.parse(endpoint);
+  if (url !== null && (url.username !== "" || url.password !== "")) {
+    throw new UserError(
+      `The address of the hub, at ${url.host}, holds a user name or a password`,
+      "leave both out of HF_ENDPOINT and put an access token into HF_TOKEN",
+    );
+  }
   const isLocal = ["localhost", "127.0.0.1", "[::1]"].includes(url?.hostname ?? "");
   if (url?.protocol !== "https:" && !(url?.protocol === "http:" && isLocal)) {
     throw new UserError(
@@ -51,6 +66,15 @@ export function hubAccess(options: ServerOptions): HubAccess {
     );
   }
   return { endpoint: endpoint.replace(/\/$/, ""), token: token === "" ? undefined : token };
+}
+
+/** An error as it may be shown: a server may send the token back in whatever it says. */
+export function withoutToken(error: unknown, { token }: HubAccess): unknown {
+  if (token === undefined || !(error instanceof UserError)) return error;
+  // Host names are lower-cased.
+  const pattern = new RegExp(RegExp.escape(token), "gi");
+  if (!pattern.test(error.message)) return error;
+  return new UserError(error.summary.replaceAll(pattern, "(token)"), error.hint?.replaceAll(pattern, "(token)"));
 }
 
 /** Leaves of every part the weights that are loaded when no variant is asked for, or the best variant there is. */
@@ -70,15 +94,21 @@ function withoutVariants(files: readonly HubFile[]): HubFile[] {
 
 /** One model on one hub. */
 export class HubServer {
-  readonly #endpoint: string;
+  readonly #access: HubAccess;
   readonly #request: RequestOptions;
-  readonly #hasToken: boolean;
 
   constructor(readonly model: string, readonly id: HubId, options: ServerOptions) {
-    const { endpoint, token } = hubAccess(options);
-    this.#endpoint = endpoint;
-    this.#hasToken = token !== undefined;
-    this.#request = this.#hasToken ? { ...options, headers: { authorization: `Bearer ${token}` } } : options;
+    this.#access = hubAccess(options);
+    const { token } = this.#access;
+    this.#request = token === undefined ? options : { ...options, headers: { authorization: `Bearer ${token}` } };
+  }
+
+  get #endpoint(): string {
+    return this.#access.endpoint;
+  }
+
+  get #hasToken(): boolean {
+    return this.#access.token !== undefined;
   }
 
   /** The needed files of the newest commit of the revision. */
@@ -160,8 +190,7 @@ export class HubServer {
     try {
       return await answer;
     } catch (error) {
-      if (!(error instanceof HttpError)) throw error;
-      throw this.#refusal(error);
+      throw withoutToken(error instanceof HttpError ? this.#refusal(error) : error, this.#access);
     }
   }
 

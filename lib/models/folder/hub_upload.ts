@@ -15,7 +15,7 @@ import {
   type RetryOptions,
   Watchdog,
 } from "../../io/http.ts";
-import { type HubAccess, hubAccess, type ServerOptions } from "./hub_server.ts";
+import { type HubAccess, hubAccess, type ServerOptions, withoutToken } from "./hub_server.ts";
 
 /**
  * Milliseconds without progress after which an upload has stalled. What the socket has taken is out of sight: a system
@@ -82,7 +82,9 @@ export async function uploadFiles(
       return `${access.endpoint}/${repo}`;
     } catch (error) {
       options.signal?.throwIfAborted();
-      await retries.after(explained(error, repo, access));
+      await retries.after(explained(error, repo, access)).catch((error) => {
+        throw withoutToken(error, access);
+      });
     }
   }
 }

@@ -110,7 +110,7 @@ Deno.test({
       await using dashboard = serveDashboard(root, 0);
 
       await t.step("a run that goes on, served: what is new appears, and what plays goes on", async () => {
-        const page = await browser.open(`${dashboard.address}running/`);
+        const page = await browser.open(dashboard.address.replace("?", "running/?"));
         await page.until(`document.querySelectorAll("video").length === 2`);
         await isUnharmed(page, ".prompt");
         assert.match(

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { Door } from "../../../lib/cli/dashboard/door.ts";
 import { RunFolder } from "../../../lib/cli/dashboard/runs.ts";
 import { respond, serveDashboard } from "../../../lib/cli/dashboard/server.ts";
 import { readPageData } from "../../../lib/io/html_page.ts";
@@ -14,9 +15,11 @@ async function inRuns(body: (folder: string, ask: Ask) => Promise<void>): Promis
     const root = join(parent, "runs");
     mkdirSync(root);
     const folder = new RunFolder(root);
+    const door = new Door();
+    const cookie = door.query.replace("?token", "cogtune-8642");
     const ask: Ask = (path, headers = {}, method = "GET") => {
-      const host = { host: "127.0.0.1:8642", ...headers };
-      return respond(folder, new Request(`http://127.0.0.1:8642${path}`, { headers: host, method }));
+      const all = { host: "127.0.0.1:8642", cookie, ...headers };
+      return respond(folder, door, new Request(`http://127.0.0.1:8642${path}`, { headers: all, method }));
     };
     await body(root, ask);
   } finally {
@@ -184,10 +187,14 @@ Deno.test("serveDashboard() listens on the loopback address alone, and says whic
   inRuns(async (root) => {
     await writeRun(root);
     await using dashboard = serveDashboard(root, 0);
-    const port = Number(/^http:\/\/127\.0\.0\.1:(\d+)\/$/.exec(dashboard.address)![1]);
-    const answer = await fetch(dashboard.address);
+    const [, port, token] = /^http:\/\/127\.0\.0\.1:(\d+)\/\?token=([\w-]{22})$/.exec(dashboard.address)!;
+    const entered = await fetch(dashboard.address, { redirect: "manual" });
+    assert.deepEqual([entered.status, entered.headers.get("location")], [303, "/"]);
+    const expected = `cogtune-${port}=${token}; Path=/; HttpOnly; SameSite=Strict`;
+    assert.equal(entered.headers.get("set-cookie"), expected);
+    const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: { cookie: `a=b; ${expected}` } });
     assert.equal(readRunPage(await answer.text())!.step, 40);
-    assert.throws(() => serveDashboard(root, port), /Port \d+ is taken/);
+    assert.throws(() => serveDashboard(root, Number(port)), /Port \d+ is taken/);
     for (const { address, family } of Deno.networkInterfaces()) {
       if (family !== "IPv4" || address.startsWith("127.")) continue;
       await assert.rejects(fetch(`http://${address}:${port}/`), address);
