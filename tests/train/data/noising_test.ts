@@ -72,6 +72,7 @@ Deno.test("the noise offset is one normal number for all of a sample's channel",
   assert.deepEqual(plain, stream.fillNormals(new Float32Array(3 * 16 * 6)));
   const shifts: number[] = [];
   for (let sample = 0; sample < 500; sample++) {
+    const drawn = new RandomStream({ seed: 7, purpose: "noise", step: 1, sample }).fillNormals(new Float32Array(16));
     const base = drawNoise(config(), shape, sample);
     const shifted = drawNoise(config("noise_offset: 0.1"), shape, sample);
     for (let channel = 0; channel < 16; channel++) {
@@ -81,6 +82,7 @@ Deno.test("the noise offset is one normal number for all of a sample's channel",
       });
       const [shift] = differences;
       assert.ok(differences.every((difference) => Math.abs(difference - shift!) < 1e-6));
+      assert.ok(Math.abs(shift! - 0.1 * drawn[channel]!) < 1e-6, "every channel has a number of its own");
       shifts.push(shift!);
     }
   }
