@@ -53,7 +53,8 @@ Deno.test("a second start reuses the cache; a touched clip or prompt rebuilds th
 
 Deno.test("a resumed run equals an uninterrupted one, bit for bit", () =>
   inScratch(async (folder) => {
-    const extra = { gradient_accumulation_steps: 3, batch_size: 1, train_steps: 5, checkpointing_steps: 2 };
+    const sizes = { gradient_accumulation_steps: 3, batch_size: 1, train_steps: 5, checkpointing_steps: 2 };
+    const extra = { ...sizes, ema_decay: 0.9 };
     const whole = await collect(configOf(folder, { ...extra, output_dir: join(folder, "whole") }));
     const parts = configOf(folder, { ...extra, output_dir: join(folder, "parts") });
     const stop = new AbortController();
@@ -65,7 +66,8 @@ Deno.test("a resumed run equals an uninterrupted one, bit for bit", () =>
     assert.equal(seen.at(-1)!.type, "finished");
     const rest = await collect({ ...parts, resume_from_checkpoint: "latest" });
     assert.deepEqual([...steps(seen), ...steps(rest)].map(({ loss }) => loss), steps(whole).map(({ loss }) => loss));
-    for (const file of ["state.safetensors", "pytorch_lora_weights.safetensors"]) {
+    const adapters = ["pytorch_lora_weights.safetensors", "pytorch_lora_weights_ema.safetensors"];
+    for (const file of ["state.safetensors", ...adapters]) {
       const read = (name: string) => readFileSync(join(folder, name, "checkpoint-5", file));
       assert.deepEqual(read("parts"), read("whole"), file);
     }

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { createTerminal } from "../../../lib/cli/machine/terminal.ts";
 import { UserError } from "../../../lib/errors.ts";
 import type { TrainEvent } from "../../../lib/train/report/events.ts";
 import { command } from "../../bad_input/command.ts";
@@ -90,3 +91,12 @@ Deno.test("names in a dataset, a setting that does not exist and ffmpeg's words 
       assert.match(out + error, /\\u\{1b\}\[31mRED|\\u001b\[31mRED/, args.join(" "));
     }
   }));
+
+Deno.test("JSON for programs says the same as its value without a character that a terminal obeys", () => {
+  let written = "";
+  const out = (text: string) => void (written += text);
+  createTerminal({ out, error: out, columns: () => undefined }).json({ text: HOSTILE, [HOSTILE]: "a\tb\nc" });
+  assertHarmless(written);
+  assert.equal(written.split("\n").length, 2, "one line");
+  assert.deepEqual(JSON.parse(written), { text: HOSTILE, [HOSTILE]: "a\tb\nc" });
+});

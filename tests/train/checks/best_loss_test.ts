@@ -48,6 +48,8 @@ Deno.test("the best model is kept, and a run that stops learning ends, interrupt
       (await collect(configOf(folder, { ...still, ...overrides }))).at(-1) as FinishedEvent;
     const ended = await finished({});
     assert.deepEqual([ended.step, ended.interrupted, ended.bestStep], [2, false, 0]);
+    // The lowest loss is that of the model before any step, which nobody needs a copy of.
+    assert.equal(JSON.parse(readFileSync(join(folder, "run", "best", "heldout.json"), "utf8")).step, 1);
     const again = await finished({ resume_from_checkpoint: "latest" });
     assert.deepEqual([again.step, again.interrupted, again.path], [2, false, ended.path]);
     // What a continued run knows of the steps before its checkpoint is what the record tells.

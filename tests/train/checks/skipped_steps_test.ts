@@ -4,8 +4,10 @@ import { cpSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { UserError } from "../../../lib/errors.ts";
 import { listCheckpoints } from "../../../lib/io/checkpoints.ts";
+import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
 import type { TrainingStep } from "../../../lib/step/training_step.ts";
 import { SkippedSteps } from "../../../lib/train/checks/skipped_steps.ts";
+import { prepareData } from "../../../lib/train/data/prepare_data.ts";
 import { collect, configOf, examples, inScratch } from "../runs.ts";
 
 /** A copy of the tiny model in which one tensor of the transformer is NaN: all bits set mean that in every float type. */
@@ -51,3 +53,20 @@ Deno.test("steps that were skipped for the factor on the loss alone get a hint a
     (error) => error instanceof UserError && /3 steps.*overflow/.test(error.message) && /65536/.test(error.hint!),
   );
 });
+
+Deno.test("a run goes on whose steps fail again and again, but never twenty in a row", () =>
+  inScratch(async (folder) => {
+    for (const list of ["prompts.txt", "videos.txt"]) {
+      const path = join(folder, "clips", list);
+      writeFileSync(path, readFileSync(path, "utf8").split("\n").slice(0, 2).join("\n"));
+    }
+    const config = configOf(folder, { train_steps: 42, checkpointing_steps: 100, learning_rate: 0 });
+    const { cache, samples } = await prepareData(config, openModelFolder(config.model_path!));
+    // Finite, so the cache takes it, and too large for every product of the model.
+    const shape = [32, 3, 4, 6];
+    await cache.write(samples[0]!.latent, { shape, data: new Float32Array(32 * 3 * 4 * 6).fill(1e38) });
+    const events = await collect(config);
+    assert.equal(events.filter(({ type }) => type === "skipped").length, 21);
+    assert.equal(events.filter(({ type }) => type === "step").length, 21);
+    assert.ok(events.some((event) => event.type === "saved" && event.step === 42));
+  }));
