@@ -67,3 +67,10 @@ Deno.test("rank-stabilised adapters scale by alpha / sqrt(rank)", () => {
   const { adapters } = declareLora(shapes, { rank: 16, alpha: 6, targets: ["to_q"], rankStabilised: true });
   assert.equal(adapters.get("transformer_blocks.0.attn1.to_q")!.scale, 6 / 4);
 });
+
+Deno.test("what has a meaning in regular expressions means itself in a pattern", () => {
+  const named = new Map(["a.to_q", "axto_q", "a.to_q+"].map((name) => [`${name}.weight`, [8, 8]] as const));
+  const layers = (target: string) => [...selectLayers(named, [target]).keys()];
+  assert.deepEqual(layers("a.*"), ["a.to_q", "a.to_q+"]);
+  assert.deepEqual(layers("*q+"), ["a.to_q+"]);
+});
