@@ -1,29 +1,14 @@
 /** The held-out loss in numbers: fixed timesteps and noise, whatever training does to its own. */
 import assert from "node:assert/strict";
-import { cpSync, readFileSync, writeFileSync } from "node:fs";
+import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { alphasCumprod, parseScheduleConfig } from "../../../lib/diffusion/schedule.ts";
 import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
 import { HeldOut } from "../../../lib/train/checks/held_out.ts";
 import { makeBatch } from "../../../lib/train/data/batches.ts";
 import type { HeldOutEvent } from "../../../lib/train/report/events.ts";
-import { collect, configOf, examples, inScratch } from "../runs.ts";
-
-/** A copy of the tiny model that predicts a velocity of zero, whatever it is given. */
-function silentModel(folder: string): string {
-  const model = join(folder, "model");
-  cpSync(join(examples, "tiny-2b"), model, { recursive: true });
-  const path = join(model, "transformer", "diffusion_pytorch_model.safetensors");
-  const bytes = readFileSync(path);
-  const start = 8 + Number(bytes.readBigUInt64LE());
-  const header = JSON.parse(bytes.subarray(8, start).toString());
-  for (const name of ["proj_out.weight", "proj_out.bias"]) {
-    const [from, to] = header[name].data_offsets;
-    bytes.fill(0, start + from, start + to);
-  }
-  writeFileSync(path, bytes);
-  return model;
-}
+import { silentModel } from "../../silent_model.ts";
+import { collect, configOf, inScratch } from "../runs.ts";
 
 Deno.test("of a model that predicts zero it is the mean square of the velocity, at the middle of eighths of the schedule", () =>
   inScratch(async (folder) => {
