@@ -1,7 +1,7 @@
 /**
  * The slow suites: every test file that has slow parts, with them, two files at a time. A file that has passed is not run again
  * by the next start, and the longest ones go on inside (see results.ts), so the whole may be stopped at any moment.
- * Run: deno run -A tests/reliability/full.ts
+ * Run: deno run -A tests/reliability/full.ts [WORD...]     (only files whose path holds one of the words)
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { fromFileUrl } from "../paths.ts";
@@ -43,11 +43,11 @@ async function run(file: string): Promise<Ran> {
   return { file, passed: success, seconds: (performance.now() - start) / 1000 };
 }
 
-/** Runs all files that have not passed; prints a line for each and returns those that failed. */
-async function runAll(print: (line: string) => void): Promise<string[]> {
+/** Runs the files that have not passed; prints a line for each and returns those that failed. */
+async function runAll(files: readonly string[], print: (line: string) => void): Promise<string[]> {
   const results = new Results<Ran>("full");
   const passed = (file: string) => results.all.some((ran) => ran.file === file && ran.passed);
-  const left = slowFiles("tests").filter((file) => !passed(file));
+  const left = files.filter((file) => !passed(file));
   const failed: string[] = [];
   const worker = async () => {
     for (let file = left.shift(); file !== undefined; file = left.shift()) {
@@ -65,5 +65,7 @@ async function runAll(print: (line: string) => void): Promise<string[]> {
   return failed;
 }
 
+const isChosen = (file: string) => Deno.args.length === 0 || Deno.args.some((word) => file.includes(word));
 // deno-lint-ignore no-console
-if ((await runAll((line) => console.log(line))).length > 0) Deno.exit(1);
+const failed = await runAll(slowFiles("tests").filter(isChosen), (line) => console.log(line));
+if (failed.length > 0) Deno.exit(1);

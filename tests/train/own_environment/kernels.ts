@@ -17,6 +17,7 @@ import { problemsOf } from "../../../lib/tune/problems.ts";
 import { cardOf, digest, writeTable } from "../../../lib/tune/table.ts";
 import { textsOf } from "../../../lib/tune/trial.ts";
 import { withRanks } from "../../comm/exchange/groups.ts";
+import { engine } from "../../engine.ts";
 import { testDevice } from "../../kernels/run.ts";
 import { collect, configOf, inScratch } from "../runs.ts";
 
@@ -99,7 +100,7 @@ Deno.test("all ranks take what the first one chooses", () =>
       const choices = await plant(config, 0);
       const run = described(config);
       const found = await withRanks(2, async (communicator) => {
-        using device = await openDevice();
+        using device = await openDevice({ engine });
         // Only the first rank's settings count.
         const own: TrainConfig = communicator.rank === 0 ? config : { ...config, tune: "never" };
         const question = { device, config: own, run, communicator, checkpoint: undefined };
@@ -118,7 +119,7 @@ Deno.test("a checkpoint of another card is continued with kernels chosen for thi
       const state = { step: 1, applied: 1, lossScale: { value: 1, goodSteps: 0 } };
       const kernels = { card: "another", choices: { "gemm()": "plain" } };
       Deno.writeTextFileSync(join(folder, "trainer.json"), JSON.stringify({ ...state, kernels }));
-      using device = await openDevice();
+      using device = await openDevice({ engine });
       const run = described(config);
       const question = { device, config, run, communicator: createSingle(), checkpoint: folder };
       const events = await Array.fromAsync(chooseKernels(question));
@@ -129,7 +130,7 @@ Deno.test("a checkpoint of another card is continued with kernels chosen for thi
 
 Deno.test("a forecast without a GPU has the problems of the run, so that it finds what was measured", async () => {
   const config = configOf("unused", { mixed_precision: "bf16" });
-  using device = await openDevice();
+  using device = await openDevice({ engine });
   // As a GPU would have it: software drivers are kept off their matrix units.
   device.target = { ...device.target, mixed: roundsProducts(config) };
   const { transformer } = openModelFolder(config.model_path!);
