@@ -30,6 +30,9 @@ export class UserError extends Error {
   }
 }
 
+/** Problems in a message: a dataset of this size can be mended from it, a hostile file cannot flood the terminal. */
+const MOST_LISTED = 100;
+
 /**
  * Several mistakes of one input (a dataset, a config), reported together so that one pass mends them all.
  *
@@ -50,9 +53,11 @@ export class UserErrors extends UserError {
   /** One sentence each. */
   readonly problems: readonly string[];
 
-  /** The message says what is wrong as a whole, and lists the problems. */
+  /** The message says what is wrong as a whole, and lists the problems, up to a number that somebody may read. */
   constructor(what: string, problems: readonly string[], hint?: string) {
-    const list = problems.map((problem) => `  - ${problem}`).join("\n");
+    const more = problems.length - MOST_LISTED;
+    const shown = more > 0 ? [...problems.slice(0, MOST_LISTED), `and ${more} more`] : problems;
+    const list = shown.map((problem) => `  - ${problem}`).join("\n");
     super(`${what}: ${problems.length} problem${problems.length === 1 ? "" : "s"}\n${list}`, hint);
     this.problems = problems;
   }

@@ -1,7 +1,7 @@
 /** Reads YAML files and command-line values into entries that remember where each value stands. */
 import { dirname, resolve } from "node:path";
 import { isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from "yaml";
-import type { Document, Node } from "yaml";
+import type { Node } from "yaml";
 
 /** One value of a config, before it is checked. */
 export interface Entry {
@@ -30,7 +30,7 @@ export interface Source {
 }
 
 // A config has some ninety short lines; anything near this size is another file given by mistake.
-const MAX_BYTES = 1 << 20;
+const MAX_BYTES = 1 << 17;
 
 /** Reads a flat YAML mapping. Aliases, tags and duplicate keys are problems, as are all syntax errors. */
 export function readYaml(text: string, fileName: string): Source {
@@ -42,12 +42,9 @@ export function readYaml(text: string, fileName: string): Source {
     const { line, col } = lines.linePos(offset ?? 0);
     return `${fileName}:${line}:${col}`;
   };
-  let document: Document.Parsed;
-  try {
-    document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
-  } catch (error) {
-    // The parser recurses per nesting level and runs out of stack on hostile nesting.
-    if (!(error instanceof RangeError)) throw error;
+  const document = parseDocument(text, { lineCounter: lines, prettyErrors: false });
+  // The parser recurses per nesting level, runs out of stack on hostile nesting, and then finds errors without number.
+  if (document.errors.some(({ message }) => message.includes("call stack"))) {
     return { entries: new Map(), problems: [`${fileName}: nested too deeply for a config`] };
   }
   const problems = [...document.errors, ...document.warnings].map((error) => `${place(error.pos[0])} ${error.message}`);
