@@ -139,11 +139,13 @@ export async function restoreState(
 ): Promise<void> {
   using file = openSafetensors(join(checkpoint, STATE_FILE));
   const problems: string[] = [];
-  for (const { name, shape } of entries) {
+  for (const { name, shape, dtype } of entries) {
     const found = file.tensors.get(name);
     if (found === undefined) problems.push(`"${name}" is missing`);
     else if (`${found.shape}` !== `${shape}`) {
       problems.push(`"${name}" has shape [${found.shape}]: this run needs [${shape}]`);
+    } else if (found.dtype !== dtype.toUpperCase()) {
+      problems.push(`"${name}" is stored as ${found.dtype}: this run needs ${dtype.toUpperCase()}`);
     }
   }
   if (problems.length > 0 || file.tensors.size !== entries.length) {
