@@ -155,7 +155,9 @@ export function updater(
       }
       if (magnitude === undefined) target.set(sum);
       else {
-        const factor = magnitude[first + row]! / Math.sqrt(sum.reduce((squares, value) => squares + value * value, 0));
+        const norm = Math.sqrt(sum.reduce((squares, value) => squares + value * value, 0));
+        // A row of zeros has no direction to stretch, and stays one.
+        const factor = norm === 0 ? 0 : magnitude[first + row]! / norm;
         for (let i = 0; i < inFeatures; i++) target[i]! += strength * (factor * sum[i]! - target[i]!);
       }
     }
