@@ -110,6 +110,9 @@ const DIALECTS: readonly Dialect[] = [
   },
 ];
 
+/** Samples of an epoch, which are listed: weights far apart ask for more than memory holds. */
+const MOST_SAMPLES = 10_000_000;
+
 const COLLECTION_NAME = /\.(ya?ml|toml|json)$/i;
 
 function dialectOf(path: string): Dialect | undefined {
@@ -164,6 +167,7 @@ async function readMembers(path: string, label: string, problems: string[]): Pro
     if (weight !== undefined && found.repeats !== undefined) {
       problems.push(`${where}: has repeats and a weight; a weight says how often its clips come`);
     }
+    if (`${found.prompt}${found.prefix}`.includes("\0")) problems.push(`${where}: its prompt contains a NUL character`);
     return isText(path) && Number.isInteger(repeats) ? [{ ...found, path, repeats, where }] : [];
   });
   const bare = members.find(({ weight }) => weight === undefined);
@@ -233,9 +237,16 @@ async function readCollection(source: DatasetSource, findings: Findings): Promis
     parts.push({ samples, weight });
   }
   const weighed = parts.flatMap(({ samples, weight }) => weight === undefined ? [] : [{ samples, weight }]);
-  return weighed.length === parts.length && problems.length === 0
+  const samples = weighed.length === parts.length && problems.length === 0
     ? mixByWeight(weighed)
     : parts.flatMap(({ samples }) => samples);
+  const total = samples.reduce((sum, { repeats = 1 }) => sum + repeats, 0);
+  if (total <= MOST_SAMPLES) return samples;
+  problems.push(
+    `${relative(root, path)}: its repeats and weights make an epoch of ${total} samples, expected at most ` +
+      `${MOST_SAMPLES}; bring them closer together`,
+  );
+  return [];
 }
 
 /** Several datasets. */

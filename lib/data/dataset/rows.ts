@@ -68,11 +68,8 @@ function jsonDocument(text: string, label: string, problems: string[]): Row[] {
       where: `${label} entry ${JSON.stringify(name)}`,
     }));
   }
-  if (!Array.isArray(json)) {
-    problems.push(`${label}: holds neither a list nor an object of entries`);
-    return [];
-  }
-  return json.flatMap((values, i) => {
+  // What begins with a bracket and is JSON is a list.
+  return (json as unknown[]).flatMap((values, i) => {
     const where = `${label} entry ${i + 1}`;
     if (isObject(values)) return [{ values, where }];
     problems.push(`${where}: is not a JSON object`);

@@ -97,6 +97,9 @@ async function readTable(source: DatasetSource, { problems, warnings }: Findings
     const [first, second] = Array.isArray(caption) ? caption : [caption];
     if (second !== undefined) several++;
     if (first !== undefined && typeof first !== "string") problems.push(`${row.where}: "${captionColumn}" is not text`);
+    if (typeof first === "string" && first.includes("\0")) {
+      problems.push(`${row.where}: "${captionColumn}" contains a NUL character`);
+    }
     const hasImage = options.images === true && videoColumn !== undefined && imageColumn !== undefined;
     return {
       prompt: typeof first === "string" ? first : captionColumn === undefined ? undefined : missing(row, captionColumn),

@@ -103,6 +103,85 @@ const REFUSALS: Readonly<Record<string, readonly [Readonly<Record<string, string
     {},
     /^d\.yaml: cannot be read \(Alias resolution is disabled\)/,
   ],
+  "weights so far apart that an epoch has no end": [
+    {
+      "d.yaml": "- path: a\n  weight: 1\n- path: b\n  weight: 1e-9\n",
+      ...{ "a/a.mp4": "a", "a/a.txt": "x", "b/b.mp4": "b", "b/b.txt": "x" },
+    },
+    {},
+    /^d\.yaml: its repeats and weights make an epoch of 1000000000 samples, expected at most 10000000;/,
+  ],
+  "a prompt of a collection with a NUL": [
+    { "d.yaml": '- path: a\n  prompt: "x\\0y"\n', "a/a.mp4": "a" },
+    {},
+    /^d\.yaml entry 1: its prompt contains a NUL character$/,
+  ],
+  "a weight and repeats": [
+    { "d.yaml": "- path: a\n  weight: 1\n  repeats: 2\n", "a/a.mp4": "a", "a/a.txt": "x" },
+    {},
+    /^d\.yaml entry 1: has repeats and a weight/,
+  ],
+  "an entry that is a word": [
+    { "d.yaml": "- path: a\n- b\n", "a/a.mp4": "a", "a/a.txt": "x" },
+    {},
+    /^d\.yaml entry 2: is not a mapping of keys$/,
+  ],
+  "an entry without a folder": [
+    { "d.toml": "[[directory]]\nnum_repeats = 2\n" },
+    {},
+    /^d\.toml entry 1: names no folder or table of clips$/,
+  ],
+  "a dataset that is not there": [
+    { "d.yaml": "- path: a\n" },
+    {},
+    /^d\.yaml entry 1: "a" does not exist$/,
+  ],
+  "a collection that is none": [
+    { "d.json": '{"x": {"datasets": [1]}}' },
+    { format: "collection" },
+    /^d\.json: holds no list of datasets$/,
+  ],
+  "a folder without a collection": [
+    { "a.mp4": "a", "a.txt": "x" },
+    { format: "collection" },
+    /^\/.*: holds no list of datasets$/,
+  ],
+  "captions in a parquet table": [
+    { "m.json": '[{"instance_data_dir": "x", "caption_strategy": "parquet"}]' },
+    {},
+    /^m\.json entry 1: has caption_strategy "parquet": write the captions into \.txt files/,
+  ],
+  "a list with a number in it": [
+    { "m.json": '[{"video": "a.mp4", "caption": "x"}, 5]', "a.mp4": "a" },
+    {},
+    /^m\.json entry 2: is not a JSON object$/,
+  ],
+  "a line of JSON that is a list": [
+    { "m.jsonl": '{"video": "a.mp4", "caption": "x"}\n[1]\n', "a.mp4": "a" },
+    {},
+    /^m\.jsonl line 2: is not a JSON object$/,
+  ],
+  "a line of JSON that is cut": [
+    { "m.jsonl": '{"video": "a.mp4", "caption": "x"}\n{"video": "a.mp4", "capt\n', "a.mp4": "a" },
+    {},
+    /^m\.jsonl line 2: is not JSON \(.*\)$/,
+  ],
+  "a table of a header alone": [{ "m.csv": "video,caption\n", "a.mp4": "a" }, {}, /^m\.csv: holds no entries$/],
+  "a quote that is not closed": [
+    { "m.csv": 'video,caption\na.mp4,"x\n', "a.mp4": "a" },
+    {},
+    /^m\.csv: .*[Qq]uote/,
+  ],
+  "a caption with a NUL": [
+    { "m.json": '[{"video": "a.mp4", "caption": "x\\u0000y"}]', "a.mp4": "a" },
+    {},
+    /^m\.json entry 1: "caption" contains a NUL character$/,
+  ],
+  "a caption file with a NUL": [
+    { "a.mp4": "a", "a.txt": "x\0y" },
+    {},
+    /^a\.txt: contains a NUL character; remove it$/,
+  ],
   "a bucket of SimpleTuner": [
     { "m.json": '[{"type": "aws", "instance_data_dir": "x"}]' },
     {},
