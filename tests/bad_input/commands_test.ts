@@ -194,8 +194,8 @@ const CASES: Readonly<Record<string, Case>> = {
   ],
   "samples into a file": [
     words(...SAMPLE.slice(0, -1), "@/file"),
-    /choose another name/,
-    /Cannot create ".*file": it ex/,
+    /check the path/,
+    /Cannot create ".*file": a file stands where a folder is expected/,
   ],
   "a flag that doctor has not": [words("doctor", "--fast"), FLAGS, /No flag registered for --fast/],
   "a check of nothing": [words("data", "check"), /Add --data_root FOLDER/, /No dataset given/],
