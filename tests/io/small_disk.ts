@@ -42,3 +42,13 @@ export function fill(disk: string, left = 0): () => void {
   writeFileSync(path, new Uint8Array(freeBytes(disk) - left));
   return () => rmSync(path);
 }
+
+/** Makes a disk read-only while `body` runs. */
+export async function withReadOnly(disk: string, body: () => Promise<void>): Promise<void> {
+  assert.ok(await run("mount", "-o", "remount,ro", disk));
+  try {
+    await body();
+  } finally {
+    await run("mount", "-o", "remount,rw", disk);
+  }
+}

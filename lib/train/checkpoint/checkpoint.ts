@@ -94,6 +94,13 @@ export async function findCheckpoint(resume: string, outputDir: string): Promise
   if (resume === "latest") {
     const { checkpoint, damaged } = await latestValid(outputDir);
     if (checkpoint !== undefined) {
+      const { step } = readRunState(checkpoint.path);
+      if (step !== checkpoint.step) {
+        throw new UserError(
+          `"${checkpoint.path}" was renamed: it holds step ${step}, so that the newest checkpoint cannot be told`,
+          `name it ${checkpointName(step)} again, or give the path of the checkpoint to continue from`,
+        );
+      }
       const warnings = damaged.map(({ path, problems }) =>
         `"${path}" is damaged (${problems.join("; ")}): continuing from ${basename(checkpoint.path)}`
       );

@@ -57,6 +57,42 @@ Deno.test({
 });
 
 Deno.test({
+  name:
+    "a disk that fills up while clips are encoded ends the run at once, keeps what is whole, and the next goes on " +
+    "(needs the right to mount)",
+  ignore: !mountable,
+  fn: () =>
+    inScratch((folder) =>
+      withSmallDisk(folder, async (disk) => {
+        const config = configOf(folder, { cache_dir: join(disk, "cache"), train_steps: 1 });
+        let free = () => {};
+        const encoded: number[] = [];
+        const fillUp = async () => {
+          for await (const event of train(config)) {
+            if (event.type !== "cache" || event.kind !== "video") continue;
+            encoded.push(event.done);
+            if (event.done === 1) free = fill(disk);
+          }
+        };
+        await assert.rejects(
+          fillUp,
+          (error) =>
+            error instanceof UserError && /latent.* \d+ bytes are wanted, \d+ bytes are free/.test(error.summary),
+        );
+        // The second clip had no room, and the others were not tried.
+        assert.deepEqual(encoded, [0, 1]);
+        const kept = readdirSync(join(disk, "cache", "latent"));
+        assert.ok(kept.length === 1 && /^[0-9a-f]{64}\.safetensors$/.test(kept[0]!), `${kept}`);
+        free();
+        const again = await collect(config);
+        const [start] = again.filter((event) => event.type === "cache" && event.kind === "video");
+        assert.ok(start?.type === "cache" && start.reused === 1 && start.total === 4);
+        assert.ok(again.some(({ type }) => type === "finished"));
+      })
+    ),
+});
+
+Deno.test({
   name: "records that a full disk has no room for are a warning each, once, and later ones are whole " +
     "(needs the right to mount)",
   ignore: !mountable,
