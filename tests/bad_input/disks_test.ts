@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { cpSync, existsSync } from "node:fs";
 import { join } from "node:path";
 import { cleanLeftovers } from "../../lib/io/checkpoints.ts";
-import { mountable, withReadOnly, withSmallDisk } from "../io/small_disk.ts";
+import { mountable, withReadOnly, withSmallDisk } from "../io/disks/small_disk.ts";
 import { assertRefused, command, listing, programUnder, trainWords, withCopies } from "./command.ts";
 
 Deno.test({

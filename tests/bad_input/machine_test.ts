@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { verifyFolder } from "../../lib/io/commit_folder.ts";
 import { freeBytes } from "../../lib/io/file_operations.ts";
 import { lockFolder } from "../../lib/io/lock.ts";
-import { mountable, withSmallDisk } from "../io/small_disk.ts";
+import { mountable, withSmallDisk } from "../io/disks/small_disk.ts";
 import {
   assertRefused,
   assertUntouched,

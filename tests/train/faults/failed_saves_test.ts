@@ -7,7 +7,7 @@ import { verifyFolder } from "../../../lib/io/commit_folder.ts";
 import type { TrainEvent, WarningEvent } from "../../../lib/train/report/events.ts";
 import { RunRecords } from "../../../lib/train/report/run_records.ts";
 import { train } from "../../../lib/train/trainer.ts";
-import { fill, mountable, withSmallDisk } from "../../io/small_disk.ts";
+import { fill, mountable, withSmallDisk } from "../../io/disks/small_disk.ts";
 import { collect, configOf, inScratch } from "../runs.ts";
 
 const warningsOf = (events: readonly TrainEvent[]) =>

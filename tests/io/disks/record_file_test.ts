@@ -2,9 +2,9 @@
 import assert from "node:assert/strict";
 import { appendFileSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../../lib/errors.ts";
-import { RecordFile } from "../../lib/io/record_file.ts";
-import { withFolder } from "./faulty_operations.ts";
+import { UserError } from "../../../lib/errors.ts";
+import { RecordFile } from "../../../lib/io/record_file.ts";
+import { withFolder } from "../faulty_operations.ts";
 import { fill, mountable, withSmallDisk } from "./small_disk.ts";
 
 const record = (letter: string, length = 3) => new TextEncoder().encode(`${letter.repeat(length)}\n`);

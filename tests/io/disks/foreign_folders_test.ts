@@ -2,11 +2,11 @@
 import assert from "node:assert/strict";
 import { mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { UserError } from "../../lib/errors.ts";
-import { writeFileAtomic } from "../../lib/io/atomic.ts";
-import { commitFolder } from "../../lib/io/commit_folder.ts";
-import { lockFolder } from "../../lib/io/lock.ts";
-import { withFolder } from "./faulty_operations.ts";
+import { UserError } from "../../../lib/errors.ts";
+import { writeFileAtomic } from "../../../lib/io/atomic.ts";
+import { commitFolder } from "../../../lib/io/commit_folder.ts";
+import { lockFolder } from "../../../lib/io/lock.ts";
+import { withFolder } from "../faulty_operations.ts";
 
 /** What may stand in the place of a folder that is to be replaced. */
 const others: Readonly<Record<string, (path: string) => void>> = {

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { freeBytes } from "../../lib/io/file_operations.ts";
+import { freeBytes } from "../../../lib/io/file_operations.ts";
 
 async function run(tool: string, ...args: string[]): Promise<boolean> {
   try {
