@@ -13,7 +13,10 @@ import { lockMode } from "../../io/lock.ts";
 /** A file per process, held locked while it lives, lists the keys of the entries it uses. */
 const USERS_FOLDER = "in-use";
 
-/** What went wrong with a file of a cache; it lies in the dataset, which need not be the user's own, unless told otherwise. */
+/**
+ * What went wrong with a file of a cache; it lies in the dataset, which need not be the user's own, unless told
+ * otherwise.
+ */
 function cacheError(error: unknown, action: string, path: string): unknown {
   const problem = fileError(error, action, path);
   return problem instanceof UserError

@@ -8,8 +8,9 @@ import type { TensorInfo } from "./header.ts";
 import { conversion } from "./weight_files.ts";
 
 /**
- * Longest header that is read. The reference library takes 100 MB, and so much JSON could cost 17 s of a core of an EPYC
- * and 1.1 GB; a sixth of it costs 2.5 s and 0.3 GB, and holds 150,000 tensors where the largest models have thousands.
+ * Longest header that is read. The reference library takes 100 MB, and so much JSON could cost 17 s of a core of an
+ * EPYC and 1.1 GB; a sixth of it costs 2.5 s and 0.3 GB, and holds 150,000 tensors where the largest models have
+ * thousands.
  */
 const maxHeaderBytes = 2 ** 24;
 
