@@ -5,7 +5,6 @@ import { gpuMemoryLimit, type TrainConfig } from "../config/config.ts";
 import type { DatasetItem } from "../data/dataset/dataset.ts";
 import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
-import { UserError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
 import type { ModelConfigs } from "../models/folder/model_folder.ts";
@@ -373,7 +372,7 @@ export class TrainingLoop implements Disposable {
     yield* await records?.sync() ?? [];
     const started = performance.now();
     const saved = await this.#save();
-    if (saved instanceof UserError) {
+    if (saved instanceof Error) {
       if (isLast) throw saved;
       yield this.#saves.failed(this.#done, saved);
       return undefined;
@@ -383,7 +382,7 @@ export class TrainingLoop implements Disposable {
     return saved.path;
   }
 
-  #save(): Promise<SavedCheckpoint | UserError> {
+  #save(): Promise<SavedCheckpoint | Error> {
     const { kernels } = this.prepared;
     return saveRun(this.#savedRun(), {
       step: this.#done,

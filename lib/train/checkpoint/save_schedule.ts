@@ -1,5 +1,5 @@
 /** After which steps a run saves, and what becomes of it when it cannot. */
-import { problemOf, type UserError } from "../../errors.ts";
+import { problemOf, UserError } from "../../errors.ts";
 import { checkpointName } from "../../io/checkpoints.ts";
 import type { WarningEvent } from "../report/events.ts";
 
@@ -39,11 +39,12 @@ export class SaveSchedule {
    * @returns what the user is told.
    * @throws `error` when the run is to end: at its last step, and when two regular saves in a row have failed.
    */
-  failed(step: number, error: UserError): WarningEvent {
+  failed(step: number, error: Error): WarningEvent {
     if (step === this.#total || (this.#retry !== undefined && this.#isRegular(step))) throw error;
     const wait = this.#retry === undefined ? 1 : 2 * this.#retry.wait;
     this.#retry = { step: step + wait, wait };
-    const message = `${checkpointName(step)} is not saved, tried again after step ${step + wait}: ${problemOf(error)}`;
+    const problem = error instanceof UserError ? problemOf(error) : error.message;
+    const message = `${checkpointName(step)} is not saved, tried again after step ${step + wait}: ${problem}`;
     return { type: "warning", message };
   }
 }

@@ -1,6 +1,6 @@
 /** A run put on disk as a checkpoint, and taken up from one: what trains, the optimizer, and how far the run is. */
 import { join } from "node:path";
-import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
+import { type Communicator, longPhase, PeerError } from "../../comm/exchange/communicator.ts";
 import { requireResumable } from "../../config/compare.ts";
 import { loadConfig, printConfig, type TrainConfig } from "../../config/config.ts";
 import { UserError } from "../../errors.ts";
@@ -74,12 +74,13 @@ export interface SavedCheckpoint {
 /**
  * Writes a checkpoint; every rank calls it, and the first writes.
  *
- * @returns on every rank what was saved, or what kept it from being saved: a disk that is full or fails.
+ * @returns on every rank what was saved, or what kept it from being saved: a disk that is full or fails, or somebody
+ * else's files in its place.
  */
 export async function saveRun(
   { session, config, model, run, optimizer, communicator }: SavedRun,
   state: RunState,
-): Promise<SavedCheckpoint | UserError> {
+): Promise<SavedCheckpoint | Error> {
   const entries = stateEntries(session, communicator, run, optimizer);
   const path = join(config.output_dir, checkpointName(state.step));
   // Shards are gathered while the first rank writes them, and also when it has given up writing.
@@ -109,7 +110,8 @@ export async function saveRun(
     for (const entry of entries.slice(gathered)) await entry.read();
   }
   const failed = await communicator.agree(failure === undefined ? 0 : 1, { deadline: longPhase }) === 1;
-  return failed ? failure ?? new UserError(`The first rank could not save "${path}"`) : { path, bytes, ...norms };
+  // The first rank alone has more to say, and its words are what the launcher passes on.
+  return failed ? failure ?? new PeerError(`rank 0 could not save "${path}"`, 0) : { path, bytes, ...norms };
 }
 
 /**

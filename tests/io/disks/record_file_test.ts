@@ -20,7 +20,7 @@ Deno.test("RecordFile appends to what is there, and makes a new file only where 
       file.sync();
     }
     assert.equal(readFileSync(path, "utf8"), "before\naaa\nbbb\n");
-    assert.throws(() => new RecordFile(path, { isNew: true }), /exists already/);
+    assert.throws(() => new RecordFile(path, { isNew: true }), UserError);
     assert.throws(() => new RecordFile(join(folder, "none", "log")), UserError);
   }));
 

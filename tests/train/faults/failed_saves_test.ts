@@ -144,6 +144,17 @@ for (
     }));
 }
 
+Deno.test("the last save that fails ends a run of two ranks with the reason, which the first rank alone knows", () =>
+  inScratch(async (folder) => {
+    const config = configOf(folder, { train_steps: 2, checkpointing_steps: 1, gpus: 2 });
+    mkdirSync(config.output_dir);
+    for (const step of [1, 2]) writeFileSync(join(config.output_dir, `checkpoint-${step}`), "mine");
+    await assert.rejects(
+      collect(config),
+      (error) => error instanceof UserError && /checkpoint-2" exists and holds no manifest\.json/.test(error.message),
+    );
+  }));
+
 Deno.test("a folder `best` and later checkpoints that no run has made are refused before anything is computed", () =>
   inScratch(async (folder) => {
     const config = configOf(folder, { train_steps: 2, checkpointing_steps: 1 });
