@@ -27,7 +27,10 @@ export interface ManifestFile {
 export interface CommitOptions {
   /** Bytes the folder will have: 1.1 times as many must be free before anything is written. */
   readonly expectedBytes?: number;
-  /** Whether an existing folder of this name may be replaced; otherwise it is an error. */
+  /**
+   * Whether an existing folder of this name may be replaced; otherwise it is an error. One without a manifest never is:
+   * somebody else made it.
+   */
   readonly replace?: boolean;
   /** Replaced by tests. */
   readonly operations?: FileOperations;
@@ -53,6 +56,7 @@ export async function commitFolder(
   if (exists && !options.replace) {
     throw new UserError(`"${path}" exists already`, "choose another folder, or remove it if it is not needed");
   }
+  if (exists) requireCommitted(path);
   // Cluster and journal overhead grow with the files; a tenth covers it.
   if (options.expectedBytes !== undefined) requireFreeBytes(path, Math.ceil(options.expectedBytes * 1.1));
   const temporary = temporaryName(path, "tmp");
@@ -72,6 +76,19 @@ export async function commitFolder(
   }
   if (old !== undefined) removeQuietly(operations, old);
   return files;
+}
+
+/**
+ * Makes sure that what is there was committed, so that replacing it loses nothing of anybody else.
+ *
+ * @throws {UserError} when it holds no manifest.
+ */
+export function requireCommitted(path: string): void {
+  if (existsSync(join(path, manifestName))) return;
+  throw new UserError(
+    `"${path}" exists and holds no ${manifestName}: it was not made here, and replacing it would lose it`,
+    "move it away, or choose another folder",
+  );
 }
 
 /** Gives the sealed folder its name, moving an existing one to `old`; undoes its renames when one of them fails. */

@@ -5,14 +5,19 @@ import { join } from "node:path";
 import { UserError } from "../errors.ts";
 import { fileError, statIfThere } from "./file_operations.ts";
 
-const lockName = ".lock";
+/** File by which a folder is taken; it stays behind. */
+export const lockName = ".lock";
 
 /** Lock files are for their user alone: whoever can open one can hold up a run, and it names a process and a host. */
 export const lockMode = 0o600;
 
 /** A folder that belongs to this process until it is disposed. */
 export interface FolderLock extends Disposable {
-  /** Makes and takes the folder again where somebody has removed it; true when that was so. */
+  /**
+   * Makes and takes the folder again where somebody has removed it; true when that was so.
+   *
+   * @throws {UserError} when another process has taken it, as on network file systems whose locks hold nobody off.
+   */
   renew(): boolean;
 }
 
@@ -23,11 +28,16 @@ export interface FolderLock extends Disposable {
  * @throws {UserError} naming the process that holds the lock.
  */
 export function lockFolder(folder: string): FolderLock {
-  let file = takeLock(folder);
+  const label = `process ${Deno.pid} on ${hostname()}, started ${new Date().toISOString()}`;
+  let file = takeLock(folder, label);
   return {
     renew() {
-      if (statIfThere(join(folder, lockName))?.ino === file.statSync().ino) return false;
-      const taken = takeLock(folder);
+      if (statIfThere(join(folder, lockName))?.ino === file.statSync().ino) {
+        const holder = readFileSync(join(folder, lockName), "utf8").trim();
+        if (holder !== "" && holder !== label) throw inUse(folder, holder);
+        return false;
+      }
+      const taken = takeLock(folder, label);
       file.close();
       file = taken;
       return true;
@@ -41,16 +51,15 @@ export function lockFolder(folder: string): FolderLock {
   };
 }
 
-function takeLock(folder: string): Deno.FsFile {
+function takeLock(folder: string, label: string): Deno.FsFile {
   const path = join(folder, lockName);
   let file: Deno.FsFile | undefined;
   try {
     mkdirSync(folder, { recursive: true });
     file = Deno.openSync(path, { read: true, write: true, create: true, mode: lockMode });
     if (file.tryLockSync(true)) {
-      const label = `process ${Deno.pid} on ${hostname()}, started ${new Date().toISOString()}\n`;
       file.truncateSync();
-      file.writeSync(new TextEncoder().encode(label));
+      file.writeSync(new TextEncoder().encode(`${label}\n`));
       return file;
     }
   } catch (error) {
@@ -58,8 +67,11 @@ function takeLock(folder: string): Deno.FsFile {
     throw fileError(error, "lock", folder);
   }
   file.close();
-  const holder = readFileSync(path, "utf8").trim();
-  throw new UserError(
+  throw inUse(folder, readFileSync(path, "utf8").trim());
+}
+
+function inUse(folder: string, holder: string): UserError {
+  return new UserError(
     `"${folder}" is in use by ${holder === "" ? "another process" : holder}`,
     "wait for it to end, stop it, or choose another output folder",
   );

@@ -131,9 +131,9 @@ export async function* trainAsRank(
   const dataset = { clips, samples: data.samples.length };
   using records = isFirst ? new RunRecords(config, loop.step, { told, dataset }) : undefined;
   for await (const event of config.lr_range_test ? loop.rangeTest(signal) : loop.run(options, records)) {
-    const problem = await records?.write(event);
+    const problems = await records?.write(event) ?? [];
     yield event;
-    if (problem !== undefined) yield problem;
+    yield* problems;
   }
 }
 

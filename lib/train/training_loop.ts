@@ -17,7 +17,8 @@ import { type RunDescription, trainedParameters } from "../step/run_description.
 import { recordStep, TrainingStep } from "../step/training_step.ts";
 import type { RunKernels } from "./checkpoint/checkpoint.ts";
 import type { OutputFolder } from "./checkpoint/output_folder.ts";
-import { restoreRun, saveBest, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
+import { SaveSchedule } from "./checkpoint/save_schedule.ts";
+import { restoreRun, saveBest, type SavedCheckpoint, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
 import { bestOf, isStale, type MeasuredLoss } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
@@ -30,7 +31,6 @@ import type { StepProfiler } from "./profile/step_profiler.ts";
 import type {
   ExampleRequest,
   HeldOutEvent,
-  SavedEvent,
   SkippedEvent,
   StepEvent,
   TrainEvent,
@@ -92,6 +92,7 @@ export class TrainingLoop implements Disposable {
   readonly #batches: BatchMaker;
   readonly #skips = new SkippedSteps();
   readonly #work: StepWork;
+  readonly #saves: SaveSchedule;
 
   constructor(readonly prepared: PreparedRun) {
     const { device, config, model, run, data, communicator } = prepared;
@@ -112,6 +113,7 @@ export class TrainingLoop implements Disposable {
     });
     this.#totalSteps = config.train_steps ??
       (config.lr_range_test ? RANGE_STEPS : config.train_epochs * this.#sampler.stepsPerEpoch);
+    this.#saves = new SaveSchedule(config.checkpointing_steps, this.#totalSteps);
     const schedule = parseScheduleConfig(model.scheduler, join(model.path ?? "", "scheduler/scheduler_config.json"));
     const alphas = alphasCumprod(schedule);
     requireTimesteps(config, alphas.length);
@@ -188,21 +190,19 @@ export class TrainingLoop implements Disposable {
       if (last && this.#applied === 0) this.#skips.requireMade();
       path = undefined;
       // Before the checks, so that nothing that goes wrong in them costs a step.
-      if (last || this.#done % config.checkpointing_steps === 0) {
-        path = yield* this.#saved(records);
-      }
+      if (this.#saves.isDue(this.#done)) path = yield* this.#saved(records);
       yield* this.#check(signal, records);
     }
     abandon?.throwIfAborted();
     const cutShort = ending === 0 ? undefined : await profiler?.report(this.#done, true);
     if (cutShort !== undefined) yield cutShort;
     const best = bestOf(this.#measured);
-    path ??= yield* this.#saved(records);
+    path ??= yield* this.#saved(records, { isLast: true });
     yield {
       type: "finished",
       step: this.#done,
       seconds: (performance.now() - started) / 1000,
-      path,
+      path: path!,
       interrupted: ending === INTERRUPTED,
       ...(best === undefined ? {} : { bestStep: best.step }),
     };
@@ -363,27 +363,33 @@ export class TrainingLoop implements Disposable {
     yield { type: "warning", message: `"${config.output_dir}" was removed with all it held: it is made anew` };
   }
 
-  /** Saves, with everything told before on disk; returns the checkpoint. */
-  async *#saved(records: RunRecords | undefined): AsyncGenerator<TrainEvent, string> {
+  /** Saves, with everything told before on disk; returns the checkpoint, undefined when the run goes on without it. */
+  async *#saved(
+    records: RunRecords | undefined,
+    { isLast = false }: { readonly isLast?: boolean } = {},
+  ): AsyncGenerator<TrainEvent, string | undefined> {
     yield* this.#renewed();
-    records?.sync();
+    yield* await records?.sync() ?? [];
+    const started = performance.now();
     const saved = await this.#save();
-    yield saved;
+    if (saved instanceof Error) {
+      if (isLast) throw saved;
+      yield this.#saves.failed(this.#done, saved);
+      return undefined;
+    }
+    this.#saves.succeeded();
+    yield { type: "saved", step: this.#done, ...saved, seconds: (performance.now() - started) / 1000 };
     return saved.path;
   }
 
-  async #save(): Promise<SavedEvent> {
-    const started = performance.now();
+  #save(): Promise<SavedCheckpoint | Error> {
     const { kernels } = this.prepared;
-    const { path, bytes, updateNorms } = await saveRun(this.#savedRun(), {
+    return saveRun(this.#savedRun(), {
       step: this.#done,
       applied: this.#applied,
       lossScale: { value: this.#scale.value, goodSteps: this.#scale.goodSteps },
       ...(kernels === undefined ? {} : { kernels }),
     });
-    const seconds = (performance.now() - started) / 1000;
-    const norms = updateNorms === undefined ? {} : { updateNorms };
-    return { type: "saved", step: this.#done, path, bytes, seconds, ...norms };
   }
 
   [Symbol.dispose](): void {

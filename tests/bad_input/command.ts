@@ -50,11 +50,33 @@ export async function command(
 /** Runs one command line in a process of its own with another environment. */
 export async function program(args: readonly string[], env: Readonly<Record<string, string>>): Promise<Outcome> {
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
-    args: ["run", "-A", "--quiet", fromFileUrl("../../mod.ts", import.meta.url), ...args],
+    args: ["run", ...programWords, ...args],
     env: { ...env, NO_COLOR: "1" },
   }).output();
-  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-  return { code, out: text(stdout), error: text(stderr) };
+  return { code, out: textOf(stdout), error: textOf(stderr) };
+}
+
+const programWords = ["-A", "--quiet", fromFileUrl("../../mod.ts", import.meta.url)];
+const textOf = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+
+/** Runs one command line in a shell of its own, after a command that lowers a limit of the system. */
+export async function programUnder(limit: string, args: readonly string[]): Promise<Outcome> {
+  const { code, stdout, stderr } = await new Deno.Command("sh", {
+    // Nothing is written but what the program writes.
+    args: [
+      "-c",
+      `${limit} && exec "$@"`,
+      "sh",
+      Deno.execPath(),
+      "run",
+      "--no-check",
+      "--no-code-cache",
+      ...programWords,
+      ...args,
+    ],
+    env: { NO_COLOR: "1" },
+  }).output();
+  return { code, out: textOf(stdout), error: textOf(stderr) };
 }
 
 /** Every path below `folder` with what is there: the target of a link, or the kind, or the SHA-256 of a file. */

@@ -1,10 +1,11 @@
 /** Machines that lack something: disk space, a GPU, ffmpeg, or an output folder of their own. */
 import assert from "node:assert/strict";
-import { mkdirSync, rmSync, writeFileSync } from "node:fs";
+import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { verifyFolder } from "../../lib/io/commit_folder.ts";
 import { freeBytes } from "../../lib/io/file_operations.ts";
 import { lockFolder } from "../../lib/io/lock.ts";
+import { mountable, withSmallDisk } from "../io/disks/small_disk.ts";
 import {
   assertRefused,
   assertUntouched,
@@ -15,37 +16,6 @@ import {
   trainWords,
   withCopies,
 } from "./command.ts";
-
-async function run(tool: string, ...args: string[]): Promise<boolean> {
-  try {
-    return (await new Deno.Command(tool, { args, stderr: "null" }).output()).success;
-  } catch (error) {
-    if (error instanceof Deno.errors.NotFound) return false;
-    throw error;
-  }
-}
-
-/** A full disk can be had without filling one where this process may mount a file system in memory. */
-async function canMount(): Promise<boolean> {
-  const folder = Deno.makeTempDirSync();
-  const mounted = await run("mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", folder) && await run("umount", folder);
-  rmSync(folder, { recursive: true });
-  return mounted;
-}
-
-const mountable = await canMount();
-
-/** Runs `body` with a folder `disk` of 1 MiB in `folder`. */
-async function withSmallDisk(folder: string, body: (disk: string) => Promise<void>): Promise<void> {
-  const disk = join(folder, "disk");
-  mkdirSync(disk);
-  assert.ok(await run("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk));
-  try {
-    await body(disk);
-  } finally {
-    await run("umount", disk);
-  }
-}
 
 function assertDiskFull({ code, error }: Outcome): void {
   assert.equal(code, 2, error);

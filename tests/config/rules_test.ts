@@ -75,7 +75,7 @@ Deno.test("settings without effect are noted at their key, and nothing else is",
 });
 
 Deno.test("a file that nests without end or breaks a rule at every character makes a message of a hundred lines", () => {
-  const bombs = ["[".repeat(5_000), "{a: ".repeat(5_000), "- ".repeat(5_000), "? ".repeat(5_000)];
+  const bombs = ["[".repeat(5_000), "{a: ".repeat(4_000), "- ".repeat(5_000), "? ".repeat(5_000)];
   for (const bomb of bombs) {
     assert.deepEqual(errorsOf(bomb).problems.filter((problem) => problem.startsWith("c.yaml")), [
       "c.yaml: nested too deeply for a config",

@@ -2,6 +2,7 @@
  * What of a checkpoint is for others: the files that programs load, and the videos sampled at its step. State for
  * resuming, the config with its paths, and everything else stay here.
  */
+import { VALIDATION_FOLDER } from "../../data/dataset/captions.ts";
 import { existsSync, readFileSync, statSync } from "node:fs";
 import { basename, dirname, join } from "node:path";
 import { loadConfig, type TrainConfig } from "../../config/config.ts";
@@ -9,7 +10,6 @@ import { UserError, UserErrors } from "../../errors.ts";
 import { listCheckpoints } from "../../io/checkpoints.ts";
 import { manifestName, readManifest, verifyFolder } from "../../io/commit_folder.ts";
 import { statIfThere } from "../../io/file_operations.ts";
-import { VALIDATION_FOLDER } from "../../train/checks/validation.ts";
 import type { SampleEvent } from "../../train/report/events.ts";
 
 /** Paths of a checkpoint that inference reads: the LoRA, or the transformer with its config, shards and their index. */

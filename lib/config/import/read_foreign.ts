@@ -22,7 +22,13 @@ function flatten(value: unknown, path: string, into: Map<string, ForeignValue>):
   } else into.set(path, value as ForeignValue);
 }
 
+/** Configs of trainers have some hundred lines; see the limit of our own in `../sources.ts`. */
+const MAX_YAML = 2 ** 17;
+
 function readDocument(kind: "yaml" | "toml", text: string, name: string): Map<string, ForeignValue> {
+  if (kind === "yaml" && text.length > MAX_YAML) {
+    throw new UserError(`${name}: ${text.length} bytes is too long for a config`);
+  }
   const values = new Map<string, ForeignValue>();
   try {
     flatten(kind === "toml" ? parseToml(text) : parseYaml(text, { maxAliasCount: 0 }), "", values);

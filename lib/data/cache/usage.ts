@@ -6,11 +6,23 @@
 import { randomBytes } from "node:crypto";
 import { mkdirSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
+import { UserError } from "../../errors.ts";
 import { fileError, makeFolder } from "../../io/file_operations.ts";
 import { lockMode } from "../../io/lock.ts";
 
 /** A file per process, held locked while it lives, lists the keys of the entries it uses. */
 const USERS_FOLDER = "in-use";
+
+/**
+ * What went wrong with a file of a cache; it lies in the dataset, which need not be the user's own, unless told
+ * otherwise.
+ */
+function cacheError(error: unknown, action: string, path: string): unknown {
+  const problem = fileError(error, action, path);
+  return problem instanceof UserError
+    ? new UserError(problem.summary, "keep the cache elsewhere: --cache_dir FOLDER, on a disk that can be written")
+    : problem;
+}
 
 /** Waits for this process's turn to change the index or the set of entries; dispose the result to end it. */
 export async function takeTurn(folder: string): Promise<Disposable> {
@@ -20,7 +32,7 @@ export async function takeTurn(folder: string): Promise<Disposable> {
     await file.lock(true);
     return file;
   } catch (error) {
-    throw fileError(error, "lock", folder);
+    throw cacheError(error, "lock", folder);
   }
 }
 
@@ -46,7 +58,7 @@ export async function useEntries(folder: string, keys: Iterable<string>): Promis
       },
     };
   } catch (error) {
-    throw fileError(error, "write", path);
+    throw cacheError(error, "write", path);
   }
 }
 

@@ -3,6 +3,7 @@
  */
 import { readdirSync } from "node:fs";
 import { join, parse, relative } from "node:path";
+import { lockName } from "../../io/lock.ts";
 import type { DatasetFormat, DatasetSource, Findings, RawSample } from "./format.ts";
 import { isImageName, isMediaName, isVideoName } from "./media_names.ts";
 import { readText } from "./text_list.ts";
@@ -13,17 +14,28 @@ const CAPTION_ENDINGS = [".txt", ".caption"];
 /** Folder of encoded clips that a run makes in the dataset's. */
 const CACHE_FOLDER = "cache";
 
+/** Folder of the videos that a run makes in its own, which may be the dataset's. */
+export const VALIDATION_FOLDER = "validation_res";
+
 /**
- * All files below a folder as paths relative to `root`, hidden ones and links to folders left out, in order of names.
+ * All files below a folder as paths relative to `root`, in order of names. Hidden ones, links to folders, and what runs
+ * have left there are not among them; folders of runs are added to `runs`.
  */
-function filesBelow(root: string, folder: string = root): string[] {
-  return readdirSync(folder, { withFileTypes: true })
+function filesBelow(root: string, runs: string[], folder: string = root): string[] {
+  const entries = readdirSync(folder, { withFileTypes: true });
+  const isRun = entries.some(({ name }) => name === lockName);
+  if (isRun && folder !== root) {
+    runs.push(relative(root, folder));
+    return [];
+  }
+  return entries
     .filter(({ name }) => !name.startsWith("."))
     .sort((a, b) => (a.name < b.name ? -1 : 1))
     .flatMap((entry) => {
       const path = join(folder, entry.name);
       if (!entry.isDirectory()) return [relative(root, path)];
-      return folder === root && entry.name === CACHE_FOLDER ? [] : filesBelow(root, path);
+      const isOurs = folder === root && (entry.name === CACHE_FOLDER || (isRun && entry.name === VALIDATION_FOLDER));
+      return isOurs ? [] : filesBelow(root, runs, path);
     });
 }
 
@@ -41,7 +53,9 @@ async function readCaption(root: string, file: string, problems: string[]): Prom
 }
 
 async function readFolder({ root, options }: DatasetSource, { problems, warnings }: Findings): Promise<RawSample[]> {
-  const files = filesBelow(root);
+  const runs: string[] = [];
+  const files = filesBelow(root, runs);
+  for (const run of runs) warnings.push(`${run}: is the folder of a run, and its videos are left out`);
   const known = new Set(files);
   const videos = files.filter(isVideoName);
   const stems = new Set(videos.map(stem));
@@ -80,7 +94,7 @@ export const captions = {
 more/2.mp4
 more/2.txt           a dog sleeps`,
   detect({ root, file }) {
-    const found = file === undefined ? filesBelow(root).find(isMediaName) : undefined;
+    const found = file === undefined ? filesBelow(root, []).find(isMediaName) : undefined;
     return Promise.resolve(found);
   },
   read: readFolder,

@@ -1,5 +1,6 @@
 /** Encodes what a cache lacks: the next inputs are made on the host while the GPU encodes those before them. */
 import { problemOf, UserErrors } from "../../errors.ts";
+import { bytesRefused } from "../../io/file_operations.ts";
 import type { CachedTensor, SampleCache } from "../cache/cache.ts";
 import { cacheKey, type CacheKind, type CacheRequest } from "../cache/key.ts";
 
@@ -40,6 +41,7 @@ export interface FillOptions {
  *
  * @returns how far each kind is, at the start and after every entry.
  * @throws {UserErrors} with everything that could not be prepared or encoded, after all else is stored.
+ * @throws {UserError} at once when the disk is full.
  */
 export async function* fillCache<Input>(
   cache: SampleCache,
@@ -78,6 +80,8 @@ export async function* fillCache<Input>(
       const contents = ready.length === 0 ? [] : await encoder.encode(ready.map(({ input }) => input));
       for (const [i, { task }] of ready.entries()) await cache.write(task.request, contents[i]!);
     } catch (error) {
+      // A full disk has no room for what the others would be encoded to either.
+      if (bytesRefused(error) > 0) throw error;
       failures.add(problemOf(error));
     }
     for (const { task: { request: { kind } } } of batch) {

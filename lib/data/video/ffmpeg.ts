@@ -1,5 +1,6 @@
 /** Runs ffmpeg and ffprobe as child processes that can neither hang, flood memory nor stop unexplained. */
 import { UserError } from "../../errors.ts";
+import { fileError } from "../../io/file_operations.ts";
 
 /** How to get both tools, as a command that can be pasted. */
 const INSTALL_HINT =
@@ -63,7 +64,7 @@ function spawnTool(tool: "ffmpeg" | "ffprobe", args: readonly string[], hasInput
     }).spawn();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new UserError(`"${tool}" is not on the PATH`, INSTALL_HINT);
-    throw error;
+    throw fileError(error, "start", tool);
   }
 }
 

@@ -94,6 +94,13 @@ export async function findCheckpoint(resume: string, outputDir: string): Promise
   if (resume === "latest") {
     const { checkpoint, damaged } = await latestValid(outputDir);
     if (checkpoint !== undefined) {
+      const { step } = readRunState(checkpoint.path);
+      if (step !== checkpoint.step) {
+        throw new UserError(
+          `"${checkpoint.path}" was renamed: it holds step ${step}, so that the newest checkpoint cannot be told`,
+          `name it ${checkpointName(step)} again, or give the path of the checkpoint to continue from`,
+        );
+      }
       const warnings = damaged.map(({ path, problems }) =>
         `"${path}" is damaged (${problems.join("; ")}): continuing from ${basename(checkpoint.path)}`
       );
@@ -123,12 +130,26 @@ export async function findCheckpoint(resume: string, outputDir: string): Promise
   return { path: resume, warnings: [] };
 }
 
-/** Counters of a checkpoint. */
+/**
+ * Counters of a checkpoint.
+ *
+ * @throws {UserErrors} when some are missing or no counters: a run would begin its schedule or its clips anew.
+ */
 export function readRunState(checkpoint: string): RunState {
-  return readJsonObject(
-    join(checkpoint, COUNTERS_FILE),
-    "this folder is not a checkpoint of cogtune",
-  ) as unknown as RunState;
+  const path = join(checkpoint, COUNTERS_FILE);
+  const state = readJsonObject(path, "this folder is not a checkpoint of cogtune") as unknown as RunState;
+  const { step, applied, lossScale } = state;
+  const problems: string[] = [];
+  const require = (name: string, value: unknown, expected: string, isRight: boolean) => {
+    if (!isRight) problems.push(`${name} is ${JSON.stringify(value) ?? "missing"}, expected ${expected}`);
+  };
+  const isCount = (value: unknown) => Number.isSafeInteger(value) && Number(value) >= 0;
+  require("step", step, "a whole number", isCount(step));
+  require("applied", applied, "a whole number up to step", isCount(applied) && !(applied > step));
+  require("lossScale.value", lossScale?.value, "a positive number", lossScale?.value > 0);
+  require("lossScale.goodSteps", lossScale?.goodSteps, "a whole number", isCount(lossScale?.goodSteps));
+  if (problems.length === 0) return state;
+  throw new UserErrors(`Cannot continue from "${path}"`, problems, "resume from another checkpoint, or from `latest`");
 }
 
 /** Takes over the saved tensors. Throws UserErrors when they do not fit the run. */

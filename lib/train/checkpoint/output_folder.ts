@@ -3,12 +3,16 @@
  * continue.
  */
 import { existsSync } from "node:fs";
-import { basename } from "node:path";
+import { basename, join } from "node:path";
 import { UserError } from "../../errors.ts";
 import { cleanLeftovers, listCheckpoints, pruneCheckpoints } from "../../io/checkpoints.ts";
+import { requireCommitted } from "../../io/commit_folder.ts";
 import { type FolderLock, lockFolder } from "../../io/lock.ts";
 import { findCheckpoint, type FoundCheckpoint, readRunState } from "./checkpoint.ts";
 import type { TrainConfig } from "../../config/config.ts";
+
+/** Folder of the model with the lowest held-out loss. */
+export const BEST_FOLDER = "best";
 
 /** An output folder that belongs to this process until it is disposed. */
 export interface OutputFolder extends FolderLock {
@@ -20,7 +24,10 @@ export interface OutputFolder extends FolderLock {
   readonly warnings: readonly string[];
 }
 
-type FolderSettings = Pick<TrainConfig, "output_dir" | "resume_from_checkpoint" | "checkpointing_limit">;
+type FolderSettings = Pick<
+  TrainConfig,
+  "output_dir" | "resume_from_checkpoint" | "checkpointing_limit" | "keep_best"
+>;
 
 /** The checkpoint that `config` continues; changes nothing. Throws UserError when it names none that is usable. */
 export async function checkpointOf(
@@ -33,10 +40,10 @@ export async function checkpointOf(
  * Takes the output folder of `config`, creating it if need be.
  *
  * @throws {UserError} when another process has it; when there is nothing to continue; when a run from the beginning
- * would overwrite checkpoints of an earlier one.
+ * would overwrite checkpoints of an earlier one; when what would be replaced was made by no run.
  */
 export async function openOutputFolder(config: FolderSettings): Promise<OutputFolder> {
-  const { output_dir, resume_from_checkpoint, checkpointing_limit } = config;
+  const { output_dir, resume_from_checkpoint, checkpointing_limit, keep_best } = config;
   // A folder that is not there holds nothing to put back, and a wrong path must not make it.
   const known = existsSync(output_dir) ? undefined : await checkpointOf(config);
   const lock = lockFolder(output_dir);
@@ -57,14 +64,21 @@ export async function openOutputFolder(config: FolderSettings): Promise<OutputFo
       // The run may have been interrupted between its last commit and the pruning after it.
       await pruneCheckpoints(output_dir, checkpointing_limit, { committed: found.path });
     }
-    const begun = found === undefined || resume_from_checkpoint === "latest" ? Infinity : readRunState(found.path).step;
+    const begun = found === undefined ? Infinity : readRunState(found.path).step;
     const newer = existing.filter(({ step }) => step > begun);
+    // Whatever this run will replace must be of a run: told now, and not after hours.
+    const best = join(output_dir, BEST_FOLDER);
+    for (const path of [...newer.map(({ path }) => path), ...keep_best && existsSync(best) ? [best] : []]) {
+      requireCommitted(path);
+    }
+    // Damaged ones, which `latest` has passed over, were named already.
+    const overwritten = resume_from_checkpoint === "latest" ? [] : newer;
     return {
       checkpoint: found?.path,
       cleared: leftovers.map((name) => `cleared ${name}, which an interrupted run left`),
       warnings: [
         ...(found?.warnings ?? []),
-        ...newer.map(({ path }) =>
+        ...overwritten.map(({ path }) =>
           `"${path}" is of a later step than where this run begins: it is overwritten when that step is reached`
         ),
       ],

@@ -1,8 +1,9 @@
 /** A run put on disk as a checkpoint, and taken up from one: what trains, the optimizer, and how far the run is. */
 import { join } from "node:path";
-import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
+import { type Communicator, longPhase, PeerError } from "../../comm/exchange/communicator.ts";
 import { requireResumable } from "../../config/compare.ts";
 import { loadConfig, printConfig, type TrainConfig } from "../../config/config.ts";
+import { UserError } from "../../errors.ts";
 import type { Session } from "../../gpu/session.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
 import { checkpointName } from "../../io/checkpoints.ts";
@@ -14,11 +15,9 @@ import type { OptimizerTensors } from "../../optim/update.ts";
 import { writeModel } from "../../step/model_state.ts";
 import type { RunDescription } from "../../step/run_description.ts";
 import type { MeasuredLoss } from "../checks/best_loss.ts";
+import { BEST_FOLDER } from "./output_folder.ts";
 import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint.ts";
 import { stateEntries } from "./state_entries.ts";
-
-/** Folder of the model with the lowest held-out loss. */
-const BEST_FOLDER = "best";
 
 /** What a checkpoint is taken from. */
 export interface SavedRun {
@@ -72,31 +71,47 @@ export interface SavedCheckpoint {
   readonly updateNorms?: Readonly<Record<string, number>>;
 }
 
-/** Writes a checkpoint; every rank calls it, and the first writes. */
+/**
+ * Writes a checkpoint; every rank calls it, and the first writes.
+ *
+ * @returns on every rank what was saved, or what kept it from being saved: a disk that is full or fails, or somebody
+ * else's files in its place.
+ */
 export async function saveRun(
   { session, config, model, run, optimizer, communicator }: SavedRun,
   state: RunState,
-): Promise<SavedCheckpoint> {
+): Promise<SavedCheckpoint | Error> {
   const entries = stateEntries(session, communicator, run, optimizer);
+  const path = join(config.output_dir, checkpointName(state.step));
+  // Shards are gathered while the first rank writes them, and also when it has given up writing.
+  let gathered = 0;
+  const counted = entries.map((entry) => ({ ...entry, read: () => (gathered++, entry.read()) }));
+  let failure: UserError | undefined;
   let bytes = 0;
   let norms = {};
   if (communicator.rank === 0) {
-    ({ bytes } = await saveCheckpoint(config.output_dir, {
-      entries,
-      state,
-      config: printConfig(config),
-      writeModel: async (folder) => {
-        const values = await writeModel(session, config, model, run, optimizer.averages, folder);
-        if (values !== undefined) norms = { updateNorms: updateNorms(run, values) };
-      },
-      limit: config.checkpointing_limit,
-    }));
-  } else if (run.shard !== undefined) {
-    // Shards are gathered while the first rank writes them.
-    for (const entry of entries) await entry.read();
+    try {
+      ({ bytes } = await saveCheckpoint(config.output_dir, {
+        entries: counted,
+        state,
+        config: printConfig(config),
+        writeModel: async (folder) => {
+          const values = await writeModel(session, config, model, run, optimizer.averages, folder);
+          if (values !== undefined) norms = { updateNorms: updateNorms(run, values) };
+        },
+        limit: config.checkpointing_limit,
+      }));
+    } catch (error) {
+      if (!(error instanceof UserError)) throw error;
+      failure = error;
+    }
   }
-  await communicator.barrier({ deadline: longPhase });
-  return { path: join(config.output_dir, checkpointName(state.step)), bytes, ...norms };
+  if (run.shard !== undefined) {
+    for (const entry of entries.slice(gathered)) await entry.read();
+  }
+  const failed = await communicator.agree(failure === undefined ? 0 : 1, { deadline: longPhase }) === 1;
+  // The first rank alone has more to say, and its words are what the launcher passes on.
+  return failed ? failure ?? new PeerError(`rank 0 could not save "${path}"`, 0) : { path, bytes, ...norms };
 }
 
 /**

@@ -5,6 +5,7 @@
 import { dirname, join, resolve } from "node:path";
 import { type Communicator, longPhase } from "../../comm/exchange/communicator.ts";
 import { gatherValues } from "../../comm/exchange/gather.ts";
+import { VALIDATION_FOLDER } from "../../data/dataset/captions.ts";
 import { resolveInside } from "../../data/dataset/paths.ts";
 import { readTextList } from "../../data/dataset/text_list.ts";
 import { messageOf, UserErrors } from "../../errors.ts";
@@ -22,9 +23,6 @@ import { sampleValidation, validationNames, type ValidationSample } from "../../
 import { gpuMemoryLimit, type TrainConfig } from "../../config/config.ts";
 import type { SampleEvent, WarningEvent } from "../report/events.ts";
 import type { RunDescription } from "../../step/run_description.ts";
-
-/** Folder of validation videos below the output folder, as the original trainer names it. */
-export const VALIDATION_FOLDER = "validation_res";
 
 /**
  * The requests of a config, read and, as far as the model is known, checked; none without `do_validation`. Paths in the

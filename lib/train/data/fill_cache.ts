@@ -10,6 +10,7 @@ import { describePlan } from "../../data/cache/plan.ts";
 import { RandomStream } from "../../data/random/random.ts";
 import { type Encoder, fillCache, type FillOptions, type FillTask } from "../../data/samples/cache_fill.ts";
 import { Decoder } from "../../data/samples/decoder.ts";
+import type { PixelRecipe } from "../../data/samples/sample_pixels.ts";
 import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { normalise } from "../../data/video/normalise.ts";
 import type { RgbFrames } from "../../data/video/video.ts";
@@ -20,7 +21,7 @@ import { openTextEncoder } from "../../models/t5/encoder.ts";
 import { openVae, type Posterior } from "../../models/vae/vae.ts";
 import type { Volume } from "../../models/vae/volume.ts";
 import type { CacheEvent, StatusEvent, WarningEvent } from "../report/events.ts";
-import type { PreparedData, TrainingSample } from "./prepare_data.ts";
+import type { PreparedData } from "./prepare_data.ts";
 
 /** log sigma of the image noise is normal with this mean and deviation (median sigma 0.05). */
 const LOG_SIGMA = { mean: -3, deviation: 0.5 };
@@ -51,7 +52,7 @@ export async function* fillDataCache(
   data: PreparedData,
   { onPeak, ...options }: FillOptions & { readonly onPeak?: PeakListener } = {},
 ): AsyncGenerator<CacheEvent | StatusEvent | WarningEvent> {
-  const { cache, samples, plan } = data;
+  const { cache, plan } = data;
   await data.use();
   yield { type: "status", message: `cache ${cache.folder}: ${describePlan(plan)}` };
   await using decoder = new Decoder();
@@ -60,7 +61,7 @@ export async function* fillDataCache(
       fillCache(cache, promptTasks(model, data), () => promptEncoder(device, config, model, onPeak), options),
       fillCache(
         cache,
-        pixelTasks(config, samples, decoder),
+        pixelTasks(config, data, decoder),
         () => pixelEncoder(device, config, model, onPeak),
         options,
       ),
@@ -115,13 +116,18 @@ function promptEncoder(
 /** All clips, then the noised versions of all condition images. */
 function pixelTasks(
   config: TrainConfig,
-  samples: readonly TrainingSample[],
+  { samples, requireUnchanged }: PreparedData,
   decoder: Decoder,
 ): FillTask<LazyPixels>[] {
+  const decode = async (recipe: PixelRecipe, request: CacheRequest, signal: AbortSignal) => {
+    const video = await decoder.decode(recipe, signal);
+    await requireUnchanged(recipe, request);
+    return video;
+  };
   const clips = samples.map(({ latent, clip }): FillTask<LazyPixels> => ({
     request: latent,
     prepare: async (signal) => {
-      const video = await decoder.decode(clip, signal);
+      const video = await decode(clip, latent, signal);
       return () => volumeOf(video);
     },
   }));
@@ -129,7 +135,7 @@ function pixelTasks(
     variants.map((request, variant): FillTask<LazyPixels> => ({
       request,
       prepare: async (signal) => {
-        const picture = await decoder.decode(image!.picture, signal);
+        const picture = await decode(image!.picture, request, signal);
         return () => addImageNoise(config, volumeOf(picture), item.index, variant);
       },
     }))

@@ -9,11 +9,16 @@ import { type CacheFields, cacheKey, type CacheRequest } from "../../data/cache/
 import { type CachePlan, planCache, writeIndex } from "../../data/cache/plan.ts";
 import { useEntries } from "../../data/cache/usage.ts";
 import { readDataset } from "../../data/dataset/dataset.ts";
-import { type EncodingSettings, prepareSample, type Sample } from "../../data/samples/sample_pixels.ts";
+import {
+  type EncodingSettings,
+  type PixelRecipe,
+  prepareSample,
+  type Sample,
+} from "../../data/samples/sample_pixels.ts";
 import { promptLengthNotes } from "../../data/text/prompt_length.ts";
 import { loadTokenizer } from "../../data/text/tokenizer.ts";
 import { ffmpegVersion } from "../../data/video/ffmpeg.ts";
-import { problemOf, UserErrors } from "../../errors.ts";
+import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { datasetOptions, shapeOptions } from "./dataset_options.ts";
 
@@ -47,6 +52,12 @@ export interface PreparedData extends TrainingData, Disposable {
   readonly cache: SampleCache;
   readonly samples: readonly TrainingSample[];
   readonly plan: CachePlan;
+  /**
+   * Makes sure that a clip or picture is still the file whose hash names its entries; called when it is decoded.
+   *
+   * @throws {UserError} when somebody has changed it.
+   */
+  requireUnchanged(recipe: PixelRecipe, request: CacheRequest): Promise<void>;
   /** Keeps other runs from removing the entries from now on; called before they are filled. */
   use(): Promise<void>;
   /** Notes in the cache folder what was made from what, and brings it back to its limit; called when it is filled. */
@@ -103,6 +114,10 @@ export async function prepareData(
       ...samples.flatMap(({ warning }) => warning ?? []),
       ...promptLengthNotes(dataset.items, model.transformer.max_text_seq_length, tokenizer),
     ],
+    async requireUnchanged({ path, label }, { fields }) {
+      if (await hashes.file(path) === fields.file) return;
+      throw new UserError(`${label}: has changed since the run began`, "start again: it is encoded as it is now");
+    },
     use: async () => void (entries ??= await useEntries(folder, requests.map(cacheKey))),
     [Symbol.dispose]: () => entries?.[Symbol.dispose](),
     finish: async () => {

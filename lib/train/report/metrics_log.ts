@@ -1,7 +1,8 @@
 /** metrics.jsonl: one line per event of a run, and the cut back to a step when a run is continued. */
-import { closeSync, existsSync, fsyncSync, ftruncateSync, openSync, readSync, writeSync } from "node:fs";
+import { closeSync, existsSync, ftruncateSync, openSync, readSync } from "node:fs";
 import { dirname } from "node:path";
 import { makeFolder } from "../../io/file_operations.ts";
+import { RecordFile } from "../../io/record_file.ts";
 import type { MeasuredLoss } from "../checks/best_loss.ts";
 import type { TrainEvent } from "./events.ts";
 
@@ -12,7 +13,7 @@ const newline = 10;
  * does before each checkpoint, so that a file never ends before the checkpoint it is cut back to.
  */
 export class MetricsLog implements Disposable {
-  readonly #file: number;
+  readonly #file: RecordFile;
   readonly #kept: ReadonlyMap<string, number>;
   /** Held-out losses that were there when the file was opened. */
   readonly measured: readonly MeasuredLoss[];
@@ -27,23 +28,19 @@ export class MetricsLog implements Disposable {
     options: { readonly resumeStep?: number; readonly onKept?: (event: TrainEvent) => void } = {},
   ) {
     makeFolder(dirname(path));
-    const resumes = options.resumeStep !== undefined && existsSync(path);
-    this.#file = openSync(path, resumes ? "r+" : "a");
     const counts = new Map<string, number>();
     this.#kept = counts;
     const measured: MeasuredLoss[] = [];
     this.measured = measured;
-    if (!resumes) return;
-    const kept = keptBytes(this.#file, options.resumeStep, (record) => {
-      const { type, step, loss } = record;
-      options.onKept?.(record as TrainEvent);
-      if (type === "heldout") measured.push({ step: Number(step), loss: Number(loss) });
-      counts.set(`${type} ${step}`, 1 + (counts.get(`${type} ${step}`) ?? 0));
-    });
-    ftruncateSync(this.#file, kept);
-    // A file opened for update writes at its own position rather than at the end.
-    closeSync(this.#file);
-    this.#file = openSync(path, "a");
+    if (options.resumeStep !== undefined && existsSync(path)) {
+      cutBack(path, options.resumeStep, (record) => {
+        const { type, step, loss } = record;
+        options.onKept?.(record as TrainEvent);
+        if (type === "heldout") measured.push({ step: Number(step), loss: Number(loss) });
+        counts.set(`${type} ${step}`, 1 + (counts.get(`${type} ${step}`) ?? 0));
+      });
+    }
+    this.#file = new RecordFile(path);
   }
 
   /** How many records of a type and step were there when the file was opened. */
@@ -54,26 +51,33 @@ export class MetricsLog implements Disposable {
   /**
    * Appends one event with the time in seconds since 1970. A number that is not finite is written as text, which JSON
    * has no number for.
+   *
+   * @throws {UserError} when the disk is full or fails; the file is as it was.
    */
   write(event: TrainEvent, now: number = Date.now()): void {
     const plain = (_: string, value: unknown) =>
       typeof value === "number" && !Number.isFinite(value) ? String(value) : value;
-    writeAll(this.#file, new TextEncoder().encode(JSON.stringify({ time: now / 1000, ...event }, plain) + "\n"));
+    this.#file.append(new TextEncoder().encode(JSON.stringify({ time: now / 1000, ...event }, plain) + "\n"));
   }
 
   /** Puts everything written so far on disk. */
   sync(): void {
-    fsyncSync(this.#file);
+    this.#file.sync();
   }
 
   [Symbol.dispose](): void {
-    fsyncSync(this.#file);
-    closeSync(this.#file);
+    this.#file[Symbol.dispose]();
   }
 }
 
-function writeAll(file: number, bytes: Uint8Array): void {
-  for (let at = 0; at < bytes.length;) at += writeSync(file, bytes, at);
+/** Cuts a file off before the first record of a step after `step`; `onKept` sees the records before it. */
+function cutBack(path: string, step: number, onKept: (record: MetricsRecord) => void): void {
+  const file = openSync(path, "r+");
+  try {
+    ftruncateSync(file, keptBytes(file, step, onKept));
+  } finally {
+    closeSync(file);
+  }
 }
 
 /**

@@ -23,7 +23,8 @@ export class RunRecords implements Disposable {
   readonly #metrics: MetricsLog;
   readonly #page: RunPage;
   readonly #board: TensorBoardWriter | undefined;
-  #pageFailed = false;
+  /** What has failed and was told. */
+  readonly #failed = new Set<string>();
 
   constructor(config: TrainConfig, step: number, { told = [], dataset }: RunBeginning = {}) {
     const resume = step === 0 ? {} : { resumeStep: step };
@@ -47,18 +48,27 @@ export class RunRecords implements Disposable {
     return this.#metrics.measured;
   }
 
-  /** Records one event. A page that cannot be written ends no run: the first time, it is told as a warning. */
-  async write(event: TrainEvent): Promise<WarningEvent | undefined> {
-    this.#metrics.write(event);
-    this.#writeScalars(event);
+  /**
+   * Records one event. A record that cannot be written, as on a full disk, ends no run: the first time, it is told as a
+   * warning, and what comes later is written when there is room again.
+   */
+  async write(event: TrainEvent): Promise<WarningEvent[]> {
     this.#page.add(event);
+    return [
+      ...await this.#attempt("metrics.jsonl", () => this.#metrics.write(event)),
+      ...await this.#attempt("the TensorBoard file", () => this.#writeScalars(event)),
+      ...await this.#attempt("the page of the run", () => this.#page.write(event)),
+    ];
+  }
+
+  async #attempt(what: string, write: () => void | Promise<void>): Promise<WarningEvent[]> {
     try {
-      await this.#page.write(event);
-      return undefined;
+      await write();
+      return [];
     } catch (error) {
-      if (this.#pageFailed) return undefined;
-      this.#pageFailed = true;
-      return { type: "warning", message: `the page of the run is not written: ${(error as Error).message}` };
+      if (this.#failed.has(what)) return [];
+      this.#failed.add(what);
+      return [{ type: "warning", message: `${what} is not written: ${(error as Error).message}` }];
     }
   }
 
@@ -86,13 +96,18 @@ export class RunRecords implements Disposable {
   }
 
   /** Puts everything on disk, so that no checkpoint is newer than its record. */
-  sync(): void {
-    this.#metrics.sync();
+  sync(): Promise<WarningEvent[]> {
+    return this.#attempt("metrics.jsonl", () => this.#metrics.sync());
   }
 
   [Symbol.dispose](): void {
-    this.#metrics[Symbol.dispose]();
-    this.#board?.[Symbol.dispose]();
+    for (const file of [this.#metrics, this.#board]) {
+      try {
+        file?.[Symbol.dispose]();
+      } catch {
+        // A disk that is full or fails was told before.
+      }
+    }
     // Text is written before the call returns; a failure was told before.
     this.#page.end().catch(() => {});
   }

@@ -3,10 +3,10 @@
  * `Event` protocol buffer. Fields used: wall_time 1 (double), step 2 (varint), file_version 3 (text), summary 5 {value
  * 1 {tag 1, simple_value 2 (float)}}, session_log 7 {status 1}.
  */
-import { closeSync, fsyncSync, openSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { makeFolder } from "../../io/file_operations.ts";
+import { RecordFile } from "../../io/record_file.ts";
 
 // The Castagnoli polynomial, bits reversed.
 const crcTable = Uint32Array.from({ length: 256 }, (_, byte) => {
@@ -30,7 +30,7 @@ function maskedCrc(bytes: Uint8Array): number {
 
 /** Writes scalars to a file that TensorBoard reads while it grows. */
 export class TensorBoardWriter implements Disposable {
-  readonly #file: number;
+  readonly #file: RecordFile;
 
   /**
    * Makes a file in `folder`. With `resumeStep`, TensorBoard is told to drop what earlier files of the folder say of
@@ -40,7 +40,7 @@ export class TensorBoardWriter implements Disposable {
     const now = options.now ?? Date.now();
     makeFolder(folder);
     const name = `events.out.tfevents.${Math.floor(now / 1000)}.cogtune.${process.pid}.${now % 1000}`;
-    this.#file = openSync(join(folder, name), "wx");
+    this.#file = new RecordFile(join(folder, name), { isNew: true });
     this.#write([...double(1, now / 1000), ...bytes(3, utf8("brain.Event:2"))]);
     if (options.resumeStep !== undefined) {
       const sessionStart = bytes(7, varint(1, 1));
@@ -48,7 +48,7 @@ export class TensorBoardWriter implements Disposable {
     }
   }
 
-  /** Writes one value per tag for `step`. */
+  /** Writes one value per tag for `step`. Throws UserError when the disk is full or fails. */
   scalars(step: number, values: Readonly<Record<string, number>>, now: number = Date.now()): void {
     const summary = Object.entries(values).flatMap(([tag, value]) =>
       bytes(1, [...bytes(1, utf8(tag)), ...float(2, value)])
@@ -57,8 +57,7 @@ export class TensorBoardWriter implements Disposable {
   }
 
   [Symbol.dispose](): void {
-    fsyncSync(this.#file);
-    closeSync(this.#file);
+    this.#file[Symbol.dispose]();
   }
 
   #write(event: readonly number[]): void {
@@ -68,7 +67,7 @@ export class TensorBoardWriter implements Disposable {
     view.setUint32(8, maskedCrc(frame.subarray(0, 8)), true);
     frame.set(event, 12);
     view.setUint32(12 + event.length, maskedCrc(frame.subarray(12, 12 + event.length)), true);
-    for (let at = 0; at < frame.length;) at += writeSync(this.#file, frame, at);
+    this.#file.append(frame);
   }
 }
 

@@ -202,7 +202,12 @@ async function assertWhole(output: string, reference: Reference, least: number):
     assert.equal(readRunState(path).step, step);
   }
   const resume_from_checkpoint = checkpoints.length > 0 ? "latest" : undefined;
-  using folder = await openOutputFolder({ output_dir: output, resume_from_checkpoint, checkpointing_limit: 2 });
+  using folder = await openOutputFolder({
+    output_dir: output,
+    resume_from_checkpoint,
+    checkpointing_limit: 2,
+    keep_best: false,
+  });
   for (const message of folder.cleared) assert.match(message, /^cleared /);
   assert.deepEqual(folder.warnings, []);
   const unknown = readdirSync(output).filter((name) =>

@@ -1,5 +1,5 @@
 /**
- * A run that is killed anywhere and continued ends with the bits of a run that never stopped. Six places in the normal suite,
+ * A run that is killed anywhere and continued ends with the bits of a run that never stopped. Eight places in the normal suite,
  * all of them with the environment variable COGTUNE_FULL.
  */
 import assert from "node:assert/strict";
@@ -68,7 +68,12 @@ const places: readonly Place[] = [
     from: 3,
     quick: "LoRA f32",
   },
-  { name: "before the update of step 5", points: ["event step 4", "update"], from: 3 },
+  {
+    name: "before the update of step 5",
+    points: ["event step 4", "update"],
+    from: 3,
+    quick: "SFT fp16, offloaded",
+  },
   {
     name: "in the state file",
     points: Array(3).fill("write run/checkpoint-6.tmp/state.safetensors.tmp"),
@@ -80,7 +85,12 @@ const places: readonly Place[] = [
     points: ["rename run/checkpoint-6.tmp/state.safetensors.tmp to run/checkpoint-6.tmp/state.safetensors"],
     from: 3,
   },
-  { name: "between two files of a checkpoint", points: ["create run/checkpoint-6.tmp/config.yaml.tmp"], from: 3 },
+  {
+    name: "between two files of a checkpoint",
+    points: ["create run/checkpoint-6.tmp/config.yaml.tmp"],
+    from: 3,
+    quick: "LoRA fp16, streamed",
+  },
   { name: "before the manifest", points: ["create run/checkpoint-6.tmp/manifest.json.tmp"], from: 3 },
   {
     name: "before a checkpoint gets its name",
@@ -122,6 +132,10 @@ const variants: Readonly<Record<string, string>> = {
   "LoRA bf16": "training_type: lora\nrank: 4\nmixed_precision: bf16",
   "SFT bf16": "training_type: sft\nmixed_precision: bf16",
   "SFT f32": "training_type: sft\nmixed_precision: no",
+  // The factor on the loss is part of what continues, and masters and moments lie in host memory.
+  "LoRA fp16, streamed":
+    "training_type: lora\nrank: 4\nmixed_precision: fp16\nbase_weights: streamed\noffload_optimizer: true",
+  "SFT fp16, offloaded": "training_type: sft\nmixed_precision: fp16\noffload_optimizer: true",
 };
 
 function configText(folder: string, variant: string, { cache, resume }: { cache: string; resume: string }): string {
