@@ -89,8 +89,8 @@ export const fileBugs: Bugs = {
   },
   "lock of a removed folder kept": {
     file: "lib/io/lock.ts",
-    from: "?.ino === file.statSync().ino) return false;",
-    to: "?.ino !== -1) return false;",
+    from: "?.ino === file.statSync().ino) {",
+    to: "?.ino !== -1) {",
     tests: "tests/train/faults/tampering_test.ts",
     filter: "removed while training",
   },

@@ -157,8 +157,8 @@ export const programBugs: Bugs = {
   },
   "records of steps made again kept": {
     file: "lib/train/report/metrics_log.ts",
-    from: "    ftruncateSync(this.#file, kept);\n",
-    to: "",
+    from: "    ftruncateSync(file, keptBytes(file, step, onKept));\n",
+    to: "    keptBytes(file, step, onKept);\n",
     tests: metrics,
   },
   "record of the step resumed from lost": {
@@ -175,7 +175,7 @@ export const programBugs: Bugs = {
   },
   "metrics not on disk before the checkpoint": {
     file: "lib/train/training_loop.ts",
-    from: "    records?.sync();\n",
+    from: "    yield* await records?.sync() ?? [];\n",
     to: "",
     tests: "tests/train/report/synced_records_test.ts",
   },
