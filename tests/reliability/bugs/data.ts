@@ -272,6 +272,7 @@ export const dataBugs: Bugs = {
     from: "shifts[Math.floor(i / plane) % channels]!",
     to: "shifts[0]!",
     tests: noising,
+    filter: "noise offset",
   },
   "min-SNR of the velocity as of the latents": {
     file: "lib/train/data/noising.ts",
@@ -290,11 +291,13 @@ export const dataBugs: Bugs = {
     from: 'stream("imageNoise", sample)',
     to: 'stream("imageNoise", 0)',
     tests: "tests/train/data/fill_cache_test.ts",
+    filter: "exp(-3",
   },
   "strength of image noise without its mean": {
     file: "lib/train/data/fill_cache.ts",
     from: "Math.exp(LOG_SIGMA.mean + LOG_SIGMA.deviation * normal!)",
     to: "Math.exp(LOG_SIGMA.deviation * normal!)",
     tests: "tests/train/data/fill_cache_test.ts",
+    filter: "exp(-3",
   },
 };

@@ -41,14 +41,16 @@ Deno.test("of a model that predicts zero it is the mean square of the velocity, 
     assert.ok(distance(measured!.loss, bands.reduce((sum, band) => sum + band, 0) / 4) < 1e-5);
   }));
 
-Deno.test("images of held-out clips are never dropped", () =>
+Deno.test("images and captions of held-out clips are never dropped", () =>
   inScratch(async (folder) => {
     const config = configOf(folder, {
       model: "tiny-5b-i2v",
       model_name: "cogvideox-i2v",
       condition_dropout: 1,
+      caption_dropout: 1,
       heldout_root: join(folder, "clips"),
     });
     using held = await HeldOut.prepare(config, openModelFolder(config.model_path!), { estimate: false });
-    assert.equal(held!.config.condition_dropout, 0);
+    const { condition_dropout, caption_dropout } = held!.config;
+    assert.deepEqual([condition_dropout, caption_dropout, held!.data.emptyPrompt], [0, 0, undefined]);
   }));
