@@ -114,7 +114,7 @@ export const memoryBugs: Bugs = {
     tests: "tests/ops/cases_test.ts tests/train/dropout_test.ts",
     filter: "/drop/",
   },
-  "norms of DoRA part of the backward pass": {
+  "bias of DoRA in its gradient": {
     file: "lib/ops/dora.ts",
     from: "      scaled(g, du);\n",
     to: "      scaled(g, du, bias);\n",
