@@ -117,13 +117,13 @@ export const optimizerBugs: Bugs = {
     file: "kernels/optimizer/adam_8bit.ts",
     from: "select(vec4f(0), vec4f(1), root > vec4f(0))",
     to: "vec4f(0)",
-    tests: "tests/kernels/optimizer/adam_8bit_test.ts",
+    tests: "tests/kernels/optimizer/adam_8bit_codes_test.ts",
   },
   "moments of 8 bits rounded to nearest": {
     file: "kernels/optimizer/adam_8bit.ts",
     from: "let chance = draw(at, g);",
     to: "let chance = vec4f(0.5);",
-    tests: "tests/kernels/optimizer/adam_8bit_test.ts",
+    tests: "tests/kernels/optimizer/adam_8bit_codes_test.ts",
   },
   "CAME's update not limited": {
     file: "kernels/optimizer/came.ts",
@@ -141,7 +141,8 @@ export const optimizerBugs: Bugs = {
     file: "kernels/optimizer/came_patch.ts",
     from: " * inverseSqrt(f.zwzw);",
     to: ";",
-    tests: came,
+    tests: "tests/optim/update_test.ts",
+    filter: "came",
   },
   "CAME's confidence decays like the moment": {
     file: "kernels/optimizer/came.ts",
