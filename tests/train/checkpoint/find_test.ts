@@ -23,7 +23,11 @@ Deno.test("a checkpoint to continue from is found whole, or is missed by name an
     await refused("latest", /is latest, but ".*" holds no checkpoint/, /drop resume_from_checkpoint/);
     await refused(at(1), /checkpoint-1" does not exist/, /`latest`, or drop the option/);
     for (const step of [1, 2]) {
-      await commitFolder(at(step), (inside) => writeFileSync(join(inside, "weights"), `step ${step}`));
+      await commitFolder(at(step), (inside) => {
+        writeFileSync(join(inside, "weights"), `step ${step}`);
+        const counters = { step, applied: step, lossScale: { value: 1, goodSteps: 0 } };
+        writeFileSync(join(inside, "trainer.json"), JSON.stringify(counters));
+      });
     }
     assert.deepEqual(await findCheckpoint("latest", folder), { path: at(2), warnings: [] });
     assert.deepEqual(await findCheckpoint(at(1), folder), { path: at(1), warnings: [] });
