@@ -100,8 +100,9 @@ export class TrainingLoop implements Disposable {
     this.#session = session;
     const { step, parameters, trainables, updated } = run;
     for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);
-    this.#exchange = createExchange({ session, communicator, run, reduction: config.reduction });
     const recording = recordStep(device.target, session.limits, step, parameters, updated);
+    const { reduction } = config;
+    this.#exchange = createExchange({ session, communicator, run, reduction, loss: recording.loss });
     this.#step = new TrainingStep(session, step, recording, trainables.buckets);
     this.#work = new StepWork(recording, device.adapter.description);
     this.#sampler = createSampler({

@@ -34,7 +34,7 @@ function readDocument(kind: "yaml" | "toml", text: string, name: string): Map<st
     flatten(kind === "toml" ? parseToml(text) : parseYaml(text, { maxAliasCount: 0 }), "", values);
   } catch (error) {
     const [reason] = messageOf(error).split("\n");
-    throw new UserError(`${name}: cannot be read as ${kind.toUpperCase()} (${reason})`);
+    throw new UserError(`${name}: cannot be read as ${kind.toUpperCase()} (${reason})`, "mend the file where it says");
   }
   return values;
 }
