@@ -88,6 +88,8 @@ export class TrainingLoop implements Disposable {
   /** Held-out losses of the run so far. */
   #measured: MeasuredLoss[] = [];
   #done = 0;
+  /** Whether this process has made a step. */
+  #hasStepped = false;
   #applied = 0;
   readonly #batches: BatchMaker;
   readonly #skips = new SkippedSteps();
@@ -182,7 +184,6 @@ export class TrainingLoop implements Disposable {
       ending = await communicator.agree(signal?.aborted === true ? INTERRUPTED : this.#isStale() ? STALE : 0);
       if (ending !== 0) break;
       const event = await (profiler === undefined ? this.#optimizerStep() : profiler.step(() => this.#optimizerStep()));
-      communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
       if (event.type === "skipped" || last || this.#done % config.log_every === 0) yield event;
       const profile = await profiler?.report(this.#done, last);
@@ -216,7 +217,6 @@ export class TrainingLoop implements Disposable {
     let rate: number | undefined;
     while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
       const event = await this.#optimizerStep();
-      communicator.endFirstStep();
       yield event;
       if (event.type === "skipped") {
         if (event.reason === "overflow") continue;
@@ -312,6 +312,9 @@ export class TrainingLoop implements Disposable {
       gpuBytes: this.#session.allocatedBytes,
     };
     const { losses, ranks } = await device.span("exchange", 0, () => gatherFigures(communicator, ownFigures));
+    // The first step compiles kernels: it says nothing about the next.
+    communicator.endStep(this.#hasStepped ? 1000 * Math.max(...ranks.map(({ seconds }) => seconds)) : 0);
+    this.#hasStepped = true;
     this.#done++;
     if (own.skipped) {
       const overflow = this.#scale.canShrink && losses.every(Number.isFinite);

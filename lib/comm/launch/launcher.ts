@@ -46,6 +46,8 @@ const GRACE = 2000;
 const LOOK = 500;
 /** Milliseconds more than a rank's deadline that a rank may be stopped: ranks that wait for it are to speak first. */
 const STOPPED_MARGIN = 1000;
+/** Milliseconds that a rank may be stopped at most: however long a step takes, a stopped rank makes none. */
+const MOST_STOPPED = 8000;
 /** Variables that make a graphics driver look for a screen: NVIDIA's shows only the first card then. */
 const screenVariables = ["DISPLAY", "WAYLAND_DISPLAY"];
 /** Exit codes of a rank that was asked to end, and signals that ended it before it was ready to obey them. */
@@ -117,7 +119,7 @@ async function watch(
   if (stop?.aborted) onStop();
   stop?.addEventListener("abort", onStop, { once: true });
   killSignal?.addEventListener("abort", killAll, { once: true });
-  const looks = watchStops(children, deadlines.usual + STOPPED_MARGIN, (rank) => {
+  const looks = watchStops(children, Math.min(deadlines.usual + STOPPED_MARGIN, MOST_STOPPED), (rank) => {
     control.fail(rank, "stopped");
     kill(children[rank]!, "SIGKILL");
   });
