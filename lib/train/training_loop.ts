@@ -88,8 +88,7 @@ export class TrainingLoop implements Disposable {
   /** Held-out losses of the run so far. */
   #measured: MeasuredLoss[] = [];
   #done = 0;
-  /** Whether this process has made a step. */
-  #hasStepped = false;
+  #steps = 0;
   #applied = 0;
   readonly #batches: BatchMaker;
   readonly #skips = new SkippedSteps();
@@ -103,8 +102,7 @@ export class TrainingLoop implements Disposable {
     const { step, parameters, trainables, updated } = run;
     for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);
     const recording = recordStep(device.target, session.limits, step, parameters, updated);
-    const { reduction } = config;
-    this.#exchange = createExchange({ session, communicator, run, reduction, loss: recording.loss });
+    this.#exchange = createExchange({ session, communicator, run, reduction: config.reduction, loss: recording.loss });
     this.#step = new TrainingStep(session, step, recording, trainables.buckets);
     this.#work = new StepWork(recording, device.adapter.description);
     this.#sampler = createSampler({
@@ -313,8 +311,7 @@ export class TrainingLoop implements Disposable {
     };
     const { losses, ranks } = await device.span("exchange", 0, () => gatherFigures(communicator, ownFigures));
     // The first step compiles kernels: it says nothing about the next.
-    communicator.endStep(this.#hasStepped ? 1000 * Math.max(...ranks.map(({ seconds }) => seconds)) : 0);
-    this.#hasStepped = true;
+    communicator.endStep(this.#steps++ === 0 ? 0 : 1000 * Math.max(...ranks.map(({ seconds }) => seconds)));
     this.#done++;
     if (own.skipped) {
       const overflow = this.#scale.canShrink && losses.every(Number.isFinite);

@@ -27,7 +27,7 @@ const MAX_YAML = 2 ** 17;
 
 function readDocument(kind: "yaml" | "toml", text: string, name: string): Map<string, ForeignValue> {
   if (kind === "yaml" && text.length > MAX_YAML) {
-    throw new UserError(`${name}: ${text.length} bytes is too long for a config`);
+    throw new UserError(`${name}: ${text.length} bytes is too long for a config`, "give the config alone");
   }
   const values = new Map<string, ForeignValue>();
   try {
