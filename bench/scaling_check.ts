@@ -62,8 +62,8 @@ async function prepare(communicator: Communicator, config: TrainConfig): Promise
   const session = stack.use(new Session(device));
   const run = describeRun(config, MODEL, { rank: communicator.rank });
   for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);
-  const exchange = createExchange({ session, communicator, run, reduction: "ring" });
   const recording = recordStep(device.target, session.limits, run.step, run.parameters, run.updated);
+  const exchange = createExchange({ session, communicator, run, reduction: "ring", loss: recording.loss });
   const step = stack.use(new TrainingStep(session, run.step, recording, run.trainables.buckets));
   for (const [name, tensor] of run.uploads) {
     const scale = Math.sqrt(12 / tensor.width);

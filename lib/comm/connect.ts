@@ -22,8 +22,8 @@ export async function connect(deadlines?: Deadlines): Promise<Communicator> {
     const { checkOwnGpu, gpuVariable } = await import("./gpus/gpus.ts");
     const { vulkanDevices } = await import("./native/vulkan.ts");
     checkOwnGpu(Deno.env.get(gpuVariable), vulkanDevices);
-    // A terminal sends Ctrl-C to every process; ranks that ended on their own would not save.
-    Deno.addSignalListener("SIGINT", () => {});
+    // A terminal tells every process of Ctrl-C and of its own end; ranks that ended on their own would not save.
+    for (const name of ["SIGINT", "SIGHUP"] as const) Deno.addSignalListener(name, () => {});
     return joinSharedMemory(member);
   }
   if (Deno.env.get("OMPI_COMM_WORLD_SIZE") !== undefined) {

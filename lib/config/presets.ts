@@ -50,6 +50,11 @@ export async function fetchPreset(name: string): Promise<ConfigText> {
   const url = presetUrl(name);
   if (url.protocol === "file:") return readPreset(name);
   const response = await fetch(url);
-  if (!response.ok) throw new UserError(`Cannot load preset "${name}" from ${url}: ${response.status}`);
+  if (!response.ok) {
+    throw new UserError(
+      `Cannot load preset "${name}" from ${url}: ${response.status}`,
+      "check the network, or name a preset of --help",
+    );
+  }
   return { text: await response.text(), fileName: `${name}.yaml` };
 }

@@ -305,7 +305,10 @@ export interface TrainConfig {
   readonly zero_stage: 0 | 2 | 3;
   /** Order of the sum over GPUs: ring is fast; canonical gives the same bits for any number of GPUs. Default `ring`. */
   readonly reduction: "ring" | "canonical";
-  /** Seconds that ranks wait for one that makes no progress; the first step has at least 900. Default `60`. */
+  /**
+   * Seconds that ranks wait for one that makes no progress, or ten times the last step if that is longer; the first
+   * step has at least 900. Default `60`.
+   */
   readonly rank_timeout: number;
   /** Sample videos every `validation_steps` steps and at the end. Default `false`. */
   readonly do_validation: boolean;

@@ -82,7 +82,9 @@ export function parseScheduleConfig(json: Readonly<Record<string, unknown>>, fil
     const wrong = alphas.findIndex((alpha) => !(alpha >= 0 && alpha <= 1));
     if (wrong >= 0) problems.push(`its alpha at timestep ${wrong} is ${alphas[wrong]}: expected a number from 0 to 1`);
   }
-  if (problems.length > 0) throw new UserErrors(`Cannot use ${file}`, problems);
+  if (problems.length > 0) {
+    throw new UserErrors(`Cannot use ${file}`, problems, "take the file of the model that the weights are from");
+  }
   return parsed;
 }
 

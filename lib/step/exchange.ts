@@ -2,7 +2,8 @@
  * Gradients of several ranks become one. Ranks work on contiguous blocks of the micro-batches of an optimizer step; the
  * window is that of one process with as many micro-batches, so the number of ranks changes nothing but the order of
  * sums. Where the update is sharded, each rank keeps its shard of the sum, and the working values of all shards are
- * gathered after the update.
+ * gathered after the update. A loss that is not finite travels as a NaN in the gradients, so that all ranks leave the
+ * step out or none does.
  */
 import { CanonicalSum } from "../comm/exchange/canonical.ts";
 import type { Communicator } from "../comm/exchange/communicator.ts";
@@ -38,6 +39,8 @@ export interface GradientExchangeOptions {
   readonly communicator: Communicator;
   readonly run: RunDescription;
   readonly reduction: "ring" | "canonical";
+  /** Loss of the last micro-batch of this rank, [4]. */
+  readonly loss: Tensor;
 }
 
 /** The exchange of a run. One rank with `ring` leaves its gradients where they are. */
@@ -69,7 +72,7 @@ export function createExchange(options: GradientExchangeOptions): GradientExchan
 
 /** Every micro-batch's gradients leave the GPU on their own and are added up in a fixed tree. */
 function canonicalExchange(options: GradientExchangeOptions): GradientExchange {
-  const { session, communicator, run: { trainables: { buckets }, shard } } = options;
+  const { session, communicator, run: { trainables: { buckets }, shard }, loss } = options;
   const sums = buckets.map(({ gradients }) => new CanonicalSum(communicator, gradients.size));
   const gradients = buckets.map((bucket) => bucket.gradients);
   return {
@@ -78,11 +81,19 @@ function canonicalExchange(options: GradientExchangeOptions): GradientExchange {
       return sums[0]!.block;
     },
     async afterMicro() {
-      let next = 0;
-      for (const group of readGroups(gradients)) {
+      let next = -1;
+      let isFinite = true;
+      for (const group of readGroups([loss, ...gradients])) {
         for (const bytes of await session.read(group)) {
-          const sum = sums[next++]!;
-          sum.next().set(new Float32Array(bytes));
+          const values = new Float32Array(bytes);
+          const sum = sums[next++];
+          if (sum === undefined) {
+            isFinite = Number.isFinite(values[0]);
+            continue;
+          }
+          const own = sum.next();
+          own.set(values);
+          if (!isFinite) own[0] = NaN;
           sum.push();
         }
       }
@@ -107,17 +118,25 @@ function hostView(session: Session, { gradients }: Bucket): Float32Array<ArrayBu
 
 /** The gradients of every bucket on the host: in place where they are there, else in `staged`. */
 async function download(
-  { session, run }: GradientExchangeOptions,
+  { session, run, loss }: GradientExchangeOptions,
   staged: readonly (Float32Array<ArrayBuffer> | undefined)[],
 ): Promise<Float32Array<ArrayBuffer>[]> {
   await session.host.settle();
   const { buckets } = run.trainables;
   const onGpu = buckets.flatMap(({ gradients }, i) => gradients.host ? [] : [{ gradients, array: staged[i]! }]);
-  let next = 0;
-  for (const group of readGroups(onGpu.map(({ gradients }) => gradients))) {
-    for (const bytes of await session.read(group)) onGpu[next++]!.array.set(new Float32Array(bytes));
+  let next = -1;
+  let isFinite = true;
+  for (const group of readGroups([loss, ...onGpu.map(({ gradients }) => gradients)])) {
+    for (const bytes of await session.read(group)) {
+      const values = new Float32Array(bytes);
+      const target = onGpu[next++];
+      if (target === undefined) isFinite = Number.isFinite(values[0]);
+      else target.array.set(values);
+    }
   }
-  return buckets.map((bucket, i) => staged[i] ?? hostView(session, bucket)!);
+  const sums = buckets.map((bucket, i) => staged[i] ?? hostView(session, bucket)!);
+  if (!isFinite) sums[0]![0] = NaN;
+  return sums;
 }
 
 /** Tensors in order, in groups that are read in one wait each: a wait costs 11 ms whatever it brings. */

@@ -88,6 +88,7 @@ export class TrainingLoop implements Disposable {
   /** Held-out losses of the run so far. */
   #measured: MeasuredLoss[] = [];
   #done = 0;
+  #steps = 0;
   #applied = 0;
   readonly #batches: BatchMaker;
   readonly #skips = new SkippedSteps();
@@ -100,8 +101,8 @@ export class TrainingLoop implements Disposable {
     this.#session = session;
     const { step, parameters, trainables, updated } = run;
     for (const { tensor, of, byteOffset } of run.shard?.aliases ?? []) session.host.alias(tensor, of, byteOffset);
-    this.#exchange = createExchange({ session, communicator, run, reduction: config.reduction });
     const recording = recordStep(device.target, session.limits, step, parameters, updated);
+    this.#exchange = createExchange({ session, communicator, run, reduction: config.reduction, loss: recording.loss });
     this.#step = new TrainingStep(session, step, recording, trainables.buckets);
     this.#work = new StepWork(recording, device.adapter.description);
     this.#sampler = createSampler({
@@ -181,7 +182,6 @@ export class TrainingLoop implements Disposable {
       ending = await communicator.agree(signal?.aborted === true ? INTERRUPTED : this.#isStale() ? STALE : 0);
       if (ending !== 0) break;
       const event = await (profiler === undefined ? this.#optimizerStep() : profiler.step(() => this.#optimizerStep()));
-      communicator.endFirstStep();
       const last = this.#done === this.#totalSteps;
       if (event.type === "skipped" || last || this.#done % config.log_every === 0) yield event;
       const profile = await profiler?.report(this.#done, last);
@@ -215,7 +215,6 @@ export class TrainingLoop implements Disposable {
     let rate: number | undefined;
     while (this.#done < this.#totalSteps && await communicator.agree(signal?.aborted === true ? 1 : 0) === 0) {
       const event = await this.#optimizerStep();
-      communicator.endFirstStep();
       yield event;
       if (event.type === "skipped") {
         if (event.reason === "overflow") continue;
@@ -311,6 +310,8 @@ export class TrainingLoop implements Disposable {
       gpuBytes: this.#session.allocatedBytes,
     };
     const { losses, ranks } = await device.span("exchange", 0, () => gatherFigures(communicator, ownFigures));
+    // The first step compiles kernels: it says nothing about the next.
+    communicator.endStep(this.#steps++ === 0 ? 0 : 1000 * Math.max(...ranks.map(({ seconds }) => seconds)));
     this.#done++;
     if (own.skipped) {
       const overflow = this.#scale.canShrink && losses.every(Number.isFinite);

@@ -19,6 +19,10 @@ const CASES: Readonly<Record<string, readonly [words: readonly string[], ...says
     ["--optimizer=adamv"],
     /--optimizer: expected .*found the text "adamv"; did you mean "adamw"\?/,
   ],
+  "validation without its folder": [
+    ["--do_validation=true", "--validation_prompts=prompts.txt"],
+    /validation_dir: .*do_validation/,
+  ],
   "an unknown preset": [["--preset=5b-lore"], /preset "5b-lore"; did you mean "5b-lora"\?/],
 };
 

@@ -86,7 +86,10 @@ export async function mergeCommand(
   using model = openTransformer(await localModelPath(flags.model_path));
   const { matched, unmatched } = fitLora(lora, model.config, model.folder);
   if (matched.length === 0) {
-    throw new UserError(`"${lora.path}" changes nothing: none of its layers is in "${model.folder}"`);
+    throw new UserError(
+      `"${lora.path}" changes nothing: none of its layers is in "${model.folder}"`,
+      "give the model that it was trained on",
+    );
   }
   noteAlpha(terminal, lora);
   noteStrays(terminal, lora);

@@ -148,18 +148,20 @@ export const loraRoutes: RouteMap<CliContext> = buildRouteMap({
 
 function finiteNumber(text: string): number {
   const value = numberParser(text);
-  if (!Number.isFinite(value)) throw new UserError(`"${text}" is no finite number`);
+  if (!Number.isFinite(value)) throw new UserError(`"${text}" is no finite number`, "write it like 0.5");
   return value;
 }
 
 function positiveNumber(text: string): number {
   const value = finiteNumber(text);
-  if (value <= 0) throw new UserError(`"${text}" is no positive number`);
+  if (value <= 0) throw new UserError(`"${text}" is no positive number`, "write it like 0.5");
   return value;
 }
 
 function wholeNumber(text: string): number {
   const value = numberParser(text);
-  if (!Number.isInteger(value) || value < 1) throw new UserError(`"${text}" is no whole number above 0`);
+  if (!Number.isInteger(value) || value < 1) {
+    throw new UserError(`"${text}" is no whole number above 0`, "write it like 16");
+  }
   return value;
 }

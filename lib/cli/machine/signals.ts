@@ -1,9 +1,11 @@
-/** Ctrl-C and termination: the first asks the run to save and end, the second ends it at once. */
+/**
+ * Ctrl-C, termination and the loss of the terminal: the first asks the run to save and end, the second ends it at once.
+ */
 
-import { endProcess } from "../../comm/native/libc.ts";
+import { endProcess, ignoresHangup } from "../../comm/native/libc.ts";
 
 /** Signals that people and schedulers end programs with, and the exit codes shells expect for them. */
-export const signalExitCodes = { SIGINT: 130, SIGTERM: 143 } as const;
+export const signalExitCodes = { SIGHUP: 129, SIGINT: 130, SIGTERM: 143 } as const;
 
 /** Name of a signal that is handled. */
 export type HandledSignal = keyof typeof signalExitCodes;
@@ -24,7 +26,7 @@ export const processSignals: SignalSource = {
 };
 
 /**
- * Runs `body` with a signal that is aborted by the first SIGINT or SIGTERM. Returns 0, or the exit code of the signal
+ * Runs `body` with a signal that is aborted by the first of these signals. Returns 0, or the exit code of the signal
  * that came while `body` ran. A second signal ends the process before `body` returns. `say` is told of both before
  * anything else happens, so that it can leave the terminal with a clean line.
  */
@@ -55,5 +57,6 @@ export async function withSignals(
 
 function handledSignals(): HandledSignal[] {
   // Windows has no SIGTERM, and Deno refuses to listen for it there.
-  return Deno.build.os === "windows" ? ["SIGINT"] : ["SIGINT", "SIGTERM"];
+  if (Deno.build.os === "windows") return ["SIGINT"];
+  return ignoresHangup() ? ["SIGINT", "SIGTERM"] : ["SIGHUP", "SIGINT", "SIGTERM"];
 }

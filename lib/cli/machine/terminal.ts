@@ -66,13 +66,13 @@ export function quietTerminal(terminal: Terminal): Terminal {
 }
 
 /**
- * Lets this process outlive the readers of its output, such as a program behind a pipe: what comes after is lost, which
- * must not end a run of hours.
+ * Lets this process outlive the readers of its output, such as a program behind a pipe (EPIPE) or a terminal that is
+ * closed (EIO): what comes after is lost, which must not end a run of hours.
  */
 export function outliveReaders(): void {
   for (const stream of [process.stdout, process.stderr]) {
     stream.on("error", (error: Error & { readonly code?: string }) => {
-      if (error.code !== "EPIPE") throw error;
+      if (error.code !== "EPIPE" && error.code !== "EIO") throw error;
     });
   }
 }

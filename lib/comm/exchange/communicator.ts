@@ -21,12 +21,17 @@ export class PeerError extends Error {
 export interface Deadlines {
   /** Without progress of the rank waited for. */
   readonly usual: number;
-  /** The same until {@linkcode Communicator.endFirstStep}: compiling kernels may take one rank minutes longer. */
+  /** The same until {@linkcode Communicator.endStep}: compiling kernels may take one rank minutes longer. */
   readonly firstStep: number;
 }
 
-/** Long enough for a rank that is ten times slower than the others at a step of seconds. */
+/** Long enough for a rank that is ten times slower than the others at a step of six seconds. */
 export const defaultDeadlines: Deadlines = { usual: 60_000, firstStep: 900_000 };
+
+/** Milliseconds that ranks wait for each other when the last step took the slowest of them `step` milliseconds. */
+export function deadlineAfter({ usual }: Deadlines, step: number): number {
+  return Math.max(usual, 10 * step);
+}
 
 /**
  * Deadline of an exchange before which a rank may have encoded, saved or sampled: those take hours on a slow machine.
@@ -98,8 +103,11 @@ export interface Communicator {
   /** The largest of the ranks' values, integers from 0 to 2^31 - 1; a barrier too. */
   agree(value: number, options?: ExchangeOptions): Promise<number>;
 
-  /** Ends the patience that compiling deserves: from here on the usual deadline holds. */
-  endFirstStep(): void;
+  /**
+   * Ends the patience that compiling deserves: from here on the usual deadline holds, or ten times the `milliseconds`
+   * that the slowest rank took for a step, whichever is longer.
+   */
+  endStep(milliseconds?: number): void;
 
   /** Tells the other ranks that this one fails, so that they end at once and not at their deadline. */
   abort(): void;

@@ -28,7 +28,7 @@ export function createSingle(): Communicator {
     },
     barrier: () => Promise.resolve(),
     agree: (value) => Promise.resolve(value),
-    endFirstStep() {},
+    endStep() {},
     abort() {},
     leave: () => Promise.resolve(),
   };

@@ -46,10 +46,13 @@ const GRACE = 2000;
 const LOOK = 500;
 /** Milliseconds more than a rank's deadline that a rank may be stopped: ranks that wait for it are to speak first. */
 const STOPPED_MARGIN = 1000;
+/** Milliseconds that a rank may be stopped at most: however long a step takes, a stopped rank makes none. */
+const MOST_STOPPED = 8000;
 /** Variables that make a graphics driver look for a screen: NVIDIA's shows only the first card then. */
 const screenVariables = ["DISPLAY", "WAYLAND_DISPLAY"];
-/** Exit codes of a rank that was asked to end. */
+/** Exit codes of a rank that was asked to end, and signals that ended it before it was ready to obey them. */
 const stoppedCodes = [0, 130, 143];
+const stopSignals: readonly (string | null)[] = ["SIGHUP", "SIGINT", "SIGTERM"];
 
 /** How a rank ended. */
 interface RankEnd {
@@ -116,7 +119,7 @@ async function watch(
   if (stop?.aborted) onStop();
   stop?.addEventListener("abort", onStop, { once: true });
   killSignal?.addEventListener("abort", killAll, { once: true });
-  const looks = watchStops(children, deadlines.usual + STOPPED_MARGIN, (rank) => {
+  const looks = watchStops(children, Math.min(deadlines.usual + STOPPED_MARGIN, MOST_STOPPED), (rank) => {
     control.fail(rank, "stopped");
     kill(children[rank]!, "SIGKILL");
   });
@@ -179,7 +182,7 @@ function judge(ends: readonly RankEnd[], failure: Failure | undefined, stopped: 
   // Ranks leave together when all is saved; a driver that crashes while a process ends takes nothing of that away.
   const isDone = ({ status, left }: RankEnd) => left && (status.success || status.signal !== null);
   const isClean = (end: RankEnd) =>
-    isDone(end) || (stopped && (stoppedCodes.includes(end.status.code) || end.status.signal === "SIGTERM"));
+    isDone(end) || (stopped && (stoppedCodes.includes(end.status.code) || stopSignals.includes(end.status.signal)));
   const unclean = ends.filter((end) => !isClean(end));
   if (unclean.length === 0) return ends.every(isDone) ? { code: 0, ...lateCrashes(ends) } : { code: 0, stopped };
   const own = unclean.find(({ status }) => status.signal === null && ![0, peerFailureCode].includes(status.code));

@@ -1,6 +1,12 @@
 /** Ranks on one or more hosts, started by mpirun or a scheduler and exchanging through Open MPI. */
 import { addArrays, createWindow, wasmAdder } from "../exchange/adder.ts";
-import { type Communicator, type Deadlines, defaultDeadlines, type ExchangeOptions } from "../exchange/communicator.ts";
+import {
+  type Communicator,
+  deadlineAfter,
+  type Deadlines,
+  defaultDeadlines,
+  type ExchangeOptions,
+} from "../exchange/communicator.ts";
 import {
   bytesOfData,
   type Data,
@@ -172,8 +178,8 @@ class Mpi implements Communicator {
     return word[0]!;
   }
 
-  endFirstStep(): void {
-    this.#deadline = this.#deadlines.usual;
+  endStep(milliseconds = 0): void {
+    this.#deadline = deadlineAfter(this.#deadlines, milliseconds);
   }
 
   /** Nothing to do: mpirun ends all ranks when one ends before its {@linkcode leave}. */

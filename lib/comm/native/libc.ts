@@ -11,6 +11,7 @@ const symbols = {
   munmap: { parameters: ["usize", "usize"], result: "i32" },
   getppid: { parameters: [], result: "i32" },
   sched_yield: { parameters: [], result: "i32" },
+  sigaction: { parameters: ["i32", "buffer", "buffer"], result: "i32" },
   _exit: { parameters: ["i32"], result: "void" },
   prctl: { parameters: ["i32", "u64", "u64", "u64", "u64"], result: "i32" },
   // `syscall` is variadic; with integers alone its convention is that of a plain function on x86-64 and aarch64.
@@ -68,6 +69,25 @@ const SIGKILL = 9n;
 /** Has the kernel kill this process when the thread that started it ends, however it ends. */
 export function dieWithParent(): void {
   libc().prctl(PR_SET_PDEATHSIG, SIGKILL, 0n, 0n, 0n);
+}
+
+const SIGHUP = 1;
+const SIG_IGN = 1n;
+
+/**
+ * Whether this process goes on when its terminal is closed, as `nohup` has it: a handler would undo that. True where
+ * native code is not allowed and nobody can tell.
+ */
+export function ignoresHangup(): boolean {
+  try {
+    if (Deno.permissions.querySync({ name: "ffi" }).state !== "granted") return true;
+    // A struct sigaction begins with the handler; the rest is less than 200 bytes.
+    const action = new BigUint64Array(32);
+    return libc().sigaction(SIGHUP, null, action) !== 0 || action[0] === SIG_IGN;
+  } catch {
+    // Another system, or another C library.
+    return true;
+  }
 }
 
 /**

@@ -1,6 +1,12 @@
 /** Ranks on one host, exchanging through a region of shared memory. */
 import { addArrays, type Adder, scriptAdder, wasmAdder } from "../exchange/adder.ts";
-import { type Communicator, type Deadlines, defaultDeadlines, type ExchangeOptions } from "../exchange/communicator.ts";
+import {
+  type Communicator,
+  deadlineAfter,
+  type Deadlines,
+  defaultDeadlines,
+  type ExchangeOptions,
+} from "../exchange/communicator.ts";
 import { Control, exchangeNames } from "./control.ts";
 import {
   bytesOfData,
@@ -143,8 +149,8 @@ export class SharedMemory implements Communicator {
     return Math.max(...all.map((rank) => this.#control.value(rank, number)));
   }
 
-  endFirstStep(): void {
-    this.#deadline = this.#deadlines.usual;
+  endStep(milliseconds = 0): void {
+    this.#deadline = deadlineAfter(this.#deadlines, milliseconds);
   }
 
   abort(): void {

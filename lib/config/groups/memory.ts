@@ -47,6 +47,6 @@ export const parallel = z.strictObject({
     "Order of the sum over GPUs: ring is fast; canonical gives the same bits for any number of GPUs.",
   ),
   rank_timeout: z.number().positive().default(60).describe(
-    "Seconds that ranks wait for one that makes no progress; the first step has at least 900.",
+    "Seconds that ranks wait for one that makes no progress, or ten times the last step if that is longer; the first step has at least 900.",
   ),
 }).meta({ title: "Several GPUs" });

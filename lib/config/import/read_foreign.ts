@@ -27,14 +27,14 @@ const MAX_YAML = 2 ** 17;
 
 function readDocument(kind: "yaml" | "toml", text: string, name: string): Map<string, ForeignValue> {
   if (kind === "yaml" && text.length > MAX_YAML) {
-    throw new UserError(`${name}: ${text.length} bytes is too long for a config`);
+    throw new UserError(`${name}: ${text.length} bytes is too long for a config`, "give the config alone");
   }
   const values = new Map<string, ForeignValue>();
   try {
     flatten(kind === "toml" ? parseToml(text) : parseYaml(text, { maxAliasCount: 0 }), "", values);
   } catch (error) {
     const [reason] = messageOf(error).split("\n");
-    throw new UserError(`${name}: cannot be read as ${kind.toUpperCase()} (${reason})`);
+    throw new UserError(`${name}: cannot be read as ${kind.toUpperCase()} (${reason})`, "mend the file where it says");
   }
   return values;
 }

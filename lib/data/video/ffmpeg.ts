@@ -61,6 +61,8 @@ function spawnTool(tool: "ffmpeg" | "ffprobe", args: readonly string[], hasInput
       stdin: hasInput ? "piped" : "null",
       stdout: "piped",
       stderr: "piped",
+      // Ctrl-C of a terminal would end it before this program knows, and a sound clip would pass for a damaged one.
+      detached: true,
     }).spawn();
   } catch (error) {
     if (error instanceof Deno.errors.NotFound) throw new UserError(`"${tool}" is not on the PATH`, INSTALL_HINT);

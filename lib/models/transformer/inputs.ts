@@ -88,6 +88,7 @@ export function additivePositions(
   if (shape.textRows !== config.max_text_seq_length) {
     throw new UserError(
       `This model adds positions to the text, so prompts must have ${config.max_text_seq_length} tokens: got ${shape.textRows}`,
+      "take text encoder, tokenizer and transformer from one model",
     );
   }
   if (learned !== undefined) {

@@ -72,6 +72,7 @@ export function checkParts({ path, transformer, scheduler }: ModelFolder): void 
           join(path, "text_encoder/config.json")
         }" is ${d_model}, but text_embed_dim of the transformer is ` +
           `${transformer.text_embed_dim}: they are parts of different models`,
+        "take text_encoder and transformer from one model",
       );
     }
   });

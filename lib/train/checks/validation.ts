@@ -34,11 +34,13 @@ export async function readValidation(
   config: TrainConfig,
   transformer: TransformerConfig | undefined,
 ): Promise<SampleRequest[]> {
-  if (!config.do_validation) return [];
+  const { do_validation, validation_dir: folder } = config;
+  // A config that is to validate and names no folder is refused by its own rules.
+  if (!do_validation || folder === undefined) return [];
   const problems: string[] = [];
   const list = async (file: string | undefined) => {
     if (file === undefined) return undefined;
-    const path = resolve(config.validation_dir!, file);
+    const path = resolve(folder, file);
     const entries = await readTextList(path, path, problems);
     return entries?.map(({ text, line }) => ({ entry: text, base: dirname(path), where: `${path} line ${line}` }));
   };
@@ -49,9 +51,15 @@ export async function readValidation(
   }
   const pictures: (string | undefined)[] = [];
   for (const image of images ?? []) {
-    pictures.push(await resolveInside(config.validation_dir!, image, problems, config.allow_outside));
+    pictures.push(await resolveInside(folder, image, problems, config.allow_outside));
   }
-  if (problems.length > 0) throw new UserErrors("Cannot validate", problems);
+  if (problems.length > 0) {
+    throw new UserErrors(
+      "Cannot validate",
+      problems,
+      "mend the lists that validation_prompts and validation_images name",
+    );
+  }
   const requests = await Promise.all(prompts.map(async ({ entry }, i) => ({
     prompt: entry,
     seed: config.seed,

@@ -48,7 +48,7 @@ Deno.test("until the first step has ended ranks wait as long as compiling takes,
   const met = first!.barrier();
   await new Promise((resolve) => setTimeout(resolve, 1000));
   await Promise.all([met, second!.barrier()]);
-  for (const rank of [first!, second!]) rank.endFirstStep();
+  for (const rank of [first!, second!]) rank.endStep();
   const expected = (error: unknown) =>
     error instanceof PeerError && error.culprit === 1 && error.message.includes("made no progress for 250 ms");
   await assert.rejects(first!.barrier(), expected);

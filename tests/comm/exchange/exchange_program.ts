@@ -19,7 +19,7 @@ const value = (rank: number, i: number) => (rank + 1) * ((i % 11) + 1);
 async function run(absent: number | undefined): Promise<void> {
   await withCommunicator(async (communicator) => {
     const { rank, size } = communicator;
-    communicator.endFirstStep();
+    communicator.endStep();
     const total = (i: number) => size * (size + 1) / 2 * ((i % 11) + 1);
     const same = (data: Float32Array, expected: (i: number) => number, begin = 0, end = data.length) => {
       for (let i = begin; i < end; i++) assert.equal(data[i], expected(i), `element ${i} of rank ${rank}`);

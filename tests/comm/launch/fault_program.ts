@@ -19,6 +19,8 @@ export interface Scenario {
     readonly at: number;
     readonly milliseconds?: number;
   };
+  /** What ranks tell each other that a step takes, milliseconds. */
+  readonly stepTime?: number;
   /** End after the step in which SIGTERM arrives, as a trainer does. */
   readonly untilStopped?: boolean;
 }
@@ -34,7 +36,7 @@ async function fail({ action, milliseconds = 0 }: NonNullable<Scenario["fault"]>
   await sleep(milliseconds);
 }
 
-async function run({ steps, length, fault, untilStopped }: Scenario): Promise<void> {
+async function run({ steps, length, fault, untilStopped, stepTime }: Scenario): Promise<void> {
   let stopped = false;
   if (untilStopped) Deno.addSignalListener("SIGTERM", () => stopped = true);
   await withCommunicator(async (communicator) => {
@@ -42,7 +44,7 @@ async function run({ steps, length, fault, untilStopped }: Scenario): Promise<vo
     const data = communicator.allocate("f32", length);
     if (fault?.rank === rank && fault.at < 0) await fail(fault);
     await communicator.barrier();
-    communicator.endFirstStep();
+    communicator.endStep(stepTime);
     print(`process ${Deno.pid}`);
     for (let step = 0; step < steps; step++) {
       if (fault?.rank === rank && fault.at === step) await fail(fault);

@@ -68,6 +68,24 @@ Deno.test("a slow rank is waited for, and longer in the first step", async () =>
   }
 });
 
+Deno.test("a rank ten times slower than the steps before is waited for, beyond the usual deadline", async () => {
+  const fault = { action: "delay", rank: 1, at: 3, milliseconds: 2 * testDeadlines.usual } as const;
+  const patient = await runScenario(2, { steps: 5, length: 10, fault, stepTime: fault.milliseconds / 5 });
+  assert.equal(patient.code, 0, patient.cause);
+  const { code, cause } = await runScenario(2, { steps: 5, length: 10, fault });
+  assert.equal(code, 7);
+  assert.equal(cause, "rank 1 made no progress within its deadline");
+});
+
+Deno.test("a stopped rank is named within ten seconds, however long its deadline is", async () => {
+  const fault = { action: "stop", rank: 1, at: 2 } as const;
+  const deadlines = { usual: 600_000, firstStep: 600_000 };
+  const { code, cause, duration } = await runScenario(2, { steps: 5, length: 10, fault }, { deadlines });
+  assert.equal(code, 7);
+  assert.equal(cause, "rank 1 was stopped by a signal for longer than its deadline");
+  assert.ok(duration < 60_000, "ten seconds, and the start of processes on a busy machine");
+});
+
 Deno.test("an ordinary error of one rank is the cause, whatever the others say", async () => {
   const run = await runScenario(3, { steps: 50, length: 1001, fault: { action: "throw", rank: 2, at: 5 } });
   assert.equal(run.code, 4);

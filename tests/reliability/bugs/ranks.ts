@@ -77,7 +77,7 @@ export const rankBugs: Bugs = {
   },
   "deadline of the first step for all": {
     file: "lib/comm/shared_memory/shared_memory.ts",
-    from: "    this.#deadline = this.#deadlines.usual;\n",
+    from: "    this.#deadline = deadlineAfter(this.#deadlines, milliseconds);\n",
     to: "",
     tests: "tests/comm/exchange/control_test.ts",
   },
