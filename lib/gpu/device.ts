@@ -1,5 +1,6 @@
 /** Limit probing and opening: the only place that requests a device. */
 import type { Target } from "../../kernels/core/kernel.ts";
+import { UserError } from "../errors.ts";
 import { MOST_BINDINGS, type RecordingLimits } from "../plan/limits.ts";
 import { type AdapterReport, LIMITS } from "./adapter.ts";
 import type { Dialect } from "./dialect.ts";
@@ -17,6 +18,9 @@ const OPTIONAL_FEATURES = [
 export class Device implements Disposable {
   /** The first error the engine raised outside any call; `check()` throws it. */
   #failure: Error | undefined;
+  #isDisposed = false;
+  /** Settles after a loss was noted. */
+  readonly #lost: Promise<void>;
 
   /** True when passes can be timed on the GPU. */
   readonly timestamps: boolean;
@@ -39,14 +43,30 @@ export class Device implements Disposable {
     gpu.addEventListener("uncapturederror", (event) => {
       this.#failure ??= new Error(`The GPU engine reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
     });
-    gpu.lost.then(({ reason, message }) => {
-      if (reason !== "destroyed") this.#failure ??= new Error(`The GPU was lost (${reason}): ${message}`);
+    this.#lost = gpu.lost.then(({ reason, message }) => {
+      if (!this.#isDisposed) this.#failure = lostError(reason, message);
     });
   }
 
   /** Throws the first error the engine raised asynchronously, if any. Called wherever results are read back. */
   check(): void {
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /**
+   * Waits until `buffers` can be read, and notes `bytes` where the device is watched.
+   *
+   * @throws {UserError} when the GPU was lost. @throws {Error} what the engine raised since the last look.
+   */
+  async map(buffers: readonly GPUBuffer[], bytes = 0): Promise<void> {
+    try {
+      await this.span("wait", bytes, () => Promise.all(buffers.map((each) => each.mapAsync(GPUMapMode.READ))));
+    } catch (error) {
+      // A lost device refuses with a word about validation, and may tell of the loss only after that.
+      await Promise.race([this.#lost, new Promise((resolve) => setTimeout(resolve, LOSS_MILLISECONDS))]);
+      throw this.#failure ?? error;
+    }
+    this.check();
   }
 
   /** Runs `body`, whose time is noted where the device is watched. */
@@ -60,8 +80,20 @@ export class Device implements Disposable {
   }
 
   [Symbol.dispose](): void {
+    this.#isDisposed = true;
     this.gpu.destroy();
   }
+}
+
+/** Milliseconds that the news of a lost device may come after the first call that fails for it. */
+const LOSS_MILLISECONDS = 1000;
+
+function lostError(reason: GPUDeviceLostReason, message: string): UserError {
+  return new UserError(
+    `The GPU was lost (${reason}): ${message}`,
+    "continue with resume_from_checkpoint: latest; why is in the log of the system (on Linux `dmesg`: Xid, amdgpu, i915), " +
+      "often a fault of the driver, heat, power, or a desktop that resets a card that answers late",
+  );
 }
 
 /**

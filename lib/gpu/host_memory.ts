@@ -145,12 +145,7 @@ export class HostMemory implements Disposable {
     if (count === 0) return;
     const oldest = this.#downloads.splice(0, count);
     const bytes = oldest.reduce((sum, { staging }) => sum + staging.size, 0);
-    await this.device.span(
-      "wait",
-      bytes,
-      () => Promise.all(oldest.map((each) => each.staging.mapAsync(GPUMapMode.READ))),
-    );
-    this.device.check();
+    await this.device.map(oldest.map(({ staging }) => staging), bytes);
     for (const { staging, into } of oldest) {
       into.set(new Uint8Array(staging.getMappedRange()).subarray(0, into.byteLength));
       staging.unmap();

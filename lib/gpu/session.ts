@@ -177,8 +177,7 @@ export class Session implements Disposable {
       return staging;
     });
     gpu.queue.submit([encoder.finish()]);
-    await this.device.span("wait", 0, () => Promise.all(stagings.map((each) => each.mapAsync(GPUMapMode.READ))));
-    this.device.check();
+    await this.device.map(stagings);
     return tensors.map((ranges) => {
       const copy = new Uint8Array(ranges.reduce((sum, { bytes }) => sum + bytes, 0));
       let at = 0;

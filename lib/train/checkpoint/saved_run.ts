@@ -103,6 +103,8 @@ export async function saveRun(
       }));
     } catch (error) {
       if (!(error instanceof UserError)) throw error;
+      // A disk may have room again, a lost GPU does not come back.
+      session.device.check();
       failure = error;
     }
   }
