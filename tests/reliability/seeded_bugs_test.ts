@@ -8,7 +8,8 @@ Deno.test("every seeded bug has a name of its own and changes one place of the p
   assert.equal(Object.keys(bugs).length, subjects.flatMap(Object.keys).length);
   for (const [name, { file, from, to, tests }] of Object.entries(bugs)) {
     const text = readFileSync(fromFileUrl(`../../${file}`, import.meta.url), "utf8");
-    assert.equal(text.split(from).length, 2, name);
+    const where = `"${name}" changes a text that ${file} must hold once: choose the text that bears it`;
+    assert.equal(text.split(from).length, 2, where);
     assert.notEqual(from, to, name);
     for (const test of tests.split(" ")) readFileSync(fromFileUrl(`../../${test}`, import.meta.url));
   }
