@@ -2,7 +2,7 @@
  * Training runs that fail at random: a rank is killed, stopped or delayed in any exchange or while it starts, or the launcher is
  * killed. Every run must end in time, name the culprit, leave no process, lock or file, and a newest checkpoint with the bits of
  * a run that nothing happened to; some are continued and must end with its bits.
- * Run: deno run -A tests/train/faults/chaos.ts COUNT [FIRST SEED]
+ * Run: deno run -A tests/train/faults/chaos.ts COUNT [FIRST SEED]     (goes on after the last run that passed, see results.ts)
  */
 import assert from "node:assert/strict";
 import { existsSync, mkdirSync, readdirSync, readFileSync } from "node:fs";
@@ -13,6 +13,7 @@ import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
 import { readRunState } from "../../../lib/train/checkpoint/checkpoint.ts";
 import { openOutputFolder } from "../../../lib/train/checkpoint/output_folder.ts";
 import { random } from "../../comm/launch/chaos.ts";
+import { Results } from "../../reliability/results.ts";
 import { examples, inScratch } from "../runs.ts";
 import { type Fault, type WatchedRun, watchRun } from "./watched_run.ts";
 
@@ -258,24 +259,31 @@ export async function chaos(
   });
 }
 
+/** What became of one seed. */
+interface Outcome extends ChaosResult {
+  readonly error?: string;
+}
+
 if (import.meta.main) {
   const [count = 20, first = 0] = Deno.args.map(Number);
   const print = (line: string) => void Deno.stdout.writeSync(new TextEncoder().encode(`${line}\n`));
-  const failures: number[] = [];
-  let longest = 0;
-  let last = performance.now();
-  await chaos(Array.from({ length: count }, (_, i) => first + i), ({ what, ended }) => {
-    longest = Math.max(longest, ended ?? 0);
-    const end = ended === undefined ? "" : `, ended after ${Math.round(ended)} ms`;
-    print(`${((performance.now() - last) / 1000).toFixed(1)} s ${what}${end}`);
-    last = performance.now();
-  }, (seed, error) => {
-    failures.push(seed);
-    print(`FAILED ${Deno.inspect(error)}`);
-    last = performance.now();
-  });
-  print(
-    `${count - failures.length} of ${count} passed, longest end ${Math.round(longest)} ms; failed: ${failures.join()}`,
+  const results = new Results<Outcome>("chaos");
+  const seeds = Array.from({ length: count }, (_, i) => first + i);
+  const add = (outcome: Outcome) => {
+    results.add(outcome);
+    const end = outcome.ended === undefined ? "" : `, ended after ${Math.round(outcome.ended)} ms`;
+    print(outcome.error ?? outcome.what + end);
+  };
+  await chaos(
+    seeds.filter((seed) => !results.all.some((outcome) => outcome.seed === seed && !outcome.error)),
+    add,
+    (seed, error) => add({ seed, what: `seed ${seed}`, ended: undefined, error: Deno.inspect(error) }),
   );
-  Deno.exit(failures.length === 0 ? 0 : 1);
+  const ended = seeds.map((seed) => results.all.findLast((outcome) => outcome.seed === seed)!);
+  const failed = ended.filter(({ error }) => error);
+  const longest = Math.round(Math.max(...ended.map((outcome) => outcome.ended ?? 0)));
+  print(
+    `${count - failed.length} of ${count} passed, longest end ${longest} ms; failed: ${failed.map(({ seed }) => seed)}`,
+  );
+  Deno.exit(failed.length === 0 ? 0 : 1);
 }
