@@ -1,5 +1,5 @@
 /** What the device can do at best: multiply-adds in registers, and copying memory. Measured beside the kernels, not assumed. */
-import { copy, multiplyAdds, peakResults, peakSizes } from "../kernels/rows/peaks.ts";
+import { copy, multiplyAdds, peakSizes } from "../kernels/peaks/multiply_adds.ts";
 import { type Bench, type Job, median, randomBytes } from "./harness.ts";
 
 /** Ceilings of the device, per core-second of process CPU time and by the GPU's clock. */
@@ -13,7 +13,8 @@ export interface Peaks {
 /** A job that does nothing but multiply-adds, to be run beside each sample of a kernel: the clock of a shared machine drifts. */
 export function arithmeticPeak(bench: Bench): Job {
   const { workgroups } = peakSizes(bench.device.adapter.software);
-  return bench.prepare(multiplyAdds(workgroups), [peakResults(workgroups)]);
+  const { launch, results } = multiplyAdds("f32", workgroups);
+  return bench.prepare(launch, [results]);
 }
 
 /** A job that does nothing but copy, for kernels that wait for memory, and the bytes it reads and writes. */

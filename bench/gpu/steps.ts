@@ -9,7 +9,7 @@ import { parseConfig } from "../../lib/config/config.ts";
 import { describeRun } from "../../lib/step/run_description.ts";
 import { recordStep } from "../../lib/step/training_step.ts";
 import { sumUp } from "../../lib/train/profile/figures.ts";
-import { measurePeaks } from "../../lib/tune/peaks.ts";
+import { peaksOf } from "../../lib/tune/peaks.ts";
 import { Bench } from "../harness.ts";
 import { prepareStep, type RandomStep } from "../random_step.ts";
 import { bytesSince, driverBytes } from "./driver.ts";
@@ -42,7 +42,7 @@ function wholeTflop({ device: { target } }: Bench): number {
 
 /** Rows of the families that take most of a step, and one of what the GPU waits for. */
 async function profile({ device }: Bench, step: RandomStep, mixed: boolean): Promise<void> {
-  const peaks = await measurePeaks(device);
+  const { peaks } = await peaksOf(device, { folder: Deno.makeTempDirSync() });
   const timeline = device.watch();
   try {
     await timeline.span("step", 0, () => step.run());
@@ -51,11 +51,12 @@ async function profile({ device }: Bench, step: RandomStep, mixed: boolean): Pro
   }
   const launches = await timeline.launches();
   const { milliseconds, families, idle, waits } = sumUp(launches, timeline.spans, peaks);
-  for (const { family, milliseconds: ms, launches, flopsPerSecond, bytesPerSecond } of families) {
+  for (const { family, milliseconds: ms, launches, flopsPerSecond, bytesPerSecond, arithmeticShare } of families) {
     if (ms < LEAST_SHARE * milliseconds) continue;
     const share = `${(100 * ms / milliseconds).toFixed(1)} %`;
     const rates = { tflops: rounded(flopsPerSecond / 1e12), moved_gb_s: rounded(bytesPerSecond / 1e9) };
-    record(`${name}, profile`, { mixed, family, ms: rounded(ms), share, launches, ...rates });
+    const reached = arithmeticShare === undefined ? {} : { "% of its peak": rounded(100 * arithmeticShare) };
+    record(`${name}, profile`, { mixed, family, ms: rounded(ms), share, launches, ...rates, ...reached });
   }
   const idleMs = Object.fromEntries(Object.entries(idle).map(([cause, ms]) => [cause, rounded(ms)]));
   record(`${name}, profile`, {

@@ -125,9 +125,9 @@ export interface TrainConfig {
    */
   readonly tune: "auto" | "always" | "never";
   /**
-   * Steps after the first one that are watched: what every kernel family takes, what the GPU waits for and what
-   * would help is printed, and a trace for ui.perfetto.dev written to `output_dir`. 0 is off; results are the same
-   * bits. Default `0`.
+   * Steps after the first one that are watched: what every kernel family takes and reaches of this card's measured
+   * peaks, what the GPU waits for and what would help is printed, and a trace for ui.perfetto.dev written to
+   * `output_dir`. 0 is off; results are the same bits. Default `0`.
    */
   readonly profile: number;
   /** Stop before weights are loaded: check the config, print it and the forecast. Default `false`. */

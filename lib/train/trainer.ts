@@ -23,7 +23,7 @@ import { clipSheets } from "./report/clip_sheets.ts";
 import type { TrainEvent } from "./report/events.ts";
 import { type MemoryPhase, PhaseMemory } from "./report/phase_memory.ts";
 import { RunRecords } from "./report/run_records.ts";
-import { measurePeaks } from "../tune/peaks.ts";
+import { peaksOf } from "../tune/peaks.ts";
 import { chooseKernels } from "./kernels.ts";
 import { StepProfiler } from "./profile/step_profiler.ts";
 import { TrainingLoop } from "./training_loop.ts";
@@ -93,8 +93,8 @@ export async function* trainAsRank(
   };
   for (const message of output?.cleared ?? []) yield* tell({ type: "status", message });
   for (const message of [...output?.warnings ?? [], ...warnings]) yield* tell({ type: "warning", message });
-  const peaks = new Map<MemoryPhase, number>();
-  const onPeak: PeakListener = (phase, bytes) => void peaks.set(phase, Math.max(bytes, peaks.get(phase) ?? 0));
+  const fullest = new Map<MemoryPhase, number>();
+  const onPeak: PeakListener = (phase, bytes) => void fullest.set(phase, Math.max(bytes, fullest.get(phase) ?? 0));
   if (ready !== undefined) {
     const fill = { signal, share: communicator, onPeak };
     yield* fillDataCache(device, config, ready.model, ready.data, fill);
@@ -104,11 +104,15 @@ export async function* trainAsRank(
   const notes = await gatherValues(communicator, validation?.own.notes ?? [], { deadline: longPhase });
   for (const message of notes.flat()) yield* tell({ type: "warning", message: `validation: ${message}` });
   const kernels = yield* chooseKernels({ device, config, run, communicator, checkpoint: output?.checkpoint });
+  // What a software driver reaches says nothing of a GPU, so only a profile asks for it.
+  const asksPeaks = isFirst && (config.profile > 0 || !device.adapter.software);
+  const { peaks, problems } = asksPeaks ? await peaksOf(device) : { peaks: undefined, problems: [] };
+  for (const message of problems) yield* tell({ type: "warning", message });
   const profiler = config.profile > 0 && isFirst
-    ? new StepProfiler({ device, config, peaks: await measurePeaks(device), tuned: kernels !== undefined })
+    ? new StepProfiler({ device, config, peaks, tuned: kernels !== undefined })
     : undefined;
   const memory = isFirst ? new PhaseMemory(located, storedType(model), device) : undefined;
-  for (const [phase, bytes] of peaks) yield* tell(...memory?.note(phase, bytes) ?? []);
+  for (const [phase, bytes] of fullest) yield* tell(...memory?.note(phase, bytes) ?? []);
   const prepared = {
     device,
     config,
@@ -120,6 +124,7 @@ export async function* trainAsRank(
     communicator,
     output,
     kernels,
+    peaks,
     profiler,
     memory,
   };

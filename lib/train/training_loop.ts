@@ -1,33 +1,27 @@
 /** The training loop: data in, optimizer steps, checkpoints and events out. */
 import { join } from "node:path";
-import type { Communicator } from "../comm/exchange/communicator.ts";
 import { gpuMemoryLimit, type TrainConfig } from "../config/config.ts";
 import type { DatasetItem } from "../data/dataset/dataset.ts";
 import { createSampler, type MicroStep, type Sampler } from "../data/random/sampler.ts";
 import { alphasCumprod, parseScheduleConfig } from "../diffusion/schedule.ts";
-import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
-import type { ModelConfigs } from "../models/folder/model_folder.ts";
 import { LossScale } from "../optim/loss_scale.ts";
 import { hasDiverged, type RangePoint, rangeResult } from "../optim/rate_range.ts";
 import { initialiseOptimizer } from "../optim/update.ts";
 import { createExchange, type GradientExchange } from "../step/exchange.ts";
 import { refreshCopies, startShard, uploadModel } from "../step/model_state.ts";
-import { type RunDescription, trainedParameters } from "../step/run_description.ts";
+import { trainedParameters } from "../step/run_description.ts";
 import { recordStep, TrainingStep } from "../step/training_step.ts";
-import type { RunKernels } from "./checkpoint/checkpoint.ts";
-import type { OutputFolder } from "./checkpoint/output_folder.ts";
 import { SaveSchedule } from "./checkpoint/save_schedule.ts";
 import { restoreRun, saveBest, type SavedCheckpoint, type SavedRun, saveRun } from "./checkpoint/saved_run.ts";
 import { bestOf, isStale, type MeasuredLoss } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
 import type { Validation } from "./checks/validation.ts";
+import type { PreparedRun } from "./prepared_run.ts";
 import { BatchMaker } from "./data/batch_maker.ts";
 import type { BatchSource } from "./data/batches.ts";
 import { requireTimesteps } from "./data/noising.ts";
-import type { TrainingData } from "./data/prepare_data.ts";
-import type { StepProfiler } from "./profile/step_profiler.ts";
 import type {
   ExampleRequest,
   HeldOutEvent,
@@ -37,7 +31,6 @@ import type {
   WarningEvent,
 } from "./report/events.ts";
 import { gatherFigures } from "./report/gather_figures.ts";
-import type { PhaseMemory } from "./report/phase_memory.ts";
 import type { RunRecords } from "./report/run_records.ts";
 import { StepWork } from "./report/step_work.ts";
 import { stepRate } from "./step_rate.ts";
@@ -48,26 +41,6 @@ const RANGE_STEPS = 100;
 /** Why a run ends before its last step, as ranks tell each other. */
 const STALE = 1;
 const INTERRUPTED = 2;
-
-/** A run with everything checked, encoded and open. */
-export interface PreparedRun {
-  readonly device: Device;
-  readonly config: TrainConfig;
-  readonly model: ModelConfigs;
-  readonly run: RunDescription;
-  readonly data: TrainingData;
-  readonly validation: Validation | undefined;
-  readonly heldOut: HeldOut | undefined;
-  readonly communicator: Communicator;
-  /** Set on the first rank, which writes to it. */
-  readonly output: OutputFolder | undefined;
-  /** Measured kernels that the device has been given. */
-  readonly kernels: RunKernels | undefined;
-  /** Set where `profile` asks for it, on the first rank. */
-  readonly profiler: StepProfiler | undefined;
-  /** Of the first rank. */
-  readonly memory: PhaseMemory | undefined;
-}
 
 /** The request that a clip answers. */
 function exampleOf({ model_type }: TrainConfig, { prompt, imagePath, videoPath }: DatasetItem): ExampleRequest {
@@ -104,7 +77,7 @@ export class TrainingLoop implements Disposable {
     const recording = recordStep(device.target, session.limits, step, parameters, updated);
     this.#exchange = createExchange({ session, communicator, run, reduction: config.reduction, loss: recording.loss });
     this.#step = new TrainingStep(session, step, recording, trainables.buckets);
-    this.#work = new StepWork(recording, device.adapter.description);
+    this.#work = new StepWork(recording, prepared.peaks);
     this.#sampler = createSampler({
       samples: data.samples.length,
       batchSize: config.batch_size,

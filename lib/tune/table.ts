@@ -9,6 +9,9 @@ import { writeFileAtomic } from "../io/atomic.ts";
 import { makeFolder } from "../io/file_operations.ts";
 import { readJsonObject } from "../io/json_file.ts";
 
+/** What does arithmetic, each with a rate of its own: matrix units, packed f16, and f32. */
+export const ARITHMETIC = ["units", "f16", "f32"] as const;
+
 const measured = z.strictObject({
   /** Digest of the texts of all variants: with other texts the figures mean nothing. */
   texts: z.string(),
@@ -20,7 +23,25 @@ const measured = z.strictObject({
   refused: z.record(z.string(), z.string()),
 });
 
-const table = z.strictObject({ card: z.string(), problems: z.record(z.string(), measured) });
+const peaks = z.strictObject({
+  /** Digest of the texts that were measured. */
+  texts: z.string(),
+  /** Operations per second, a multiply-add as two, by what does them. */
+  operations: z.partialRecord(z.enum(ARITHMETIC), z.number().positive()),
+  /** Bytes per second that a copy reads and writes. */
+  bytesPerSecond: z.number().positive().optional(),
+  /** Why others are not known. */
+  refused: z.record(z.string(), z.string()),
+});
+
+const table = z.strictObject({
+  card: z.string(),
+  problems: z.record(z.string(), measured),
+  peaks: peaks.optional(),
+});
+
+/** Ceilings of a card. */
+export type Peaks = z.output<typeof peaks>;
 
 /** What was found out about one problem. */
 export type Measured = z.output<typeof measured>;

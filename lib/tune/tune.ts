@@ -4,9 +4,9 @@
  * gives wrong numbers is refused and reported, never used.
  */
 import type { Problem } from "../../kernels/core/kernel.ts";
-import { messageOf } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { Session } from "../gpu/session.ts";
+import { guarded } from "./guarded.ts";
 import { cardOf, digest, type Measured, readTable, writeTable } from "./table.ts";
 import { difference, type Result, textsOf, Trial } from "./trial.ts";
 
@@ -139,26 +139,6 @@ async function checkWhole(trial: Trial, refused: Record<string, string>): Promis
     const wrong = difference(results, expected, mixed);
     if (wrong !== undefined) refused[name] = `${wrong} what ${twin} computes in full size`;
   }
-}
-
-/**
- * Runs `body` so that an error of the engine is a reason like what it returns: a text that a driver refuses must not
- * end the run.
- */
-async function guarded(device: Device, body: () => Promise<string | undefined | void>): Promise<string | undefined> {
-  const { gpu } = device;
-  for (const filter of ["validation", "out-of-memory", "internal"] as const) gpu.pushErrorScope(filter);
-  let reason: string | undefined;
-  try {
-    reason = await body() ?? undefined;
-  } catch (error) {
-    reason = messageOf(error);
-  }
-  for (let i = 0; i < 3; i++) {
-    const error = await gpu.popErrorScope();
-    if (error !== null) reason ??= error.message.trim().split("\n")[0]!;
-  }
-  return reason;
 }
 
 /** The variants to use, by keys of problems: those of the measured ones, and for nothing else. */

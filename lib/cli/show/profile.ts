@@ -23,7 +23,7 @@ export function profileLines({ figures, words, trace }: ProfileEvent): string[] 
   const idleRows = (Object.entries(idle) as [IdleCause, number][])
     .filter(([, time]) => time > LEAST_IDLE * milliseconds)
     .map(([cause, time]) => [IDLE_WORDS[cause], time.toFixed(2), share(time), "", "", "", "", ""]);
-  const header = ["kernels", "ms", "of step", "launches", "TFLOP/s", "GB/s", "of f32 peak", "of copy"];
+  const header = ["kernels", "ms", "of step", "launches", "TFLOP/s", "GB/s", "of peak", "of copy"];
   return [
     `Profile of ${steps} ${steps === 1 ? "step" : "steps"}, ${milliseconds.toFixed(1)} ms each:`,
     ...formatTable(header, [...families.map((family) => familyRow(family, share)), ...idleRows]),

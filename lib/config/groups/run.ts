@@ -35,8 +35,8 @@ export const run = z.strictObject({
       "on software drivers. A run that continues keeps the kernels of its checkpoint.",
   ),
   profile: z.int().min(0).max(1000).default(0).describe(
-    "Steps after the first one that are watched: what every kernel family takes, what the GPU waits for and what would " +
-      "help is printed, and a trace for ui.perfetto.dev written to `output_dir`. 0 is off; results are the same bits.",
+    "Steps after the first one that are watched: what every kernel family takes and reaches of this card's measured peaks, " +
+      "what the GPU waits for and what would help is printed, and a trace for ui.perfetto.dev written to `output_dir`. 0 is off; results are the same bits.",
   ),
   dry_run: z.boolean().default(false).describe(
     "Stop before weights are loaded: check the config, print it and the forecast.",

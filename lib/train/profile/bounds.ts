@@ -24,7 +24,7 @@ export interface Situation {
 /** Parts of a step that are named: below, other parts matter more. */
 const WORTH_NAMING = 0.1;
 
-/** A family that reaches so much of a copy's rate more than it does of the f32 peak waits for memory. */
+/** A family that reaches more of a copy's rate than of the peak of its arithmetic waits for memory. */
 function waitsForMemory({ arithmeticShare, memoryShare, flopsPerSecond, bytesPerSecond }: FamilyFigures): boolean {
   // Without peaks, the arithmetic per byte decides: cards do some ten operations in the time of a byte and more.
   if (memoryShare === undefined) return flopsPerSecond < 10 * bytesPerSecond;
@@ -87,7 +87,7 @@ function byBound(families: readonly FamilyFigures[], situation: Situation): Part
     if (slowest === undefined) return [];
     const { family, arithmeticShare, memoryShare } = slowest;
     const reached = what === "memory traffic" ? memoryShare : arithmeticShare;
-    const peak = what === "memory traffic" ? "the measured rate of a copy" : "the measured f32 peak";
+    const peak = what === "memory traffic" ? "the measured rate of a copy" : "the measured peak of its arithmetic";
     const words = `${what}, most of it of ${family}${
       reached === undefined ? "" : ` at ${percent(reached)} of ${peak}`
     }`;

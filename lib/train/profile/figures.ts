@@ -1,6 +1,7 @@
 /** Sums up what was watched: the time of every kernel family, and what the host did while the GPU had nothing to do. */
 import { HOST_KINDS, type HostKind, type HostSpan, type TimedLaunch } from "../../gpu/timeline.ts";
-import type { Peaks } from "../../tune/peaks.ts";
+import { type Arithmetic, arithmeticOf, secondsAtPeak } from "../../tune/peaks.ts";
+import type { Peaks } from "../../tune/table.ts";
 
 /** All launches of one family, in an average step. */
 export interface FamilyFigures {
@@ -14,7 +15,10 @@ export interface FamilyFigures {
   readonly flopsPerSecond: number;
   /** Lower bound: every binding counts once per launch. */
   readonly bytesPerSecond: number;
-  /** Share of the measured f32 peak; absent where that is no measure: on matrix units and in f16 arithmetic. */
+  /**
+   * Share of the measured peak of what does the arithmetic: matrix units, packed f16 or f32, and where a family uses
+   * several, what its arithmetic would take at their peaks over its time. Absent where one of them was not measured.
+   */
   readonly arithmeticShare?: number;
   /** Share of the measured rate of a copy. */
   readonly memoryShare?: number;
@@ -125,44 +129,42 @@ export function sumUp(
 interface Family {
   milliseconds: number;
   launches: number;
-  flops: number;
+  flops: Partial<Record<Arithmetic, number>>;
   bytes: number;
-  /** Whether all of its arithmetic is on the f32 units that the peak was measured on. */
-  plain: boolean;
 }
 
 /** A launch that two steps share counts in the one it begins in; its time counts in both. */
 function add(families: Map<string, Family>, launch: TimedLaunch, milliseconds: number, begins: boolean): void {
   const { key, features, flops, bytes } = launch;
   const name = familyOf(key);
-  const sums = families.get(name) ?? { milliseconds: 0, launches: 0, flops: 0, bytes: 0, plain: true };
+  const sums = families.get(name) ?? { milliseconds: 0, launches: 0, flops: {}, bytes: 0 };
   sums.milliseconds += milliseconds;
   if (begins) {
     sums.launches++;
-    sums.flops += flops;
+    const arithmetic = arithmeticOf(features);
+    sums.flops[arithmetic] = (sums.flops[arithmetic] ?? 0) + flops;
     sums.bytes += bytes;
   }
-  sums.plain &&= !features.includes("subgroup_matrix") && !features.includes("f16");
   families.set(name, sums);
 }
 
 function familyFigures(
   family: string,
-  { milliseconds, launches, flops, bytes, plain }: Family,
+  { milliseconds, launches, flops, bytes }: Family,
   steps: number,
   peaks: Peaks | undefined,
 ): FamilyFigures {
   const perSecond = (amount: number) => milliseconds === 0 ? 0 : 1000 * amount / milliseconds;
-  const [flopsPerSecond, bytesPerSecond] = [perSecond(flops), perSecond(bytes)];
+  const total = Object.values(flops).reduce((sum, each) => sum + each, 0);
+  const [flopsPerSecond, bytesPerSecond] = [perSecond(total), perSecond(bytes)];
+  const seconds = peaks && secondsAtPeak(flops, peaks);
   return {
     family,
     milliseconds: milliseconds / steps,
     launches: launches / steps,
     flopsPerSecond,
     bytesPerSecond,
-    ...(peaks === undefined ? {} : {
-      ...(plain ? { arithmeticShare: flopsPerSecond / peaks.flopsPerSecond } : {}),
-      memoryShare: bytesPerSecond / peaks.bytesPerSecond,
-    }),
+    ...(seconds === undefined ? {} : { arithmeticShare: perSecond(seconds) }),
+    ...(peaks?.bytesPerSecond === undefined ? {} : { memoryShare: bytesPerSecond / peaks.bytesPerSecond }),
   };
 }

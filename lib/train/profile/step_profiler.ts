@@ -4,7 +4,7 @@ import type { TrainConfig } from "../../config/config.ts";
 import type { Device } from "../../gpu/device.ts";
 import type { Timeline } from "../../gpu/timeline.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
-import type { Peaks } from "../../tune/peaks.ts";
+import type { Peaks } from "../../tune/table.ts";
 import type { ProfileEvent, WarningEvent } from "../report/events.ts";
 import { type Situation, whatBounds } from "./bounds.ts";
 import { sumUp } from "./figures.ts";

@@ -81,8 +81,8 @@ export interface StepEvent {
   /** `flops / secondsPerStep`, waiting for other ranks included. */
   readonly flopsPerSecond: number;
   /**
-   * Share of that in the peak of the GPU's f32 units; absent for a GPU whose peak is not known. Matrix units may exceed
-   * 1.
+   * Share of the step's time that its arithmetic would take at the measured peaks of this card, those of matrix units,
+   * packed f16 and f32 each for what runs there; absent where they were not measured.
    */
   readonly peakShare?: number;
   /** Passes over the dataset so far, with fraction. */

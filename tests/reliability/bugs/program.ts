@@ -205,8 +205,8 @@ export const programBugs: Bugs = {
   },
   "work of the first bucket for all": {
     file: "lib/train/report/step_work.ts",
-    from: "sum + this.#micros[bucket]![key]",
-    to: "sum + this.#micros[0 * bucket]![key]",
+    from: "this.#micros[bucket]![key]",
+    to: "this.#micros[0 * bucket]![key]",
     tests: "tests/train/report/step_work_test.ts",
   },
   "1023.9 MiB shown as 1.02e+3": {

@@ -5,7 +5,7 @@ import { type Situation, whatBounds } from "../../../lib/train/profile/bounds.ts
 import { type ProfileFigures, sumUp } from "../../../lib/train/profile/figures.ts";
 import { traceJson } from "../../../lib/train/profile/trace.ts";
 
-const peaks = { flopsPerSecond: 50e12, bytesPerSecond: 2e12 };
+const peaks = { texts: "", operations: { f32: 50e12, units: 400e12 }, bytesPerSecond: 2e12, refused: {} };
 
 const situation: Situation = {
   fullPrecision: false,
@@ -74,13 +74,18 @@ Deno.test("the times of families and of all that the GPU waits for add up to the
   assert.deepEqual([waits, submits, uploadedBytes], [1, 0.5, 2048]);
 });
 
-Deno.test("rates are shares of measured peaks, and of none on matrix units", () => {
+Deno.test("rates are shares of the measured peak of what does the arithmetic, and of none that was not measured", () => {
   const [gemm, norm] = sumUp(launches, spans, peaks).families;
   close(gemm!.flopsPerSecond, 2e12 / 0.06);
   close(gemm!.arithmeticShare!, 2 / 0.06 / 50);
   close(norm!.memoryShare!, 36e9 / 0.02 / 2e12);
   const units = launches.map((each) => ({ ...each, features: ["subgroup_matrix" as const] }));
-  assert.equal(sumUp(units, spans, peaks).families[0]!.arithmeticShare, undefined);
+  close(sumUp(units, spans, peaks).families[0]!.arithmeticShare!, 2 / 0.06 / 400);
+  // One of the two products on matrix units: a step's 2 TFLOP would take 20 ms and 2.5 ms of its 60.
+  const both = launches.map((each, i) => i === 0 ? units[0]! : each);
+  close(sumUp(both, spans, peaks).families[0]!.arithmeticShare!, (1 / 400 + 1 / 50) / 0.06);
+  const packed = launches.map((each) => ({ ...each, features: ["f16" as const, "subgroups" as const] }));
+  assert.equal(sumUp(packed, spans, peaks).families[0]!.arithmeticShare, undefined);
   const unknown = sumUp(launches, spans, undefined).families[0]!;
   assert.ok(!("arithmeticShare" in unknown) && !("memoryShare" in unknown));
 });
@@ -113,7 +118,7 @@ Deno.test("the words name what bounds a step and the switches that would help", 
   });
   assert.equal(
     first,
-    "What bounds the step: arithmetic, most of it of gemm at 40 % of the measured f32 peak, 70 % of its time.",
+    "What bounds the step: arithmetic, most of it of gemm at 40 % of the measured peak of its arithmetic, 70 % of its time.",
   );
   assert.equal(second, "Beside it: a GPU that idles during other work of the host, 30 %.");
   assert.deepEqual(rest.map((line) => line.match(/Would help: ([\w ]+)/)![1]), [

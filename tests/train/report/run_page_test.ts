@@ -57,7 +57,7 @@ Deno.test("RunFigures: smoothed loss, time left, units and ranks by arithmetic",
   // (2 + 4 + 2) / 3 seconds for each of 97 steps.
   assert.ok(Math.abs(shown.secondsLeft! - 97 * 8 / 3) < 1e-9);
   assert.deepEqual(curve(shown, "Speed", "rank 0"), [[1, 1.5], [2, 1.5], [3, 1.5]]);
-  assert.deepEqual(curve(shown, "Share of peak", "of the f32 units"), [[1, 25]]);
+  assert.deepEqual(curve(shown, "Share of peak", "of the arithmetic"), [[1, 25]]);
   assert.deepEqual(curve(shown, "GPU memory", "rank 0"), [[1, 0.5], [2, 0.5], [3, 1]]);
   assert.deepEqual(curve(shown, "GPU memory", "rank 1"), [[3, 2]]);
   assert.deepEqual(curve(shown, "Step time", "rank 1 without waiting"), [[3, 3]]);

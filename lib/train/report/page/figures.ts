@@ -205,7 +205,7 @@ export class RunFigures {
     this.#point("Gradient norm", "before clipping", step, event.gradNorm);
     this.#point("Step time", "per step", step, event.secondsPerStep);
     this.#point("Speed", "rank 0", step, event.flopsPerSecond / 1e12);
-    if (event.peakShare !== undefined) this.#point("Share of peak", "of the f32 units", step, 100 * event.peakShare);
+    if (event.peakShare !== undefined) this.#point("Share of peak", "of the arithmetic", step, 100 * event.peakShare);
     const ranks = event.ranks ?? [{ seconds: event.secondsPerStep, gpuBytes: event.gpuBytes }];
     for (const [rank, { seconds, gpuBytes }] of ranks.entries()) {
       if (ranks.length > 1) this.#point("Step time", `rank ${rank} without waiting`, step, seconds);
