@@ -14,7 +14,7 @@ import {
   writeSync,
 } from "node:fs";
 import { dirname } from "node:path";
-import { UserError } from "../errors.ts";
+import { messageOf, UserError } from "../errors.ts";
 
 /**
  * Every operation by which this library changes a file system, so that tests can make any single one fail or can
@@ -104,32 +104,49 @@ export function fileError(error: unknown, action: string, path: string, wanted?:
   // A full disk is reported for the folder being committed rather than for a file in it with a temporary name.
   if (error instanceof DiskFullError || isFull(code)) return diskFull(error, action, path, wanted);
   if (error instanceof UserError) return error;
-  const what = `Cannot ${action} "${path}"`;
-  switch (code) {
-    case "EACCES":
-    case "EPERM":
-      return new UserError(`${what}: permission denied`, "give this user access to it or choose another folder");
-    case "EROFS":
-      return new UserError(`${what}: the file system is read-only`, "choose a folder on a writable disk");
-    case "ENOENT":
-      return new UserError(`${what}: it or its folder does not exist`, "check the path");
-    // A folder is made where there is none yet, files get names of their own: only a file can be in the way.
-    case "EEXIST":
-    case "EISDIR":
-    case "ENOTDIR":
-      return new UserError(`${what}: a file stands where a folder is expected, or the reverse`, "check the path");
-    case "ELOOP":
-      return new UserError(`${what}: its symbolic links lead in a circle`, "give the path of what they should lead to");
-    case "ENAMETOOLONG":
-      return new UserError(`${what}: the name is too long (most file systems allow 255 bytes)`, "choose a shorter one");
-    case "EMFILE":
-    case "ENFILE":
-      return new UserError(`${what}: too many files are open`, "raise the limit with `ulimit -n 4096`");
-    case "EIO":
-      return new UserError(`${what}: the disk reports an input/output error`, "check the disk and its connection");
-    default:
-      return error;
-  }
+  const { reason, advice } = causeOf(error);
+  return advice === undefined ? error : new UserError(`Cannot ${action} "${path}": ${reason}`, advice);
+}
+
+/** Why a file operation failed, in few words that name no path. */
+export interface FileCause {
+  readonly reason: string;
+  /** What helps; undefined when the cause is not one a user can mend. */
+  readonly advice?: string;
+}
+
+function causes(codes: readonly string[], reason: string, advice: string): Readonly<Record<string, FileCause>> {
+  return Object.fromEntries(codes.map((code) => [code, { reason, advice }]));
+}
+
+/** Causes by the code of the failure. */
+const CAUSES: Readonly<Record<string, FileCause>> = {
+  ...causes(["EACCES", "EPERM"], "permission denied", "give this user access to it or choose another folder"),
+  ...causes(["EROFS"], "the file system is read-only", "choose a folder on a writable disk"),
+  ...causes(["ENOENT"], "it or its folder does not exist", "check the path"),
+  // A folder is made where there is none yet, files get names of their own: only a file can be in the way.
+  ...causes(
+    ["EEXIST", "EISDIR", "ENOTDIR"],
+    "a file stands where a folder is expected, or the reverse",
+    "check the path",
+  ),
+  ...causes(["ELOOP"], "its symbolic links lead in a circle", "give the path of what they should lead to"),
+  ...causes(["ENAMETOOLONG"], "the name is too long (most file systems allow 255 bytes)", "choose a shorter one"),
+  ...causes(["EMFILE", "ENFILE"], "too many files are open", "raise the limit with `ulimit -n 4096`"),
+  ...causes(["EIO"], "the disk reports an input/output error", "check the disk and its connection"),
+};
+
+/** What a failed file operation means. */
+export function causeOf(error: unknown): FileCause {
+  const cause = CAUSES[String(codeOf(error))] ?? { reason: messageOf(error) };
+  return cause === CAUSES.EACCES || cause === CAUSES.EPERM ? { ...cause, reason: `${cause.reason}${toUser()}` } : cause;
+}
+
+/** Names the user that this program runs as, where it may know that. */
+function toUser(): string {
+  const isKnown = Deno.permissions.querySync({ name: "sys", kind: "uid" }).state === "granted";
+  const user = isKnown ? Deno.uid() : null;
+  return user === null ? "" : ` to user ${user}`;
 }
 
 function codeOf(error: unknown): unknown {

@@ -1,6 +1,7 @@
 /** Reads small JSON files with messages that name the file. */
 import { readFileSync } from "node:fs";
 import { messageOf, UserError } from "../errors.ts";
+import { causeOf } from "./file_operations.ts";
 
 /**
  * Reads a file that must hold a JSON object.
@@ -12,7 +13,7 @@ export function readJsonObject(path: string, hint?: string): Record<string, unkn
   try {
     text = readFileSync(path, "utf8");
   } catch (error) {
-    throw new UserError(`Cannot read "${path}": ${messageOf(error)}`, hint);
+    throw new UserError(`Cannot read "${path}": ${causeOf(error).reason}`, hint);
   }
   let json: unknown;
   try {

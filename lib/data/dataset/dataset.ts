@@ -120,7 +120,8 @@ async function readable<T>(path: string, read: () => T | Promise<T>): Promise<T>
   try {
     return await read();
   } catch (error) {
-    throw fileError(error, "read", path);
+    // The folder below it that was being listed, where the failure names one.
+    throw fileError(error, "read", (error as { path?: string }).path ?? path);
   }
 }
 

@@ -1,6 +1,6 @@
 /** Turns a path written in a dataset into a file of that dataset, and nothing else. */
 import { isAbsolute, join, normalize, relative } from "node:path";
-import { messageOf } from "../../errors.ts";
+import { causeOf } from "../../io/file_operations.ts";
 
 /** A path as written, the folder it is relative to, and the file and line it comes from. */
 export interface RawPath {
@@ -53,8 +53,10 @@ export async function resolveInside(
     return path;
   } catch (error) {
     if (!(error instanceof Deno.errors.NotFound)) {
-      return fail(`cannot be opened (${messageOf(error).split(":")[0]})`);
+      return fail(`cannot be opened (${causeOf(error).reason})`);
     }
+    // What Deno shows for bytes of a name that are not UTF-8; it finds no file by what it shows.
+    if (entry.includes("\ufffd")) return fail("has a name that is not UTF-8; rename the file");
     return fail(entry.includes("\\") ? "does not exist; write / between folders" : "does not exist");
   }
 }

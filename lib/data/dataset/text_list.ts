@@ -1,5 +1,5 @@
 /** Reads list files: one entry per line, checked before anything is paired with it. */
-import { messageOf } from "../../errors.ts";
+import { causeOf } from "../../io/file_operations.ts";
 
 /** One entry and where it stands. */
 export interface ListEntry {
@@ -55,7 +55,7 @@ export async function readText(path: string, label: string, problems: string[]):
   } catch (error) {
     const missing = error instanceof Deno.errors.NotFound;
     problems.push(
-      `${label}: ${missing ? "no such file" : `cannot be read (${messageOf(error)})`}`,
+      `${label}: ${missing ? "no such file" : `cannot be read (${causeOf(error).reason})`}`,
     );
     return undefined;
   }

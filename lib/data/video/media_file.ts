@@ -4,7 +4,8 @@
  * ffmpeg probes for more than two hundred formats, among them playlists that open other files and addresses. Naming the
  * demuxer ourselves leaves only the containers of this table.
  */
-import { messageOf, UserError } from "../../errors.ts";
+import { UserError } from "../../errors.ts";
+import { causeOf } from "../../io/file_operations.ts";
 
 /** A file that may be given to ffmpeg, opened with this demuxer and no other. */
 export interface MediaFile {
@@ -77,17 +78,16 @@ function kindOf(info: Deno.FileInfo): string {
  * @throws {UserError} naming what the file is, if it cannot be decoded.
  */
 export async function openMedia(path: string, label: string = path): Promise<MediaFile> {
-  let info: Deno.FileInfo;
-  try {
-    info = await Deno.stat(path);
-  } catch (error) {
+  const fail = (error: unknown): never => {
     if (error instanceof Deno.errors.NotFound) throw new UserError(`${label}: no such file`);
-    throw new UserError(`${label}: cannot be opened (${messageOf(error)})`);
-  }
+    const { reason, advice } = causeOf(error);
+    throw new UserError(`${label}: cannot be opened (${reason})`, advice);
+  };
+  const info = await Deno.stat(path).catch(fail);
   // Opening a pipe would wait for a writer for ever, so the kind comes before the content.
   if (!info.isFile) throw new UserError(`${label}: is ${kindOf(info)}, expected a video or image file`);
   if (info.size === 0) throw new UserError(`${label}: is empty (0 bytes)`, "copy or export the file again");
-  using file = await Deno.open(path);
+  using file = await Deno.open(path).catch(fail);
   const buffer = new Uint8Array(512);
   const head = buffer.subarray(0, (await file.read(buffer)) ?? 0);
   const ascii = String.fromCharCode(...head.subarray(0, 16));

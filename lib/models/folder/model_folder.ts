@@ -4,6 +4,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { UserError, UserErrors } from "../../errors.ts";
+import { statIfThere } from "../../io/file_operations.ts";
 import { readJsonObject } from "../../io/json_file.ts";
 import { LIMITS_HINT } from "../tensors/config_values.ts";
 import {
@@ -115,7 +116,7 @@ export function openModelFolder(folder: string): ModelFolder {
   if (!existsSync(path)) problems.push(`"${path}" does not exist`);
   else if (!statSync(path).isDirectory()) problems.push(`"${path}" is no folder`);
   else {
-    problems.push(...missingParts((file) => existsSync(join(path, file))));
+    problems.push(...missingParts((file) => statIfThere(join(path, file)) !== undefined));
     const index = join(path, "model_index.json");
     if (existsSync(index)) {
       const name = readJsonObject(index, HINT)._class_name;
