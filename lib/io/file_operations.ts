@@ -104,9 +104,15 @@ export function fileError(error: unknown, action: string, path: string, wanted?:
   // A full disk is reported for the folder being committed rather than for a file in it with a temporary name.
   if (error instanceof DiskFullError || isFull(code)) return diskFull(error, action, path, wanted);
   if (error instanceof UserError) return error;
-  const { reason, advice } = causeOf(error);
+  const { reason, advice } = code === "ENOENT" && path.includes(NOT_UTF8) ? UNREADABLE_NAME : causeOf(error);
   return advice === undefined ? error : new UserError(`Cannot ${action} "${path}": ${reason}`, advice);
 }
+
+/** What Deno shows for bytes of a name that are not UTF-8; it finds no file by what it shows. */
+export const NOT_UTF8 = "\ufffd";
+
+/** Why such a file is not found. */
+const UNREADABLE_NAME = { reason: "its name is not UTF-8", advice: "rename it" };
 
 /** Why a file operation failed, in few words that name no path. */
 export interface FileCause {

@@ -92,12 +92,19 @@ async function readSource(
   return { format: format.name, samples: await format.read(source, { ...own, read }) };
 }
 
+/** What tells a file apart whatever it is called: by a link, or on a disk that takes `a` and `A` for one letter. */
+function identityOf(path: string): string {
+  const stat = statSync(path, { bigint: true, throwIfNoEntry: false });
+  return stat === undefined || stat.ino === 0n ? path : `${stat.dev}:${stat.ino}`;
+}
+
 function findDuplicates(items: readonly DatasetItem[]): string[] {
   const first = new Map<string, DatasetItem>();
   return items.flatMap((item) => {
-    const earlier = first.get(item.videoPath);
+    const identity = identityOf(item.videoPath);
+    const earlier = first.get(identity);
     if (earlier === undefined) {
-      first.set(item.videoPath, item);
+      first.set(identity, item);
       return [];
     }
     const same = earlier.prompt === item.prompt ? "the same prompt" : "another prompt";

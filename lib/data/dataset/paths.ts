@@ -1,6 +1,6 @@
 /** Turns a path written in a dataset into a file of that dataset, and nothing else. */
 import { isAbsolute, join, normalize, relative } from "node:path";
-import { causeOf } from "../../io/file_operations.ts";
+import { causeOf, NOT_UTF8 } from "../../io/file_operations.ts";
 
 /** A path as written, the folder it is relative to, and the file and line it comes from. */
 export interface RawPath {
@@ -55,8 +55,7 @@ export async function resolveInside(
     if (!(error instanceof Deno.errors.NotFound)) {
       return fail(`cannot be opened (${causeOf(error).reason})`);
     }
-    // What Deno shows for bytes of a name that are not UTF-8; it finds no file by what it shows.
-    if (entry.includes("\ufffd")) return fail("has a name that is not UTF-8; rename the file");
+    if (entry.includes(NOT_UTF8)) return fail("has a name that is not UTF-8; rename the file");
     return fail(entry.includes("\\") ? "does not exist; write / between folders" : "does not exist");
   }
 }
