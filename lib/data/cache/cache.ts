@@ -71,7 +71,7 @@ export class SampleCache {
     const info = statIfThere(path);
     if (info === undefined) return undefined;
     try {
-      const tensor = this.#readVerified(request.kind, key, path);
+      const tensor = this.#readVerified(request, key, path);
       if (secondsSince(info.mtime) > TOUCH_SECONDS) this.#touch(path);
       return tensor;
     } catch (error) {
@@ -82,7 +82,7 @@ export class SampleCache {
     }
   }
 
-  #readVerified(kind: CacheKind, key: string, path: string): CachedTensor {
+  #readVerified({ kind, shape }: CacheRequest, key: string, path: string): CachedTensor {
     using file = openSafetensors(path);
     const { metadata, tensors } = file;
     const name = TENSOR_NAMES[kind];
@@ -92,6 +92,9 @@ export class SampleCache {
     }
     if (tensors.size !== 1 || info === undefined || info.dtype !== "F32" || info.shape.length !== RANKS[kind]) {
       throw new UserError(`${path}: does not hold one f32 tensor "${name}" with ${RANKS[kind]} axes`);
+    }
+    if (shape !== undefined && `${info.shape}` !== `${shape}`) {
+      throw new UserError(`${path}: has shape [${info.shape.join(", ")}], expected [${shape.join(", ")}]`);
     }
     const tensor = { shape: [...info.shape], data: file.readF32(name) };
     if (payloadHash(tensor) !== metadata.get("sha256")) {

@@ -24,6 +24,8 @@ export interface CacheRequest {
   /** What people call the sample, such as "videos/a.mp4"; not part of the key. */
   readonly name: string;
   readonly fields: CacheFields;
+  /** Shape that its reader expects, where it says so: an entry of another one is damaged; not part of the key. */
+  readonly shape?: readonly number[];
 }
 
 /** SHA-256 in hexadecimal over version, kind and fields in alphabetical order. */

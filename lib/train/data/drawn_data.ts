@@ -3,12 +3,11 @@
  * shape, or of its buckets in turn. A run on them measures time and memory; it learns nothing.
  */
 import type { TrainConfig } from "../../config/config.ts";
-import { clipShapes } from "../../config/derive.ts";
 import type { CachedTensor } from "../../data/cache/cache.ts";
 import type { CacheKind, CacheRequest } from "../../data/cache/key.ts";
 import { RandomStream } from "../../data/random/random.ts";
 import type { ModelConfigs } from "../../models/folder/model_folder.ts";
-import { latentSize } from "../../models/transformer/config.ts";
+import { entryShapes } from "./entry_shapes.ts";
 import { IMAGE_VARIANTS, type TrainingData } from "./prepare_data.ts";
 
 /** Clips of a shape at least; batches beyond have as many as a batch. */
@@ -21,32 +20,23 @@ const TEXT_DEVIATION = 0.2;
 const LOG_VARIANCE = -15;
 
 /** Draws the samples that a config trains on when it names no model folder. */
-export function drawnData(config: TrainConfig, { transformer, vae }: ModelConfigs): TrainingData {
-  const buckets = clipShapes(config).map((resolution): Readonly<Record<CacheKind, readonly number[]>> => {
-    const { frames, height, width } = latentSize(transformer, resolution);
-    return {
-      latent: [2 * vae.latent_channels, frames, height, width],
-      image: [2 * vae.latent_channels, 1, height, width],
-      prompt: [transformer.max_text_seq_length, transformer.text_embed_dim],
-    };
-  });
+export function drawnData(config: TrainConfig, model: ModelConfigs): TrainingData {
+  const buckets = entryShapes(config, model);
   const drawn = new Map<CacheRequest, CachedTensor>();
   const requests: CacheRequest[] = [];
-  const shapes = new Map<CacheRequest, readonly number[]>();
   const request = (kind: CacheKind, name: string, bucket = 0): CacheRequest => {
-    const made = { kind, name, fields: { drawn: requests.length } };
+    const made = { kind, name, fields: { drawn: requests.length }, shape: buckets[bucket]![kind] };
     requests.push(made);
-    shapes.set(made, buckets[bucket]![kind]);
     return made;
   };
   const draw = (request: CacheRequest): CachedTensor => {
     const { kind } = request;
-    const shape = shapes.get(request)!;
+    const shape = request.shape!;
     const data = new Float32Array(shape.reduce((product, length) => product * length, 1));
     const values = kind === "prompt" ? data : data.subarray(0, data.length / 2);
     const sample = requests.indexOf(request);
     new RandomStream({ seed: config.seed, purpose: "drawnSample", step: 0, sample }).fillNormals(values);
-    const deviation = kind === "prompt" ? TEXT_DEVIATION : 1 / vae.scaling_factor;
+    const deviation = kind === "prompt" ? TEXT_DEVIATION : 1 / model.vae.scaling_factor;
     for (let i = 0; i < values.length; i++) values[i] = values[i]! * deviation;
     if (kind !== "prompt") data.fill(LOG_VARIANCE, data.length / 2);
     return { shape, data };

@@ -21,6 +21,7 @@ import { ffmpegVersion } from "../../data/video/ffmpeg.ts";
 import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
 import { datasetOptions, shapeOptions } from "./dataset_options.ts";
+import { type EntryShapes, entryShapes } from "./entry_shapes.ts";
 
 /**
  * Noised versions of each condition image that are encoded and cached. The original trainer draws noise and runs the
@@ -80,9 +81,10 @@ export async function prepareData(
   const cache = new SampleCache(folder);
   const hashes = await FileHashes.open(folder, { estimate });
   const settings = await encodingSettings(config, model, hashes);
+  const shapes = entryShapes(config, model);
   const prepared = await pLimit(CLIPS_AT_ONCE).map(dataset.items, async (item) => {
     try {
-      const sample = await prepareSample(item, settings, hashes);
+      const sample = withShapes(await prepareSample(item, settings, hashes), shapes);
       return { sample: { ...sample, variants: images ? imageVariants(config, sample) : [] } };
     } catch (error) {
       return { problem: problemOf(error) };
@@ -143,6 +145,19 @@ async function encodingSettings(
       tokens: model.transformer.max_text_seq_length,
     },
     ffmpeg: await ffmpegVersion(),
+  };
+}
+
+/** The same with what its entries must be to fit the model, which whoever has put them there may not have known. */
+function withShapes(sample: Sample, buckets: readonly EntryShapes[]): Sample {
+  const shapes = buckets[sample.bucket]!;
+  const expect = (request: CacheRequest): CacheRequest => ({ ...request, shape: shapes[request.kind] });
+  const { latent, prompt, image } = sample;
+  return {
+    ...sample,
+    latent: expect(latent),
+    prompt: expect(prompt),
+    ...(image && { image: { ...image, request: expect(image.request) } }),
   };
 }
 
