@@ -2,6 +2,7 @@
 import { join } from "node:path";
 import { RandomStream } from "../data/random/random.ts";
 import { loadTokenizer } from "../data/text/tokenizer.ts";
+import { requireVocabulary } from "../data/text/vocabulary.ts";
 import type { Session } from "../gpu/session.ts";
 import type { ModelFolder } from "../models/folder/model_folder.ts";
 import { openTextEncoder } from "../models/t5/encoder.ts";
@@ -33,6 +34,7 @@ export interface Preparation {
  * Embeds every distinct prompt once. Nothing of the text encoder stays on the device.
  *
  * @param notes receives a line per prompt that is longer than the model reads.
+ * @throws {UserError} when tokenizer and text encoder do not belong together, or one of them cannot be read.
  */
 export async function encodePrompts(
   session: Session,
@@ -48,6 +50,7 @@ export async function encodePrompts(
     if (cutOff !== "") notes.push(`a prompt of ${tokens} tokens is cut to ${length}, without "${cutOff.slice(0, 60)}"`);
   }
   using encoder = openTextEncoder(session, model.path);
+  requireVocabulary(tokenizer, encoder.config, model.path);
   const embeddings = await encoder.encode(distinct.map((prompt) => tokenizer.encode(prompt, length)));
   return new Map(distinct.map((prompt, i) => [prompt, embeddings[i]!]));
 }

@@ -1,5 +1,5 @@
 /** Model folders that cannot be used: found before anything is encoded, whatever part of the model it is. */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import type { Dtype } from "../../lib/io/safetensors/dtypes.ts";
 import { openSafetensors } from "../../lib/io/safetensors/safetensors.ts";
@@ -188,6 +188,19 @@ const FILES: Readonly<Record<string, Case>> = {
   "a tensor of another type": {
     spoil: changeTensor("proj_out.bias", (tensor) => ({ ...tensor, dtype: "I16" })),
     says: [/"proj_out\.bias" is stored as I16: cogtune reads F32, F16, BF16/],
+  },
+  "a tokenizer of more pieces than the text encoder knows": {
+    spoil: (model) => {
+      // Messages of protocol buffers are appended to: pieces of one, two, ... letters x, with a score of -9.
+      const score = new Uint8Array(Float32Array.of(-9).buffer);
+      const pieces = Array.from({ length: 129 }, (_, i) => {
+        const text = new Array<number>(i % 100 + 1).fill(0x78 + Math.floor(i / 100));
+        const piece = [1 * 8 + 2, text.length, ...text, 2 * 8 + 5, ...score];
+        return [1 * 8 + 2, piece.length, ...piece];
+      });
+      appendFileSync(join(model, "tokenizer/spiece.model"), Uint8Array.from(pieces.flat()));
+    },
+    says: [/The tokenizer of ".*model" has 1129 pieces, its text_encoder knows 1128: they are parts of different/],
   },
   "damage in every other part": {
     spoil: (model) => {

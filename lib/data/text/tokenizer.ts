@@ -9,7 +9,7 @@ import { parseTokenizerJson } from "./tokenizer_json.ts";
 import { parseUnigramModel, pieceType, type UnigramModel } from "./unigram_model.ts";
 
 /** T5 appends this many `<extra_id_n>` tokens to its pieces, the highest n first. */
-const sentinelCount = 100;
+export const SENTINELS = 100;
 
 /** Marks where a word begins. */
 const wordStart = "\u2581";
@@ -83,7 +83,7 @@ export class Tokenizer {
         "use the tokenizer folder of a CogVideoX model",
       );
     }
-    const sentinels = Array.from({ length: sentinelCount }, (_, i) => `<extra_id_${sentinelCount - 1 - i}>`);
+    const sentinels = Array.from({ length: SENTINELS }, (_, i) => `<extra_id_${SENTINELS - 1 - i}>`);
     // The fast tokenizer finds special spellings that only normalisation produces (full-width letters) as pieces.
     const vocabulary = [...pieces, ...sentinels.map((text) => ({ text, score: 0 }))];
     this.vocabularySize = vocabulary.length;

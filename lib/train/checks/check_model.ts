@@ -4,6 +4,7 @@
  */
 import { join } from "node:path";
 import { loadTokenizer } from "../../data/text/tokenizer.ts";
+import { requireVocabulary, type VocabularyTable } from "../../data/text/vocabulary.ts";
 import { parseScheduleConfig } from "../../diffusion/schedule.ts";
 import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import type { ModelFolder } from "../../models/folder/model_folder.ts";
@@ -63,9 +64,11 @@ export function checkParts({ path, transformer, scheduler }: ModelFolder): void 
       problems.push(problemOf(error));
     }
   };
+  let table: VocabularyTable | undefined;
   attempt(() => {
     using encoder = openTextEncoderWeights(path);
-    const { d_model } = encoder.config;
+    table = encoder.config;
+    const { d_model } = table;
     if (d_model !== transformer.text_embed_dim) {
       throw new UserError(
         `d_model in "${
@@ -76,7 +79,10 @@ export function checkParts({ path, transformer, scheduler }: ModelFolder): void 
       );
     }
   });
-  attempt(() => loadTokenizer(join(path, "tokenizer")));
+  attempt(() => {
+    const tokenizer = loadTokenizer(join(path, "tokenizer"));
+    if (table !== undefined) requireVocabulary(tokenizer, table, path);
+  });
   attempt(() => openVaeWeights(path)[Symbol.dispose]());
   attempt(() => parseScheduleConfig(scheduler, join(path, "scheduler/scheduler_config.json")));
   if (problems.length === 0) return;
