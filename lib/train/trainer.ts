@@ -15,6 +15,7 @@ import { describeUnused } from "../models/folder/unused_tensors.ts";
 import { startNotes, storedType } from "../step/model_state.ts";
 import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
+import { hashInputs, requireSameInputs } from "./checkpoint/run_inputs.ts";
 import { checkInputs, preflight, preflightDrawn, type Ready } from "./checks/preflight.ts";
 import { requireSameRun } from "./checks/same_run.ts";
 import { Validation } from "./checks/validation.ts";
@@ -86,6 +87,11 @@ export async function* trainAsRank(
   const located = ready === undefined ? config : { ...config, model_path: ready.model.path };
   requireMemory(located, storedType(model), device);
   using output = isFirst ? await openOutputFolder(config) : undefined;
+  // The first rank writes checkpoints; the others read the same files as it does.
+  const inputs = isFirst && ready !== undefined ? await hashInputs(config, ready.model, ready.data) : undefined;
+  if (output?.checkpoint !== undefined && inputs !== undefined) {
+    warnings.push(...requireSameInputs(output.checkpoint, inputs, ready!.model));
+  }
   const told: TrainEvent[] = [];
   const tell = function* (...events: readonly TrainEvent[]) {
     told.push(...events);
@@ -127,6 +133,7 @@ export async function* trainAsRank(
     peaks,
     profiler,
     memory,
+    inputs,
   };
   using loop = new TrainingLoop(prepared);
   // The other ranks look after that exchange, when the first has put the folder in order.

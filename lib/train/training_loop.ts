@@ -357,12 +357,10 @@ export class TrainingLoop implements Disposable {
   }
 
   #save(): Promise<SavedCheckpoint | Error> {
-    const { kernels } = this.prepared;
     return saveRun(this.#savedRun(), {
       step: this.#done,
       applied: this.#applied,
       lossScale: { value: this.#scale.value, goodSteps: this.#scale.goodSteps },
-      ...(kernels === undefined ? {} : { kernels }),
     });
   }
 

@@ -2,10 +2,12 @@
 import { existsSync } from "node:fs";
 import { basename, dirname, join, resolve } from "node:path";
 import { readTextList } from "../../data/dataset/text_list.ts";
+import { TOOLS } from "../../data/video/ffmpeg.ts";
 import { problemOf, UserErrors } from "../../errors.ts";
 import { openDevice } from "../../gpu/device.ts";
 import { Session } from "../../gpu/session.ts";
 import { makeFolder } from "../../io/file_operations.ts";
+import { requireOutside } from "../../io/program.ts";
 import { resolveModelPath } from "../../models/folder/hub.ts";
 import { type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
 import { describeUnused } from "../../models/folder/unused_tensors.ts";
@@ -222,6 +224,7 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
   const requests = await readRequests(flags, inputs, { frames: settings.frames, fps, note });
   checkRequests(model.transformer, settings, requests);
+  requireOutside(TOOLS, [flags.output_dir]);
   makeFolder(flags.output_dir);
   const mixed = roundsWhenSampling(model, { dtype: settings.dtype, precision: flags.matmul_precision });
   using device = await openDevice({ engine: flags.engine, mixed });

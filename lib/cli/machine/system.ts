@@ -3,6 +3,7 @@ import { existsSync, readdirSync } from "node:fs";
 import { freemem, totalmem } from "node:os";
 import process from "node:process";
 import { freeBytes } from "../../io/file_operations.ts";
+import { findProgram, programEnvironment } from "../../io/program.ts";
 
 /** Output of a program that ran. */
 export interface ProgramResult {
@@ -45,13 +46,11 @@ export const thisSystem: System = {
   list: (folder) => existsSync(folder) ? readdirSync(folder) : [],
   environment: (name) => Deno.env.get(name),
   async run(program, args) {
-    try {
-      const { success, stdout, stderr } = await new Deno.Command(program, { args: [...args] }).output();
-      return { success, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
-    } catch (error) {
-      if (error instanceof Deno.errors.NotFound) return undefined;
-      throw error;
-    }
+    const path = findProgram(program);
+    if (path === undefined) return undefined;
+    const options = { args: [...args], clearEnv: true, env: programEnvironment() };
+    const { success, stdout, stderr } = await new Deno.Command(path, options).output();
+    return { success, text: new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr) };
   },
   memory: () => ({ free: freemem(), total: totalmem() }),
   freeDisk: freeBytes,

@@ -1,6 +1,10 @@
 /** Runs ffmpeg and ffprobe as child processes that can neither hang, flood memory nor stop unexplained. */
 import { UserError } from "../../errors.ts";
 import { fileError } from "../../io/file_operations.ts";
+import { findProgram, programEnvironment } from "../../io/program.ts";
+
+/** The programs that read and write clips and pictures. */
+export const TOOLS = ["ffmpeg", "ffprobe"] as const;
 
 /** How to get both tools, as a command that can be pasted. */
 const INSTALL_HINT =
@@ -54,10 +58,14 @@ async function writeInput(stream: WritableStream<Uint8Array>, input: Uint8Array)
   }
 }
 
-function spawnTool(tool: "ffmpeg" | "ffprobe", args: readonly string[], hasInput: boolean): Deno.ChildProcess {
+function spawnTool(tool: typeof TOOLS[number], args: readonly string[], hasInput: boolean): Deno.ChildProcess {
+  const path = findProgram(tool);
+  if (path === undefined) throw new UserError(`"${tool}" is not on the PATH`, INSTALL_HINT);
   try {
-    return new Deno.Command(tool, {
+    return new Deno.Command(path, {
       args: [...args],
+      clearEnv: true,
+      env: programEnvironment(),
       stdin: hasInput ? "piped" : "null",
       stdout: "piped",
       stderr: "piped",
@@ -65,8 +73,7 @@ function spawnTool(tool: "ffmpeg" | "ffprobe", args: readonly string[], hasInput
       detached: true,
     }).spawn();
   } catch (error) {
-    if (error instanceof Deno.errors.NotFound) throw new UserError(`"${tool}" is not on the PATH`, INSTALL_HINT);
-    throw fileError(error, "start", tool);
+    throw fileError(error, "start", path);
   }
 }
 
@@ -77,7 +84,7 @@ function spawnTool(tool: "ffmpeg" | "ffprobe", args: readonly string[], hasInput
  * @throws {UserError} if the tool is missing, was ended by a signal, or exceeded its time limit or output.
  */
 export async function runTool(
-  tool: "ffmpeg" | "ffprobe",
+  tool: typeof TOOLS[number],
   args: readonly string[],
   what: string,
   options: RunToolOptions = {},

@@ -28,7 +28,8 @@ export interface ModelConfigs {
 /** The parts of a model folder. */
 export interface ModelFolder extends ModelConfigs {
   readonly path: string;
-  /** Absolute paths of the files that determine what an encoder gives. */
+  /** Absolute paths of the files that determine what a part gives. */
+  readonly transformerFiles: readonly string[];
   readonly vaeFiles: readonly string[];
   readonly textEncoderFiles: readonly string[];
 }
@@ -137,6 +138,7 @@ export function openModelFolder(folder: string): ModelFolder {
     transformer,
     vae,
     scheduler: json("scheduler/scheduler_config.json"),
+    transformerFiles: filesBelow(join(path, "transformer"), files),
     vaeFiles: filesBelow(join(path, "vae"), files),
     textEncoderFiles: [
       ...filesBelow(join(path, "text_encoder"), files),

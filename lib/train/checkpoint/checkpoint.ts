@@ -26,7 +26,12 @@ export interface RunState {
   readonly lossScale: { readonly value: number; readonly goodSteps: number };
   /** Set when the run uses measured kernels. */
   readonly kernels?: RunKernels;
+  /** Set where the run has clips and a model on disk. */
+  readonly inputs?: RunInputs;
 }
+
+/** SHA-256 of what a run is trained on; `transformer` where it trains adapters to it. */
+export type RunInputs = Readonly<Partial<Record<"dataset" | "vae" | "text_encoder" | "transformer", string>>>;
 
 /** Variants of kernels that a run uses, by keys of problems, and the card that they were measured on. */
 export interface RunKernels {

@@ -16,7 +16,15 @@ import { writeModel } from "../../step/model_state.ts";
 import type { RunDescription } from "../../step/run_description.ts";
 import type { MeasuredLoss } from "../checks/best_loss.ts";
 import { BEST_FOLDER } from "./output_folder.ts";
-import { CONFIG_FILE, readRunState, restoreState, type RunState, saveCheckpoint } from "./checkpoint.ts";
+import {
+  CONFIG_FILE,
+  readRunState,
+  restoreState,
+  type RunInputs,
+  type RunKernels,
+  type RunState,
+  saveCheckpoint,
+} from "./checkpoint.ts";
 import { stateEntries } from "./state_entries.ts";
 
 /** What a checkpoint is taken from. */
@@ -27,6 +35,8 @@ export interface SavedRun {
   readonly run: RunDescription;
   readonly optimizer: OptimizerTensors;
   readonly communicator: Communicator;
+  readonly kernels: RunKernels | undefined;
+  readonly inputs: RunInputs | undefined;
 }
 
 /**
@@ -78,7 +88,7 @@ export interface SavedCheckpoint {
  * else's files in its place.
  */
 export async function saveRun(
-  { session, config, model, run, optimizer, communicator }: SavedRun,
+  { session, config, model, run, optimizer, communicator, kernels, inputs }: SavedRun,
   state: RunState,
 ): Promise<SavedCheckpoint | Error> {
   const entries = stateEntries(session, communicator, run, optimizer);
@@ -93,7 +103,7 @@ export async function saveRun(
     try {
       ({ bytes } = await saveCheckpoint(config.output_dir, {
         entries: counted,
-        state,
+        state: { ...state, ...(kernels && { kernels }), ...(inputs && { inputs }) },
         config: printConfig(config),
         writeModel: async (folder) => {
           const values = await writeModel(session, config, model, run, optimizer.averages, folder);

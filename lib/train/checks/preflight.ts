@@ -13,8 +13,10 @@ import {
 } from "../../config/config.ts";
 import { clipShapes } from "../../config/derive.ts";
 import { readDataset } from "../../data/dataset/dataset.ts";
+import { TOOLS } from "../../data/video/ffmpeg.ts";
 import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import { requireMemory } from "../../forecast/require_memory.ts";
+import { requireOutside } from "../../io/program.ts";
 import { findModelPath } from "../../models/folder/hub.ts";
 import { type ModelConfigs, type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
 import { namedModel } from "../../models/folder/named_model.ts";
@@ -112,6 +114,7 @@ async function checkAll(
   const heldOut = await checks.run(() => HeldOut.prepare(config, model, { estimate }));
   if (run === undefined) return { model, data, heldOut, warnings: [] };
   const prepared = [data, heldOut?.data].filter((each) => each !== undefined);
+  await checks.run(() => requireOutside(TOOLS, [config.output_dir, ...prepared.map(({ cache }) => cache.folder)]));
   const warnings = data && await checks.run(() => checkDisks(config, model, run, prepared));
   if (estimate || checks.problems.length > 0) {
     await checks.run(() => requireMemory({ ...config, model_path: path }, storedType(model)));

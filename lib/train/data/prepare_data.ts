@@ -53,6 +53,8 @@ export interface PreparedData extends TrainingData, Disposable {
   readonly cache: SampleCache;
   readonly samples: readonly TrainingSample[];
   readonly plan: CachePlan;
+  /** SHA-256 over files in this order, remembered between runs. */
+  readonly hash: (paths: readonly string[]) => Promise<string>;
   /**
    * Makes sure that a clip or picture is still the file whose hash names its entries; called when it is decoded.
    *
@@ -111,6 +113,7 @@ export async function prepareData(
     samples,
     emptyPrompt,
     plan: await planCache(cache, requests),
+    hash: (paths) => hashes.files(paths),
     warnings: [
       ...dataset.warnings,
       ...samples.flatMap(({ warning }) => warning ?? []),
