@@ -4,6 +4,7 @@ import { fours } from "../core/fours.ts";
 import { hasSubgroups, laneSums } from "../reduce/lanes.ts";
 import { sumSlots } from "../reduce/sums.ts";
 import { buildKernel, NON_FINITE, unroll } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /**
  * The scalars that change from step to step, as uploaded: learning rate, learning rate / (1 - beta1^step),
@@ -27,10 +28,10 @@ export function adamState(
 }
 
 /**
- * control = [norm, coefficient, skip, squared norm]: norm of the unscaled gradient, min(1, maxNorm / (norm + 1e-6))
- * times the inverse loss scale (what gradients are multiplied by), and 1 where loss or norm is NaN or infinite, else 0.
- * `maxNorm` 0 switches clipping off. Buffers: partials (f32 [slots, 4], of sumOfSquares), loss (f32 [4]), state (f32
- * [4], the last is the inverse loss scale), control (f32 [4]).
+ * control = [norm, coefficient, skip, broken]: norm of the unscaled gradient, min(1, maxNorm / (norm + 1e-6)) times the
+ * inverse loss scale (what gradients are multiplied by), 1 where loss or sum of squares is NaN or infinite, else 0, and
+ * 0, which the update may change (see `watch.ts`). `maxNorm` 0 switches clipping off. Buffers: partials (f32 [slots,
+ * 4], of sumOfSquares), loss (f32 [4]), state (f32 [4], the last is the inverse loss scale), control (f32 [4]).
  */
 export function clipControl(
   target: Target,
@@ -51,7 +52,7 @@ export function clipControl(
     let norm = sqrt(squares) * inverse_scale;
     let clip = select(1.0, min(1.0, params.max_norm / (norm + 1e-6)), params.max_norm > 0.0);
     let skip = select(0.0, 1.0, non_finite(vec4f(squares, load_loss(0u).x, 0, 0)));
-    store_control(0u, vec4f(norm, clip * inverse_scale, skip, squares));
+    store_control(0u, vec4f(norm, clip * inverse_scale, skip, 0));
   }`,
     }),
     params: [shape.slots, shape.maxNorm],
@@ -92,7 +93,7 @@ export function adamGrid(count4: number): Launch["grid"] {
   return foldGrid(Math.ceil(count4 / (THREADS * UNROLL)));
 }
 
-/** A step with moments in f32; `store` puts `p - change` away at `at`. */
+/** A step with moments in f32; `store` puts `p - change` away at `at`. Needs {@linkcode WATCH}. */
 export function adamText(kind: "adamw" | "adam", store: string): string {
   const decayed = kind === "adam" ? " + params.decay * p" : "";
   const decay = kind === "adamw" ? " + state.x * params.decay * p" : "";
@@ -112,6 +113,8 @@ ${
         let change = state.y * m / (sqrt(v) * state.z + params.eps)${decay};
         store_moment1(at, m);
         store_moment2(at, v);
+        watch(m, control);
+        watch(v, control);
         ${store}
       }
     }`)
@@ -146,10 +149,12 @@ export function adam(
       params: ["count4", ...ADAM_WORDS],
       buffers,
       workgroupSize: THREADS,
+      declarations: WATCH,
       body: adamText(
         spec.kind,
         `let q = p - change;
         store_parameters(at, q);
+        watch(q, control);
         ${spec.copy === "none" ? "" : "store_copy(at, q);"}`,
       ),
     }),

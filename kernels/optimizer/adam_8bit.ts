@@ -10,6 +10,7 @@ import { fours } from "../core/fours.ts";
 import { ADAM_WORDS, type AdamShape, adamWords } from "./adam.ts";
 import { hasSubgroups, LANES } from "../reduce/lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /** Parameters that share their scales: what one workgroup takes at a time. */
 const BLOCK_ELEMENTS = THREADS * 4;
@@ -88,7 +89,7 @@ export function adamw8bit(
       params: ["count4", "blocks", ...ADAM_WORDS],
       buffers,
       workgroupSize: THREADS,
-      declarations: `${ROUNDING}\n${blockMax(target)}`,
+      declarations: `${ROUNDING}\n${blockMax(target)}\n${WATCH}`,
       body: `
   let state = load_state(0u);
   let control = load_control(0u);
@@ -109,6 +110,9 @@ export function adamw8bit(
     let p = load_parameters(at);
     let q = p - (state.y * m / (root * state.z + params.eps) + state.x * params.decay * p);
     store_parameters(at, q);
+    watch(m, control);
+    watch(root, control);
+    watch(q, control);
     ${spec.copy === "none" ? "" : "store_copy(at, q);"}
     let chance = draw(at, g);
     let wanted1 = 127.0 + 8.0 * log2(max(abs(m) / max(peak.x, 1e-38), vec4f(1e-30)));

@@ -12,6 +12,7 @@ import { DRAW } from "../core/draw.ts";
 import { fours } from "../core/fours.ts";
 import { ADAM_WORDS, adamGrid, type AdamShape, adamText, adamWords } from "./adam.ts";
 import { buildKernel } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /** How the sum of a weight and its update becomes a bf16 number. */
 export type Bf16Rounding = "kahan" | "stochastic";
@@ -37,9 +38,14 @@ fn round_at_random(v: vec4f, key: vec4u) -> vec4f {
 const stores: Readonly<Record<Bf16Rounding, string>> = {
   kahan: `let y = load_compensation(at) - change;
         let t = from_bf16(to_bf16(p + y));
+        let rest = y - (t - p);
         store_parameters(at, t);
-        store_compensation(at, y - (t - p));`,
-  stochastic: "store_parameters(at, round_at_random(p - change, vec4u(at, update, seed, params.bucket)));",
+        store_compensation(at, rest);
+        watch(t, control);
+        watch(rest, control);`,
+  stochastic: `let t = round_at_random(p - change, vec4u(at, update, seed, params.bucket));
+        store_parameters(at, t);
+        watch(t, control);`,
 };
 
 /**
@@ -66,7 +72,7 @@ export function adamBf16(
       params: ["count4", "bucket", ...ADAM_WORDS],
       buffers,
       workgroupSize: THREADS,
-      declarations: kahan ? "" : STOCHASTIC,
+      declarations: kahan ? WATCH : `${STOCHASTIC}\n${WATCH}`,
       body: `${kahan ? "" : "  let seed = load_key(0u);\n  let update = load_key(1u);"}${
         adamText(spec.kind, stores[spec.rounding])
       }`,

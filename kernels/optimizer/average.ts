@@ -2,6 +2,7 @@
 import { foldGrid, type Launch, THREADS } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /**
  * average = average + (1 - decay)(parameters - average); a skipped step (see clipControl) does not count.
@@ -16,10 +17,14 @@ export function movingAverage(shape: { readonly elements: number; readonly decay
       params: ["count4", "rest:f32"],
       buffers: ["average", "parameters", "control"].map((name) => ({ name, dtype: "f32" })),
       workgroupSize: THREADS,
+      declarations: WATCH,
       body: `
-  if (gid < params.count4 && load_control(0u).z == 0.0) {
+  let control = load_control(0u);
+  if (gid < params.count4 && control.z == 0.0) {
     let old = load_average(gid);
-    store_average(gid, old + params.rest * (load_parameters(gid) - old));
+    let average = old + params.rest * (load_parameters(gid) - old);
+    store_average(gid, average);
+    watch(average, control);
   }`,
     }),
     params: [count, 1 - shape.decay],

@@ -17,6 +17,7 @@ import { columnPartials, columnParts, type ColumnShape, partialElements } from "
 import { hasSubgroups, LANES, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { finishSum } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /** A stack of matrices [batch, rows, width] of which the first `columns` of each row are in use, the rest zero. */
 export interface CameShape {
@@ -107,7 +108,10 @@ function rowPass(target: Target, kind: "squares" | "instability", gradients: DTy
       sum = sum + g * g;`
     : `let u = update(at, row, row / params.rows, c, control.y);
       let m = params.beta1 * load_moment(at) + params.rest1 * u;
-      if (live) { store_moment(at, m); }
+      if (live) {
+        store_moment(at, m);
+        watch(m, control);
+      }
       sum = sum + (u - m) * (u - m);`;
   const launch = {
     kernel: buildKernel({
@@ -130,7 +134,7 @@ function rowPass(target: Target, kind: "squares" | "instability", gradients: DTy
         ...(squares ? [] : f32("column_means", "means", "mean_square", "moment")),
       ],
       workgroupSize: THREADS,
-      declarations: laneSums(target) + (squares ? "" : `\n${LIMITED_UPDATE}`),
+      declarations: `${laneSums(target)}\n${WATCH}${squares ? "" : `\n${LIMITED_UPDATE}`}`,
       body: `
   let control = load_control(0u);
   let l = gid % ${LANES}u;
@@ -144,18 +148,20 @@ function rowPass(target: Target, kind: "squares" | "instability", gradients: DTy
   let mean = lane_sum(dot(sum, vec4f(1)), li) * params.share + params.floor;
   if (l == 0u && live) {
     let old = load_row_means(row);
-    store_row_means(row, ${
+    let next = ${
         squares
           ? "vec4f(params.decay * old.x + params.rest * mean, old.y, 0, 0)"
           : "vec4f(old.x, params.decay * old.y + params.rest * mean, 0, 0)"
-      });
+      };
+    store_row_means(row, next);
+    watch(next, control);
   }`,
     }),
     params: [width / 4, batch * rows, rows, 1 / columns, floor, decay, 1 - decay, beta1, 1 - beta1],
     grid: foldGrid(Math.ceil(batch * rows * LANES / THREADS)),
     flops: (squares ? 2 : 10) * batch * rows * width,
   };
-  return { launch, writes: squares ? ["row_means"] : ["row_means", "moment"] };
+  return { launch, writes: ["row_means", "control", ...(squares ? [] : ["moment"])] };
 }
 
 /** First stage of the column means of the squared gradient or of the instability. */
@@ -196,22 +202,26 @@ function columnMeans(kind: "squares" | "instability", shape: CameShape): NamedLa
       params: ["threads", "width4", "parts", "offset", "share:f32", "floor:f32", "decay:f32", "rest:f32"],
       buffers: f32("partials", "control", "column_means"),
       workgroupSize: THREADS,
+      declarations: WATCH,
       body: `
-  if (gid < params.threads && load_control(0u).z == 0.0) {
+  let control = load_control(0u);
+  if (gid < params.threads && control.z == 0.0) {
     let b = gid / params.width4;
     let column = gid % params.width4;
     let first = (2u * b + 1u) * params.parts;
     var sum = vec4f(0);
     for (var i = 0u; i < params.parts; i++) { sum = sum + load_partials((first + i) * params.width4 + column); }
     let at = params.offset + gid;
-    store_column_means(at, params.decay * load_column_means(at) + params.rest * (sum * params.share + params.floor));
+    let next = params.decay * load_column_means(at) + params.rest * (sum * params.share + params.floor);
+    store_column_means(at, next);
+    watch(next, control);
   }`,
     }),
     params: [batch * width4, width4, parts, kind === "squares" ? 0 : batch * width4, 1 / rows, floor, decay, 1 - decay],
     grid: foldGrid(Math.ceil(batch * width4 / THREADS)),
     flops: batch * width * parts,
   };
-  return { launch, writes: ["column_means"] };
+  return { launch, writes: ["column_means", "control"] };
 }
 
 /** Means over the rows of both row means, one workgroup per matrix. */
@@ -285,8 +295,10 @@ function applyUpdate(copy: DType | "none", shape: CameShape): NamedLaunch {
         ...(copy === "none" ? [] : [{ name: "copy", dtype: copy }]),
       ],
       workgroupSize: THREADS,
+      declarations: WATCH,
       body: `
-  if (gid < params.count4 && load_control(0u).z == 0.0) {
+  let control = load_control(0u);
+  if (gid < params.count4 && control.z == 0.0) {
     let row = gid / params.width4;
     let b = row / params.rows;
     let row_part = inverseSqrt(load_row_means(row).y / load_means(b).y);
@@ -294,6 +306,7 @@ function applyUpdate(copy: DType | "none", shape: CameShape): NamedLaunch {
     let p = load_parameters(gid);
     let q = p - load_state(0u).x * (params.decay * p + load_moment(gid) * row_part * column_part);
     store_parameters(gid, q);
+    watch(q, control);
     ${copy === "none" ? "" : "store_copy(gid, q);"}
   }`,
     }),
@@ -301,7 +314,7 @@ function applyUpdate(copy: DType | "none", shape: CameShape): NamedLaunch {
     grid: foldGrid(Math.ceil(count / THREADS)),
     flops: 8 * batch * rows * width,
   };
-  return { launch, writes: copy === "none" ? ["parameters"] : ["parameters", "copy"] };
+  return { launch, writes: ["parameters", "control", ...(copy === "none" ? [] : ["copy"])] };
 }
 
 /**

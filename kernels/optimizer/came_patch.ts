@@ -7,6 +7,7 @@ import { INSTABILITY_FLOOR, renamed, SQUARE_FLOOR } from "./came.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { finishSum } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /** A stack of `batch` matrices of 2 x 2. */
 export interface CamePatchShape {
@@ -61,7 +62,7 @@ function moments(target: Target, gradients: DType, { batch, beta2 }: CamePatchSh
         { name: "squares", dtype: "f32" },
       ],
       workgroupSize: THREADS,
-      declarations: `${laneSums(target)}\n${FACTORS}`,
+      declarations: `${laneSums(target)}\n${FACTORS}\n${WATCH}`,
       body: `
   let control = load_control(0u);
   var sum = vec4f(0);
@@ -69,6 +70,7 @@ function moments(target: Target, gradients: DType, { batch, beta2 }: CamePatchSh
     let g = load_gradients(gid) * control.y;
     let f = params.beta2 * load_second_moment(gid) + params.rest2 * (means(g * g) + params.floor);
     store_second_moment(gid, f);
+    watch(f, control);
     let u = g * trust(f);
     sum = u * u;
   }
@@ -97,7 +99,7 @@ function apply(gradients: DType, copy: DType | "none", shape: CamePatchShape): L
         ...(copy === "none" ? [] : [{ name: "copy", dtype: copy }]),
       ],
       workgroupSize: THREADS,
-      declarations: FACTORS,
+      declarations: `${FACTORS}\n${WATCH}`,
       body: `
   let control = load_control(0u);
   if (gid < params.batch && control.z == 0.0) {
@@ -111,6 +113,9 @@ function apply(gradients: DType, copy: DType | "none", shape: CamePatchShape): L
     store_moment(gid, m);
     store_instability(gid, f);
     store_parameters(gid, q);
+    watch(m, control);
+    watch(f, control);
+    watch(q, control);
     ${copy === "none" ? "" : "store_copy(gid, q);"}
   }`,
     }),
@@ -133,11 +138,11 @@ export function camePatch(
   const { squares } = camePatchSizes(shape);
   const size = finishSum(target, { slots: squares / 4, scale: 1 / (4 * shape.batch) });
   return [
-    { launch: moments(target, spec.gradients, shape), writes: ["second_moment", "squares"] },
+    { launch: moments(target, spec.gradients, shape), writes: ["second_moment", "squares", "control"] },
     { launch: renamed(size, ["squares", "mean_square"]), writes: ["mean_square"] },
     {
       launch: apply(spec.gradients, spec.copy, shape),
-      writes: ["parameters", "moment", "instability", ...(spec.copy === "none" ? [] : ["copy"])],
+      writes: ["parameters", "moment", "instability", "control", ...(spec.copy === "none" ? [] : ["copy"])],
     },
   ];
 }

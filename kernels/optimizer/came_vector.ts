@@ -5,6 +5,7 @@ import { renamed } from "./came.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { finishSum } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /** A vector of `elements` numbers stored in `width`, a multiple of four; the rest is zero. */
 export interface CameVectorShape {
@@ -36,7 +37,7 @@ function moments(target: Target, gradients: DType, { width, elements, beta2 }: C
         { name: "squares", dtype: "f32" },
       ],
       workgroupSize: THREADS,
-      declarations: laneSums(target),
+      declarations: `${laneSums(target)}\n${WATCH}`,
       body: `
   let control = load_control(0u);
   var sum = vec4f(0);
@@ -44,6 +45,7 @@ function moments(target: Target, gradients: DType, { width, elements, beta2 }: C
     let g = load_gradients(gid) * control.y;
     let v = params.beta2 * load_second_moment(gid) + params.rest2 * (g * g + 1e-30);
     store_second_moment(gid, v);
+    watch(v, control);
     sum = g * g / v;
   }
 ${sumWorkgroup("sum")}
@@ -73,6 +75,7 @@ function apply(gradients: DType, copy: DType | "none", shape: CameVectorShape): 
         ...(copy === "none" ? [] : [{ name: "copy", dtype: copy }]),
       ],
       workgroupSize: THREADS,
+      declarations: WATCH,
       body: `
   let control = load_control(0u);
   if (gid < params.count4 && control.z == 0.0) {
@@ -83,6 +86,8 @@ function apply(gradients: DType, copy: DType | "none", shape: CameVectorShape): 
     let q = p - load_state(0u).x * (params.decay * p + m);
     store_moment(gid, m);
     store_parameters(gid, q);
+    watch(m, control);
+    watch(q, control);
     ${copy === "none" ? "" : "store_copy(gid, q);"}
   }`,
     }),
@@ -103,11 +108,11 @@ export function cameVector(
 ): NamedLaunch[] {
   const size = finishSum(target, { slots: cameVectorSizes(shape).squares / 4, scale: 1 / shape.elements });
   return [
-    { launch: moments(target, spec.gradients, shape), writes: ["second_moment", "squares"] },
+    { launch: moments(target, spec.gradients, shape), writes: ["second_moment", "squares", "control"] },
     { launch: renamed(size, ["squares", "mean_square"]), writes: ["mean_square"] },
     {
       launch: apply(spec.gradients, spec.copy, shape),
-      writes: ["parameters", "moment", ...(spec.copy === "none" ? [] : ["copy"])],
+      writes: ["parameters", "moment", "control", ...(spec.copy === "none" ? [] : ["copy"])],
     },
   ];
 }

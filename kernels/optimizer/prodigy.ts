@@ -7,6 +7,7 @@ import { fours } from "../core/fours.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 import { sumSlots } from "../reduce/sums.ts";
 import { buildKernel } from "../core/wgsl.ts";
+import { WATCH } from "./watch.ts";
 
 /** The first estimate of the distance. */
 const PRODIGY_FIRST_DISTANCE = 1e-6;
@@ -106,7 +107,7 @@ export function prodigyMoments(
         ...flat.map((name) => ({ name, dtype: "f32" as const })),
       ],
       workgroupSize: THREADS,
-      declarations: laneSums(target),
+      declarations: `${laneSums(target)}\n${WATCH}`,
       body: `${ACTIVE}
   let d = distance.x;
   let rate = d / params.d0 * d * state.y;
@@ -118,11 +119,16 @@ export function prodigyMoments(
     if (moving && at < params.count4) {
       let g = load_gradients(at) * control.y${decouple ? "" : " + params.decay * load_parameters(at)"};
       numerator = numerator + g * load_offset(at);
-      store_moment1(at, params.beta1 * load_moment1(at) + d * params.rest1 * g);
-      store_moment2(at, params.beta2 * load_moment2(at) + d * d * params.rest2 * g * g);
+      let m = params.beta1 * load_moment1(at) + d * params.rest1 * g;
+      let v = params.beta2 * load_moment2(at) + d * d * params.rest2 * g * g;
+      store_moment1(at, m);
+      store_moment2(at, v);
       let s = params.beta3 * load_sums(at) + growth * g;
       denominator = denominator + abs(s);
       store_sums(at, s);
+      watch(m, control);
+      watch(v, control);
+      watch(s, control);
     }
   }
   let both = vec4f(rate * dot(numerator, vec4f(1)), dot(denominator, vec4f(1)), 0, 0);
@@ -161,13 +167,15 @@ export function prodigyDistance(
       params: ["slots", "beta3:f32"],
       buffers: ["partials", "state", "control", "distance"].map((name) => ({ name, dtype: "f32" })),
       workgroupSize: THREADS,
-      declarations: laneSums(target),
+      declarations: `${laneSums(target)}\n${WATCH}`,
       body: `${ACTIVE}
 ${sumSlots()}
   if (li == 0u) {
     if (moving && total.y > 0.0) {
       let numerator = params.beta3 * distance.y + total.x;
-      store_distance(0u, vec4f(max(distance.x, numerator / total.y), numerator, distance.x * state.y, 0));
+      let next = vec4f(max(distance.x, numerator / total.y), numerator, distance.x * state.y, 0);
+      store_distance(0u, next);
+      watch(next, control);
     } else {
       store_distance(0u, vec4f(distance.xy, 0, 0));
     }
@@ -181,14 +189,12 @@ ${sumSlots()}
 
 /**
  * Third launch: p = p - dlr m / (sqrt(v) + d eps), with decoupled decay also - dlr wd p; offset grows by the same.
- * Buffers: parameters, offset, moment1, moment2, distance and, with `copy`, working copy of the parameters in that
- * type.
+ * Buffers: parameters, offset, moment1, moment2, distance, control and, with `copy`, working copy of the parameters in
+ * that type.
  */
 export function prodigyUpdate(spec: ProdigySpec, shape: ProdigyShape): Launch {
-  const buffers: BufferSpec[] = ["parameters", "offset", "moment1", "moment2", "distance"].map((name) => ({
-    name,
-    dtype: "f32",
-  }));
+  const names = ["parameters", "offset", "moment1", "moment2", "distance", "control"];
+  const buffers: BufferSpec[] = names.map((name) => ({ name, dtype: "f32" }));
   if (spec.copy !== "none") buffers.push({ name: "copy", dtype: spec.copy });
   const count = fours("parameters", shape.elements);
   return {
@@ -198,6 +204,7 @@ export function prodigyUpdate(spec: ProdigySpec, shape: ProdigyShape): Launch {
       params: ["count4", "eps:f32", "decay:f32"],
       buffers,
       workgroupSize: THREADS,
+      declarations: WATCH,
       body: `
   let distance = load_distance(0u);
   if (distance.z > 0.0 && gid < params.count4) {
@@ -205,9 +212,14 @@ export function prodigyUpdate(spec: ProdigySpec, shape: ProdigyShape): Launch {
     let step = distance.z * (load_moment1(gid) / (sqrt(load_moment2(gid)) + distance.x * params.eps)${
         spec.decouple ? " + params.decay * p" : ""
       });
-    store_offset(gid, load_offset(gid) + step);
-    store_parameters(gid, p - step);
-    ${spec.copy === "none" ? "" : "store_copy(gid, p - step);"}
+    let control = load_control(0u);
+    let offset = load_offset(gid) + step;
+    let q = p - step;
+    store_offset(gid, offset);
+    store_parameters(gid, q);
+    watch(offset, control);
+    watch(q, control);
+    ${spec.copy === "none" ? "" : "store_copy(gid, q);"}
   }`,
     }),
     params: [count, shape.eps, shape.weightDecay],

@@ -63,7 +63,20 @@ ${sumWorkgroup("sums")}
   };
 }
 
-/** y = u m / n + b by column. Buffers: u [rows, width], magnitude, norms (f32 [width]), bias where there is one, y. */
+/**
+ * `over_norms(a, n, none)` is a / n, and `none` where n is 0: a row of zeros has no direction. Its u is 0, and so is y
+ * whatever the factor; peft divides by 0 there and trains on NaN. A factor of 1 is that of all rows at the start, where
+ * m = n, and lets B leave 0 as in an adapter that is not decomposed, where m / 1 = 0 would hold it there for good.
+ */
+const OVER_NORMS = `fn over_norms(a: vec4f, n: vec4f, none: f32) -> vec4f {
+  let zero = n == vec4f(0);
+  return select(a / select(n, vec4f(1), zero), vec4f(none), zero);
+}`;
+
+/**
+ * y = u m / n + b by column; y = u + b where n is 0. Buffers: u [rows, width], magnitude, norms (f32 [width]), bias
+ * where there is one, y.
+ */
 export function scaleColumns(
   spec: { readonly u: DType; readonly y: DType; readonly bias: DType | "none" },
   { rows, width }: { readonly rows: number; readonly width: number },
@@ -83,10 +96,13 @@ export function scaleColumns(
         { name: "y", dtype: spec.y },
       ],
       workgroupSize: THREADS,
+      declarations: OVER_NORMS,
       body: `
   if (gid < params.count4) {
     let c = gid % params.width4;
-    store_y(gid, load_u(gid) * (load_magnitude(c) / load_norms(c))${spec.bias === "none" ? "" : " + load_bias(c)"});
+    store_y(gid, load_u(gid) * over_norms(load_magnitude(c), load_norms(c), 1)${
+        spec.bias === "none" ? "" : " + load_bias(c)"
+      });
   }`,
     }),
     params: [rows * width4, width4],
@@ -95,14 +111,18 @@ export function scaleColumns(
   };
 }
 
-/** Stage one of dm[c] = sum over rows of g u / n. Buffers: g, u [rows, width], norms (f32 [width]), partials. */
+/**
+ * Stage one of dm[c] = sum over rows of g u / n, 0 where n is 0. Buffers: g, u [rows, width], norms (f32 [width]),
+ * partials.
+ */
 export function magnitudeSums(spec: { readonly g: DType; readonly u: DType }, shape: ColumnShape): Launch {
   return columnPartials({
     name: "magnitude_sums",
     spec: { ...spec },
     inputs: [{ name: "g", dtype: spec.g }, { name: "u", dtype: spec.u }, { name: "norms", dtype: "f32" }],
     sums: 1,
-    perRow: "s0 = s0 + load_g(at) * load_u(at) / load_norms(column);",
+    declarations: OVER_NORMS,
+    perRow: "s0 = s0 + over_norms(load_g(at) * load_u(at), load_norms(column), 0);",
     flopsPerElement: 3,
   }, shape);
 }

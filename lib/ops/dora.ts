@@ -2,7 +2,7 @@
  * Weight-decomposed adapter (DoRA, arXiv:2402.09353): y = (m / n) u + b by column, u = x (W + s B A)^T, n the norms of
  * the rows of W + s B A. As in the paper (section 4.3) and in peft, n is a constant to the backward pass.
  *
- * Backward, g = dL/dy: du = (m / n) g, dm = sum over rows of g u / n. Saved: u.
+ * Backward, g = dL/dy: du = (m / n) g, dm = sum over rows of g u / n. Saved: u. Where n is 0, m / n is 1 and dm is 0.
  */
 import { convert } from "../../kernels/rows/flat.ts";
 import { adaptedNorms, magnitudeSums, scaleColumns } from "../../kernels/rows/dora.ts";

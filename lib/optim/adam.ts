@@ -21,7 +21,7 @@ export function adamRule(config: RuleConfig, kind: "adamw" | "adam", buckets: re
         const shape = { elements: values.size, beta1, beta2, eps: epsilon, weightDecay: weight_decay };
         const spec = { kind, gradients: "f32", copy: copy?.dtype ?? "none" } as const;
         const operands = [values, gradients, m, v, state, control, ...copies(bucket)];
-        plan.launch(adam(spec, shape), operands, [values, m, v, ...copies(bucket)]);
+        plan.launch(adam(spec, shape), operands, [values, m, v, control, ...copies(bucket)]);
         plan.release();
       });
     },

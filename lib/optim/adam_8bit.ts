@@ -26,7 +26,7 @@ export function adam8bitRule(config: RuleConfig, buckets: readonly Bucket[]): Up
         plan.launch(
           adamw8bit(plan.target, { gradients: "f32", copy: copy?.dtype ?? "none" }, shape),
           [values, gradients, ...moments[i]!, state, control, ...copies(bucket)],
-          [values, ...moments[i]!, ...copies(bucket)],
+          [values, ...moments[i]!, control, ...copies(bucket)],
         );
         plan.release();
       });

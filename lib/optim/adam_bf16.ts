@@ -41,7 +41,7 @@ export function adamBf16Rule(
         plan.launch(
           adamBf16({ kind, rounding }, shape),
           [values, gradients, ...moments, state, control, ...(rounding === "kahan" ? compensation : [key])],
-          [values, ...moments, ...compensation],
+          [values, ...moments, ...compensation, control],
         );
         plan.release();
       });

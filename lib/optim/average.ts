@@ -22,7 +22,7 @@ export function recordAverages(
   buckets.forEach(({ values }, i) => {
     const average = averages[i]!;
     const launch = movingAverage({ elements: values.size, decay });
-    plan.launch(launch, [average, values, control], [average]);
+    plan.launch(launch, [average, values, control], [average, control]);
     plan.release();
   });
 }

@@ -59,7 +59,7 @@ export function prodigyRule(config: RuleConfig, buckets: readonly Bucket[]): Upd
         plan.launch(
           prodigyMoments(plan.target, spec(bucket), { ...shape(bucket), slot }),
           [bucket.values, bucket.gradients, offset, m, v, s, state, control, distance, partials],
-          [m, v, s, partials],
+          [m, v, s, partials, control],
         );
         slot += slots[i]!;
         plan.release();
@@ -67,14 +67,14 @@ export function prodigyRule(config: RuleConfig, buckets: readonly Bucket[]): Upd
       plan.launch(
         prodigyDistance(plan.target, { slots: total, beta3 }),
         [partials, state, control, distance],
-        [distance],
+        [distance, control],
       );
       buckets.forEach((bucket, i) => {
         const { offset, m, v } = all[i]!;
         plan.launch(
           prodigyUpdate(spec(bucket), shape(bucket)),
-          [bucket.values, offset, m, v, distance, ...copies(bucket)],
-          [bucket.values, offset, ...copies(bucket)],
+          [bucket.values, offset, m, v, distance, control, ...copies(bucket)],
+          [bucket.values, offset, control, ...copies(bucket)],
         );
         plan.release();
       });

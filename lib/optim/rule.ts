@@ -31,7 +31,7 @@ export interface StepScalars {
 export interface UpdateInputs {
   /** f32 [4], uploaded every step; see {@linkcode UpdateRule.scalars}. */
   readonly state: Tensor;
-  /** f32 [4], computed every step: gradient norm, factor on gradients, skip flag, squared norm. */
+  /** f32 [4], computed every step: gradient norm, factor on gradients, skip flag, whether a result is not finite. */
   readonly control: Tensor;
 }
 

@@ -26,6 +26,8 @@ export interface OptimizerConfig extends RuleConfig {
 /** The tensors of the update besides masters and gradients. */
 export interface OptimizerTensors extends UpdateInputs {
   readonly rule: UpdateRule;
+  /** What is updated. */
+  readonly buckets: readonly Bucket[];
   /** Moving averages of the masters by bucket; empty when `ema_decay` is 0. */
   readonly averages: readonly Tensor[];
   /** Everything an exact continuation saves and restores besides the masters, by stable names. */
@@ -38,6 +40,7 @@ export function declareOptimizer(config: OptimizerConfig, buckets: readonly Buck
   const averages = config.ema_decay > 0 ? declareAverages(buckets) : [];
   return {
     rule,
+    buckets,
     averages,
     states: new Map([...rule.states, ...averages.map((tensor) => [tensor.name, tensor] as const)]),
     state: new Tensor("optimizer state", [4], "f32", { resident: true }),
@@ -57,7 +60,9 @@ export function uploadControl(
 ): void {
   const norm = Math.sqrt(squares) / lossScale;
   const clip = max_grad_norm > 0 ? Math.min(1, max_grad_norm / (norm + 1e-6)) : 1;
-  session.write(control, Float32Array.of(norm, clip / lossScale, Number.isFinite(squares) ? 0 : 1, squares));
+  // As on the GPU: above 3.4e38, single squares may be infinite in f32, and so may be second moments.
+  const skip = Number.isFinite(Math.fround(squares)) ? 0 : 1;
+  session.write(control, Float32Array.of(norm, clip / lossScale, skip, 0));
 }
 
 /**

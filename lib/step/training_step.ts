@@ -6,6 +6,7 @@
 import type { DType, Target } from "../../kernels/core/kernel.ts";
 import { Arena, Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
+import { NonFiniteError } from "../io/safetensors/finite.ts";
 import { encodeF32, type StorageType } from "../io/safetensors/half.ts";
 import type { Parameters } from "../models/transformer/parameters.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
@@ -17,6 +18,7 @@ import { type CheckpointPolicy, Plan } from "../plan/plan.ts";
 import type { RecordingLimits } from "../plan/limits.ts";
 import { finish, type Recording } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";
+import { brokenTensor } from "./broken_tensor.ts";
 import {
   declareOptimizer,
   type OptimizerConfig,
@@ -258,6 +260,8 @@ export class TrainingStep implements Disposable {
   /**
    * Applies the gradients. `step` counts applied updates from 1; `squares` is their sum of squares where the host knows
    * it. `meanwhile` runs while the GPU works.
+   *
+   * @throws {NonFiniteError} when a weight, moment or average that the update stored is NaN or infinite.
    */
   async update(
     learningRate: number,
@@ -274,7 +278,8 @@ export class TrainingStep implements Disposable {
     meanwhile?.();
     const wanted = [control, losses, ...(distance === undefined ? [] : [distance])];
     const [figures, slots, estimate] = (await this.session.read(wanted)).map((bytes) => new Float32Array(bytes));
-    const [gradientNorm, , skip] = figures!;
+    const [gradientNorm, , skip, broken] = figures!;
+    if (broken !== 0) throw new NonFiniteError(await brokenTensor(this.session, optimizer));
     return {
       losses: Array.from({ length: this.#microBatches }, (_, i) => slots![4 * i]!),
       gradientNorm: gradientNorm!,

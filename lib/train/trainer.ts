@@ -10,12 +10,14 @@ import { requireTrainable, type TrainConfig } from "../config/config.ts";
 import { isDrawn } from "../config/derive.ts";
 import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
+import { NonFiniteError } from "../io/safetensors/finite.ts";
 import { findModelPath, localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { describeUnused } from "../models/folder/unused_tensors.ts";
 import { startNotes, storedType } from "../step/model_state.ts";
 import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
 import { hashInputs, requireSameInputs } from "./checkpoint/run_inputs.ts";
+import { brokenState } from "./checks/broken_state.ts";
 import { checkInputs, preflight, preflightDrawn, type Ready } from "./checks/preflight.ts";
 import { requireSameRun } from "./checks/same_run.ts";
 import { Validation } from "./checks/validation.ts";
@@ -142,10 +144,14 @@ export async function* trainAsRank(
   const clips = isFirst && ready !== undefined ? await clipSheets(ready.data.samples) : [];
   const dataset = { clips, samples: data.samples.length };
   using records = isFirst ? new RunRecords(config, loop.step, { told, dataset }) : undefined;
-  for await (const event of config.lr_range_test ? loop.rangeTest(signal) : loop.run(options, records)) {
-    const problems = await records?.write(event) ?? [];
-    yield event;
-    yield* problems;
+  try {
+    for await (const event of config.lr_range_test ? loop.rangeTest(signal) : loop.run(options, records)) {
+      const problems = await records?.write(event) ?? [];
+      yield event;
+      yield* problems;
+    }
+  } catch (error) {
+    throw error instanceof NonFiniteError ? brokenState(config.output_dir, loop.step, error.summary) : error;
   }
 }
 

@@ -100,34 +100,37 @@ function norms(k: number, n: number, dtype: DType): OpCase {
   });
 }
 
-/** Columns scaled by trained magnitudes over constant norms. */
-function magnitudes({ rows, n, dtype = "f32" }: Omit<LinearShape, "k">): OpCase {
+/** Columns scaled by trained magnitudes over constant norms, every `zeros`-th of which is 0. */
+function magnitudes({ rows, n, dtype = "f32" }: Omit<LinearShape, "k">, zeros = Infinity): OpCase {
   return opCase({
-    name: `magnitudes ${dtype} [${rows}, ${n}]`,
+    name: `magnitudes ${dtype} [${rows}, ${n}]${zeros < Infinity ? " of rows of which some are zero" : ""}`,
     operands: {
       u: { shape: [...rows, n], role: "input", dtype, shared: "never" },
       magnitude: { shape: [n], role: "parameter" },
-      norms: { shape: [n], role: "constant", values: (v) => v + 1 },
+      norms: { shape: [n], role: "constant", values: (v, i) => i % zeros === 1 ? 0 : v + 1 },
       bias: { shape: [n], role: "constant" },
     },
     record: (plan, { u, magnitude, norms, bias }) =>
       scaleByMagnitude(plan, u, { magnitude, norms, bias }, plan.transient("y", u.shape, dtype, [u, magnitude])),
     reference: ({ u, magnitude, norms, bias }) =>
-      u.map((value, i) => value * magnitude[i % n]! / norms[i % n]! + bias[i % n]!),
+      u.map((value, i) => value * (norms[i % n] === 0 ? 1 : magnitude[i % n]! / norms[i % n]!) + bias[i % n]!),
   });
 }
 
-/** A whole DoRA layer, forward: its backward takes the norms for constants, which no difference of its definition does. */
-function decomposed(k: number, n: number): OpCase {
+/**
+ * A whole DoRA layer, forward: its backward takes the norms for constants, which no difference of its definition does.
+ * Every `zeros`-th row of W and B is zero.
+ */
+function decomposed(k: number, n: number, zeros = Infinity): OpCase {
   const scale = 0.7;
   return opCase({
-    name: `linear f32 [5, ${k}] -> ${n} with a decomposed adapter`,
+    name: `linear f32 [5, ${k}] -> ${n} with a decomposed adapter${zeros < Infinity ? " and rows of zeros" : ""}`,
     operands: {
       x: { shape: [5, k], role: "constant" },
-      weight: { shape: [n, k], role: "constant" },
+      weight: { shape: [n, k], role: "constant", values: (v, i) => Math.floor(i / k) % zeros === 1 ? 0 : v },
       bias: { shape: [n], role: "constant" },
       down: { shape: [4, k], role: "constant" },
-      up: { shape: [n, 4], role: "constant" },
+      up: { shape: [n, 4], role: "constant", values: (v, i) => Math.floor(i / 4) % zeros === 1 ? 0 : v },
       magnitude: { shape: [n], role: "constant" },
     },
     record: (plan, { x, weight, bias, down, up, magnitude }) =>
@@ -136,7 +139,8 @@ function decomposed(k: number, n: number): OpCase {
       const lengths = normsReference(weight, down, up, k, scale);
       const update = linearReference(linearReference(x, down, undefined, k), up, undefined, 4);
       return linearReference(x, weight, undefined, k).map((value, i) => {
-        return (value + scale * update[i]!) * magnitude[i % n]! / lengths[i % n]! + bias[i % n]!;
+        const length = lengths[i % n]!;
+        return (length === 0 ? 0 : (value + scale * update[i]!) * magnitude[i % n]! / length) + bias[i % n]!;
       });
     },
   });
@@ -162,6 +166,8 @@ export const linearCases: readonly OpCase[] = [
   magnitudes({ rows: [2, 5], n: 20 }),
   magnitudes({ rows: [67], n: 8 }),
   magnitudes({ rows: [9], n: 12, dtype: "bf16" }),
+  magnitudes({ rows: [67], n: 12 }, 3),
   decomposed(36, 20),
+  decomposed(36, 20, 5),
   adapted({ rows: [2, 5], k: 12, n: 20, dtype: "bf16" }, 0.4),
 ];

@@ -2,6 +2,7 @@
 import { Executable } from "../../lib/gpu/executable.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { type PackOptions, packTrainables, type Trainables } from "../../lib/models/tensors/trainables.ts";
+import { writeValues } from "../../lib/models/tensors/weights.ts";
 import { finish, type Recording } from "../../lib/plan/recording.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 import {
@@ -100,7 +101,9 @@ export class Updater implements Disposable {
   ): Promise<Updater> {
     const { device } = await testDevice();
     const updater = new Updater(new Session(device), { ...RECIPE, ...config }, trainables);
-    for (const [name, { master }] of trainables.byName) updater.session.write(master, padded(masters(name), name));
+    for (const [name, { master }] of trainables.byName) {
+      writeValues(updater.session, master, padded(masters(name), name));
+    }
     await initialiseOptimizer(updater.session, trainables.buckets, updater.optimizer);
     return updater;
   }

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { UserError } from "../../errors.ts";
 import { removeQuietly } from "../../io/atomic.ts";
 import { fileOperations, makeFolder, statIfThere } from "../../io/file_operations.ts";
+import { findNonFinite } from "../../io/safetensors/finite.ts";
 import { openSafetensors } from "../../io/safetensors/safetensors.ts";
 import { writeSafetensors } from "../../io/safetensors/writer.ts";
 import { CACHE_VERSION, cacheKey, type CacheKind, type CacheRequest } from "./key.ts";
@@ -34,12 +35,6 @@ const TOUCH_SECONDS = 3600;
 function payloadHash({ shape, data }: CachedTensor): string {
   const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
   return createHash("sha256").update(JSON.stringify(shape)).update(bytes).digest("hex");
-}
-
-/** Position of the first NaN or infinity, by the bits of the exponent; -1 if there is none. */
-function findNonFinite(data: Float32Array): number {
-  const bits = new Uint32Array(data.buffer, data.byteOffset, data.length);
-  return bits.findIndex((word) => (word & 0x7f800000) === 0x7f800000);
 }
 
 function secondsSince(time: Date): number {
@@ -126,7 +121,7 @@ export class SampleCache {
     if (shape.length !== RANKS[kind] || shape.reduce((a, b) => a * b, 1) !== data.length) {
       throw new RangeError(`Cannot store the ${kind} of "${name}" as [${shape.join(", ")}] with ${data.length} values`);
     }
-    const bad = findNonFinite(data);
+    const bad = findNonFinite(data, "f32");
     if (bad >= 0) {
       throw new UserError(
         `The ${kind} of "${name}" has the value ${data[bad]} at position ${bad} of [${shape.join(", ")}]: not stored`,

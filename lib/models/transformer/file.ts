@@ -10,6 +10,7 @@ import { writeFileAtomic } from "../../io/atomic.ts";
 import { commitFolder } from "../../io/commit_folder.ts";
 import type { Dtype } from "../../io/safetensors/dtypes.ts";
 import { fileError } from "../../io/file_operations.ts";
+import { requireFinite } from "../../io/safetensors/finite.ts";
 import { decodeF32, encodeF32, storageBytes, type StorageType } from "../../io/safetensors/half.ts";
 import { nextTurn } from "../../io/hash.ts";
 import type { TensorSource } from "../../io/safetensors/safetensors.ts";
@@ -119,7 +120,7 @@ export interface WriteTransformerOptions {
  * `folder` holds everything or does not exist.
  *
  * @param configJson text of config.json; the tensors must be exactly those it describes.
- * @throws {UserError} when `folder` exists, can't be written, or a value does not fit into f16.
+ * @throws {UserError} when `folder` exists, can't be written, or a value is not finite or does not fit into f16.
  */
 export async function writeTransformer(
   folder: string,
@@ -184,6 +185,7 @@ function hashed(tensor: TransformerTensor, type: StorageType, hashes: Map<string
       hashes.set(name, hash);
       for await (const piece of data()) {
         const bytes = dtype === type ? piece : convert(name, piece, dtype, type);
+        requireFinite(name, bytes, type);
         hash.update(bytes);
         yield bytes;
       }

@@ -11,6 +11,7 @@ import { checkpointName, latestValid, pruneCheckpoints } from "../../io/checkpoi
 import { commitFolder, verifyFolder } from "../../io/commit_folder.ts";
 import type { Dtype } from "../../io/safetensors/dtypes.ts";
 import { readJsonObject } from "../../io/json_file.ts";
+import { findNonFinite, requireFinite } from "../../io/safetensors/finite.ts";
 import { openSafetensors } from "../../io/safetensors/safetensors.ts";
 import { writeSafetensors } from "../../io/safetensors/writer.ts";
 import { bytesOf } from "../../../kernels/core/kernel.ts";
@@ -56,7 +57,11 @@ export interface CheckpointContent {
   readonly limit: number;
 }
 
-/** Writes one checkpoint and removes those beyond the limit. Returns its path and size. */
+/**
+ * Writes one checkpoint and removes those beyond the limit. Returns its path and size.
+ *
+ * @throws {NonFiniteError} when a value of the state is NaN or infinite. @throws {UserError} when the disk refuses.
+ */
 export async function saveCheckpoint(
   outputDir: string,
   { entries, state, config, writeModel, limit }: CheckpointContent,
@@ -64,7 +69,7 @@ export async function saveCheckpoint(
   const path = join(outputDir, checkpointName(state.step));
   const expectedBytes = entries.reduce((sum, { shape, dtype }) => sum + elements(shape) * bytesOf(dtype), 0);
   const files = await commitFolder(path, async (folder) => {
-    await writeModel(folder);
+    // Before the model, which is made of these: so that what is not finite is told of here, for every kind of model.
     await writeSafetensors(
       join(folder, STATE_FILE),
       entries.map(({ name, shape, dtype, read }) => ({
@@ -72,10 +77,13 @@ export async function saveCheckpoint(
         dtype: dtype.toUpperCase() as Dtype,
         shape: [...shape],
         data: async function* () {
-          yield await read();
+          const bytes = await read();
+          if (dtype !== "u32") requireFinite(name, bytes, dtype);
+          yield bytes;
         },
       })),
     );
+    await writeModel(folder);
     await writeFileAtomic(join(folder, COUNTERS_FILE), JSON.stringify(state, null, 2) + "\n");
     await writeFileAtomic(join(folder, CONFIG_FILE), config);
   }, { expectedBytes, replace: true });
@@ -157,7 +165,7 @@ export function readRunState(checkpoint: string): RunState {
   throw new UserErrors(`Cannot continue from "${path}"`, problems, "resume from another checkpoint, or from `latest`");
 }
 
-/** Takes over the saved tensors. Throws UserErrors when they do not fit the run. */
+/** Takes over the saved tensors. Throws UserError when they do not fit the run or are not finite. */
 export async function restoreState(
   checkpoint: string,
   session: Session,
@@ -181,8 +189,15 @@ export async function restoreState(
       "resume with the training_type, rank, target_modules and optimizer the checkpoint was made with",
     );
   }
-  for (const { name, restore } of entries) {
-    restore((begin, end) => file.readBytes(name, begin, end));
+  for (const { name, dtype, restore } of entries) {
+    restore((begin, end) => {
+      const bytes = file.readBytes(name, begin, end);
+      if (dtype === "u32" || findNonFinite(bytes, dtype) < 0) return bytes;
+      throw new UserError(
+        `Cannot continue from "${checkpoint}": "${name}" holds NaN or infinity`,
+        "resume from a checkpoint before the fault",
+      );
+    });
     await session.flush();
   }
 }

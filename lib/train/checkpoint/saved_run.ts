@@ -8,6 +8,7 @@ import type { Session } from "../../gpu/session.ts";
 import { writeFileAtomic } from "../../io/atomic.ts";
 import { checkpointName } from "../../io/checkpoints.ts";
 import { commitFolder } from "../../io/commit_folder.ts";
+import { NonFiniteError } from "../../io/safetensors/finite.ts";
 import type { ModelConfigs } from "../../models/folder/model_folder.ts";
 import type { LoraValues } from "../../models/lora/adapters.ts";
 import { loraModules, updateNorm } from "../../models/lora/module.ts";
@@ -86,6 +87,7 @@ export interface SavedCheckpoint {
  *
  * @returns on every rank what was saved, or what kept it from being saved: a disk that is full or fails, or somebody
  * else's files in its place.
+ * @throws {NonFiniteError} when weights or optimizer state are not finite, which no other try would change.
  */
 export async function saveRun(
   { session, config, model, run, optimizer, communicator, kernels, inputs }: SavedRun,
@@ -112,7 +114,7 @@ export async function saveRun(
         limit: config.checkpointing_limit,
       }));
     } catch (error) {
-      if (!(error instanceof UserError)) throw error;
+      if (!(error instanceof UserError) || error instanceof NonFiniteError) throw error;
       // A disk may have room again, a lost GPU does not come back.
       session.device.check();
       failure = error;

@@ -57,7 +57,7 @@ async function takeStep(
   const [m, v, s, partials] = [moved[3]!, moved[4]!, moved[5]!, moved[9]!];
   const second = prodigyDistance(target, { slots, beta3: options.beta3 });
   const distance = (await runLaunch(second, [partials, state, control, old.distance]))[3]!;
-  const [p, offset] = await runLaunch(prodigyUpdate(spec, shape), [old.p, old.offset, m, v, distance]);
+  const [p, offset] = await runLaunch(prodigyUpdate(spec, shape), [old.p, old.offset, m, v, distance, control]);
   return { p: p!, offset: offset!, m, v, s, distance };
 }
 

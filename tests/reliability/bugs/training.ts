@@ -107,6 +107,13 @@ export const trainingBugs: Bugs = {
     to: "else if (found.shape.length !== shape.length) {",
     tests: "tests/train/checkpoint/checkpoint_test.ts",
   },
+  "state saved whatever it holds": {
+    file: "lib/train/checkpoint/checkpoint.ts",
+    from: '          if (dtype !== "u32") requireFinite(name, bytes, dtype);\n',
+    to: "",
+    tests: "tests/train/faults/broken_state_test.ts",
+    filter: "replaces nothing",
+  },
   "state entries that are left over ignored": {
     file: "lib/train/checkpoint/checkpoint.ts",
     from: "problems.length > 0 || file.tensors.size !== entries.length",

@@ -84,4 +84,14 @@ Deno.test("state of other tensors is refused with every difference, before any o
     }
     await restoreState(folder, session, [entry("m.0", [2]), entry("values.0", [2])]);
     assert.deepEqual(taken, ["m.0 0,0,128,63,0,0,0,64", "values.0 0,0,128,63,0,0,0,64"]);
+    for (const value of [NaN, Infinity, -Infinity]) {
+      const tensor = { name: "m.0", dtype: "F32" as const, shape: [2], data: Float32Array.of(1, value) };
+      await writeSafetensors(join(folder, "state.safetensors"), [tensor]);
+      await assert.rejects(restoreState(folder, session, [entry("m.0", [2])]), (error) => {
+        assert.ok(error instanceof UserError);
+        assert.match(error.message, /"m\.0" holds NaN or infinity\nHint: resume from a checkpoint before the fault$/);
+        return true;
+      });
+    }
+    assert.equal(taken.length, 2);
   }));
