@@ -3,7 +3,6 @@ import {
   closeSync,
   existsSync,
   fsyncSync,
-  lstatSync,
   mkdirSync,
   openSync,
   renameSync,
@@ -46,7 +45,7 @@ export const fileOperations: FileOperations = {
   sync: fsyncSync,
   close: closeSync,
   syncPath(path) {
-    const folder = lstatSync(path).isDirectory();
+    const folder = statSync(path).isDirectory();
     // Windows has no way to sync a folder; its renames are journalled.
     if (folder && Deno.build.os === "windows") return;
     const descriptor = openSync(path, folder ? "r" : "r+");

@@ -122,6 +122,15 @@ function withoutPrompts(names: readonly string[]): string[] {
   ];
 }
 
+/** One line about clips whose captions are there and say nothing. */
+function emptyPrompts(names: readonly string[]): string[] {
+  const [first] = names;
+  if (first === undefined) return [];
+  return [
+    names.length === 1 ? `${first}: has an empty prompt` : `${names.length} clips have an empty prompt, as ${first}`,
+  ];
+}
+
 /** What `read` returns; where a folder cannot be listed, a mistake that the user can mend. */
 async function readable<T>(path: string, read: () => T | Promise<T>): Promise<T> {
   try {
@@ -155,6 +164,7 @@ export async function collectDataset(
   const items: DatasetItem[] = [];
   const again: DatasetItem[] = [];
   const unprompted: string[] = [];
+  const empty: string[] = [];
   for (const { prompt: own, video, image, repeats = 1 } of samples) {
     const videoPath = await find(video);
     const imagePath = await find(image);
@@ -162,13 +172,13 @@ export async function collectDataset(
     const name = isOutside(root, videoPath) ? videoPath : relative(root, videoPath);
     const prompt = own ?? sharedPrompt ?? "";
     if (own === undefined && prompt === "" && idToken.trim() === "") unprompted.push(name);
-    if (own === "") warnings.push(`${name}: has an empty prompt`);
+    if (own === "") empty.push(name);
     const item = { prompt: idToken + prompt, name, videoPath, ...(imagePath && { imagePath }) };
     items.push({ ...item, index: items.length });
     for (let i = 1; i < repeats; i++) again.push({ ...item, index: 0 });
   }
   problems.push(...withoutPrompts(unprompted));
-  warnings.push(...findDuplicates(items));
+  warnings.push(...emptyPrompts(empty), ...findDuplicates(items));
   const repeated = again.map((item, i) => ({ ...item, index: items.length + i }));
   return { root, format, items: [...items, ...repeated], warnings, problems };
 }

@@ -1,8 +1,10 @@
 /**
- * A training run that passes named points and kills itself at one of them: file operations, GPU work, micro-steps and events.
- * Argument: JSON of {@linkcode KillOrder}. Prints every point it passes.
+ * A training run that passes named points and kills itself at one of them, or sends itself a signal that it handles: file
+ * operations, GPU work, micro-steps and events. Argument: JSON of {@linkcode KillOrder}. Prints every point it passes.
  */
 import { relative } from "node:path";
+import { type HandledSignal, processSignals, withSignals } from "../../../lib/cli/machine/signals.ts";
+import { endProcess } from "../../../lib/comm/native/libc.ts";
 import { Executable } from "../../../lib/gpu/executable.ts";
 import { type FileOperations, fileOperations } from "../../../lib/io/file_operations.ts";
 import { parseConfig } from "../../../lib/config/config.ts";
@@ -18,6 +20,8 @@ export interface KillOrder {
   readonly folder: string;
   /** Points to pass in this order; the process dies at the last one. Empty: it never does. */
   readonly points: readonly string[];
+  /** What is sent at the last point instead of SIGKILL; the run handles it as the command line does. */
+  readonly signal?: HandledSignal;
 }
 
 const order = JSON.parse(Deno.args[0]!) as KillOrder;
@@ -30,6 +34,7 @@ function pass(point: string, half?: () => void): void {
   if (ahead.length === 0 || point !== ahead[0]) return;
   ahead.shift();
   if (ahead.length > 0) return;
+  if (order.signal !== undefined) return Deno.kill(Deno.pid, order.signal);
   half?.();
   Deno.kill(Deno.pid, "SIGKILL");
 }
@@ -111,4 +116,7 @@ function describe(event: TrainEvent): string {
 
 watchFiles();
 watchGpu();
-for await (const event of train(parseConfig(order.config))) pass(describe(event));
+const code = await withSignals(processSignals, async (signal) => {
+  for await (const event of train(parseConfig(order.config), { signal })) pass(describe(event));
+}, () => {});
+if (code !== 0) endProcess(code);
