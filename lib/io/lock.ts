@@ -58,8 +58,7 @@ function takeLock(folder: string, label: string): Deno.FsFile {
     mkdirSync(folder, { recursive: true });
     file = Deno.openSync(path, { read: true, write: true, create: true, mode: lockMode });
     if (file.tryLockSync(true)) {
-      file.truncateSync();
-      file.writeSync(new TextEncoder().encode(`${label}\n`));
+      writeLabel(file, label);
       return file;
     }
   } catch (error) {
@@ -68,6 +67,18 @@ function takeLock(folder: string, label: string): Deno.FsFile {
   }
   file.close();
   throw inUse(folder, readFileSync(path, "utf8").trim());
+}
+
+/** Writes into a file that this process has locked, and gives the lock back where that fails. */
+function writeLabel(file: Deno.FsFile, label: string): void {
+  try {
+    file.truncateSync();
+    file.writeSync(new TextEncoder().encode(`${label}\n`));
+  } catch (error) {
+    // Closing is not enough: a program that another thread starts holds a copy of the open file until it runs.
+    file.unlockSync();
+    throw error;
+  }
 }
 
 function inUse(folder: string, holder: string): UserError {

@@ -24,6 +24,8 @@ export interface LaunchOptions {
   readonly stop?: AbortSignal;
   /** Milliseconds that ranks have to end after `stop` (10 minutes). */
   readonly stopDeadline?: number;
+  /** Milliseconds that ranks have to end by themselves once one has failed (2000). */
+  readonly grace?: number;
   /** When aborted, ranks are killed at once. */
   readonly kill?: AbortSignal;
 }
@@ -40,8 +42,8 @@ export interface LaunchResult {
   readonly notes?: readonly string[];
 }
 
-/** Milliseconds that ranks have to end by themselves once one has failed. */
-const GRACE = 2000;
+/** Milliseconds after the end of all ranks for which their output is read: a process that one started may hold it. */
+const REST = 10_000;
 /** Milliseconds between two looks at whether a rank is stopped. */
 const LOOK = 500;
 /** Milliseconds more than a rank's deadline that a rank may be stopped: ranks that wait for it are to speak first. */
@@ -83,7 +85,7 @@ export async function launch(options: LaunchOptions): Promise<LaunchResult> {
       Promise.all([readLines(stdout, rank, "out", onLine), readLines(stderr, rank, "error", onLine)])
     );
     const ends = await watch(children, control, options);
-    await atMost(1000, Promise.all(lines));
+    await atMost(REST, Promise.all(lines));
     return judge(ends, control.failure(), options.stop?.aborted ?? false);
   } finally {
     for (const child of children) kill(child, "SIGKILL");
@@ -108,7 +110,7 @@ function startRank(options: LaunchOptions, { path, shape }: CreatedRegion, rank:
 async function watch(
   children: readonly Deno.ChildProcess[],
   control: Control,
-  { stop, stopDeadline = 600_000, kill: killSignal, deadlines = defaultDeadlines }: LaunchOptions,
+  { stop, stopDeadline = 600_000, grace = 2000, kill: killSignal, deadlines = defaultDeadlines }: LaunchOptions,
 ): Promise<RankEnd[]> {
   const timers: ReturnType<typeof setTimeout>[] = [];
   const killAll = () => children.forEach((child) => kill(child, "SIGKILL"));
@@ -133,7 +135,7 @@ async function watch(
       control.fail(rank, status.signal !== null ? "gone" : status.success ? "early" : "failed");
       const failure = control.failure()!;
       if (failure.reason === "stalled") kill(children[failure.rank]!, "SIGKILL");
-      timers.push(setTimeout(killAll, GRACE));
+      timers.push(setTimeout(killAll, grace));
     }));
   } finally {
     clearInterval(looks);
@@ -225,7 +227,7 @@ function kill(child: Deno.ChildProcess, signal: Deno.Signal): void {
   }
 }
 
-/** Waits for `work`, but not for ever: a process that a rank started may hold its output open. */
+/** Waits for `work`, but not for ever. */
 async function atMost(milliseconds: number, work: Promise<unknown>): Promise<void> {
   let timer: ReturnType<typeof setTimeout> | undefined;
   const late = new Promise<void>((resolve) => timer = setTimeout(resolve, milliseconds));

@@ -56,6 +56,8 @@ class Mpi implements Communicator {
   readonly #staging: number;
   readonly #buffer: ArrayBuffer;
   readonly #adder: ReturnType<typeof wasmAdder>;
+  /** Counts and offsets of the calls of an exchange: MPI reads them on another thread, where nothing keeps them. */
+  readonly #kept: Int32Array[] = [];
   #deadline: number;
   #exchanges = 0;
   #busy = false;
@@ -107,7 +109,7 @@ class Mpi implements Communicator {
       const bytes = bytesOfData(data);
       for (const pieces of this.#pieces(data, this.size)) {
         const [input] = this.#pack(pieces, bytes);
-        const counts = Int32Array.from(pieces, (piece) => piece.bytes / elementBytes.f32);
+        const counts = this.#keep(Int32Array.from(pieces, (piece) => piece.bytes / elementBytes.f32));
         const own = pieces[this.rank]!;
         const output = this.#area(1, own.bytes);
         await this.#watch.wait(calls.MPI_Reduce_scatter(input, output, counts, types.f32, sum, world));
@@ -254,10 +256,11 @@ class Mpi implements Communicator {
     const { calls, types, world } = this.#mpi;
     const [area, sent] = this.#pack(pieces, ...inputs);
     const own = pieces[this.rank]!.bytes;
-    const received = Int32Array.from(arrays, (count) => count * own);
+    const received = this.#keep(Int32Array.from(arrays, (count) => count * own));
     const output = this.#area(1, received.reduce((sum, count) => sum + count, 0));
+    const [from, to] = [this.#keep(offsets(sent)), this.#keep(offsets(received))];
     await this.#watch.wait(
-      calls.MPI_Alltoallv(area, sent, offsets(sent), types.u8, output, received, offsets(received), types.u8, world),
+      calls.MPI_Alltoallv(area, this.#keep(sent), from, types.u8, output, received, to, types.u8, world),
     );
     return output;
   }
@@ -265,8 +268,8 @@ class Mpi implements Communicator {
   /** Collects one piece from each rank and writes all to their places in `output`. */
   async #gatherPieces(pieces: readonly Piece[], own: Uint8Array, output: Uint8Array): Promise<void> {
     const { calls, types, world } = this.#mpi;
-    const counts = Int32Array.from(pieces, ({ bytes }) => bytes);
-    const places = offsets(counts);
+    const counts = this.#keep(Int32Array.from(pieces, ({ bytes }) => bytes));
+    const places = this.#keep(offsets(counts));
     const area = this.#area(0, counts.reduce((sum, count) => sum + count, 0));
     area.set(own, places[this.rank]!);
     await this.#watch.wait(
@@ -275,6 +278,11 @@ class Mpi implements Communicator {
     pieces.forEach(({ first, bytes }, rank) => {
       output.set(area.subarray(places[rank]!, places[rank]! + bytes), first);
     });
+  }
+
+  #keep(numbers: Int32Array<ArrayBuffer>): Int32Array<ArrayBuffer> {
+    this.#kept.push(numbers);
+    return numbers;
   }
 
   async #maximum(words: Int32Array<ArrayBuffer>): Promise<void> {
@@ -299,6 +307,7 @@ class Mpi implements Communicator {
       await body();
     } finally {
       this.#busy = false;
+      this.#kept.length = 0;
     }
   }
 

@@ -47,15 +47,28 @@ const FUTEX_WAIT = 0;
 const FUTEX_WAKE = 1;
 
 /**
- * Sleeps while the 32-bit word at `address` equals `value`, for `milliseconds` at most. The sleep is on Deno's thread
- * pool, so timers and signal handlers of this thread keep running.
+ * A `timespec` for each length of sleep, kept for ever: the thread that sleeps reads it when it runs, and nothing
+ * else would keep it from being collected until then.
  */
-export async function futexWait(address: bigint, value: number, milliseconds: number): Promise<void> {
+const timeouts = new Map<number, BigInt64Array<ArrayBuffer>>();
+
+function timeoutOf(milliseconds: number): BigInt64Array<ArrayBuffer> {
+  const known = timeouts.get(milliseconds);
+  if (known !== undefined) return known;
   const timeout = new BigInt64Array([
     BigInt(Math.floor(milliseconds / 1000)),
     BigInt(Math.round((milliseconds % 1000) * 1e6)),
   ]);
-  await libc().futexWait(SYS_FUTEX, address, FUTEX_WAIT, value >>> 0, timeout, 0n, 0);
+  timeouts.set(milliseconds, timeout);
+  return timeout;
+}
+
+/**
+ * Sleeps while the 32-bit word at `address` equals `value`, for `milliseconds` at most. The sleep is on Deno's thread
+ * pool, so timers and signal handlers of this thread keep running.
+ */
+export async function futexWait(address: bigint, value: number, milliseconds: number): Promise<void> {
+  await libc().futexWait(SYS_FUTEX, address, FUTEX_WAIT, value >>> 0, timeoutOf(milliseconds), 0n, 0);
 }
 
 /** Wakes everyone who sleeps on the word at `address`. */

@@ -2,6 +2,7 @@
 import { launch, type LaunchOptions, type LaunchResult } from "../../../lib/comm/launch/launcher.ts";
 import type { RankLine } from "../../../lib/comm/launch/rank_lines.ts";
 import { regionShape } from "../../../lib/comm/shared_memory/region.ts";
+import { HUNG } from "../../patience.ts";
 import type { Scenario } from "./fault_program.ts";
 
 /** How a run ended, and what it printed. */
@@ -13,8 +14,8 @@ export interface Run extends LaunchResult {
   readonly processes: readonly number[];
 }
 
-/** Deadlines of the tests: short, but longer than a loaded machine takes for a turn. */
-export const testDeadlines = { usual: 1500, firstStep: 20_000 };
+/** Deadlines of the tests: ten times what a machine with four busy programs per core takes for a turn. */
+export const testDeadlines = { usual: 4000, firstStep: 120_000 };
 
 /** Runs `scenario` on `size` ranks. */
 export async function runScenario(
@@ -31,6 +32,8 @@ export async function runScenario(
     size,
     deadlines: testDeadlines,
     shape: regionShape(size, 65536, 2 ** 22),
+    // What a rank has to say is compared, however late it comes.
+    grace: HUNG,
     ...options,
     onLine: (line) => {
       lines.push(line);
@@ -61,6 +64,11 @@ export function processesWith(...words: readonly string[]): number[] {
       return false;
     }
   });
+}
+
+/** Whether a signal has stopped a process. */
+export function isStopped(process: number): boolean {
+  return /^\d+ \(.*\) T/.test(Deno.readTextFileSync(`/proc/${process}/stat`));
 }
 
 /** Whether a process runs or is stopped; one that only waits for its parent to take note of its end does not count. */

@@ -4,7 +4,7 @@ import { connect } from "../../../lib/comm/connect.ts";
 import { shardOf } from "../../../lib/comm/exchange/arrays.ts";
 import { messageOf } from "../../../lib/errors.ts";
 
-const communicator = await connect({ usual: 3000, firstStep: 30_000 });
+const communicator = await connect({ usual: 120_000, firstStep: 120_000 });
 const { rank } = communicator;
 
 async function told(what: string, call: () => Promise<unknown>): Promise<void> {

@@ -6,14 +6,13 @@ import { closeSync, openSync, readdirSync, readFileSync, readlinkSync, readSync 
 import { join } from "node:path";
 import { Control, CONTROL_BYTES } from "../../../lib/comm/shared_memory/control.ts";
 import { type GroupMember, groupVariable } from "../../../lib/comm/launch/membership.ts";
+import { HUNG } from "../../patience.ts";
 import { fromFileUrl } from "../../paths.ts";
 
 const program = fromFileUrl("../../../mod.ts", import.meta.url);
 
 /** Milliseconds after which a run counts as one that never ends. */
-const HUNG = 60_000;
-/** Milliseconds that processes may outlive the launcher. */
-const PATIENCE = 3000;
+const LONGEST = 5 * HUNG;
 const sleep = (milliseconds: number) => new Promise<void>((resolve) => setTimeout(resolve, milliseconds));
 
 /** What happens to a run. */
@@ -121,13 +120,15 @@ class Watch {
 
 function openFiles(process: number): string[] {
   const folder = `/proc/${process}/fd`;
-  return readdirSync(folder).flatMap((name) => {
+  const unlessGone = <T>(look: () => T[]): T[] => {
     try {
-      return readlinkSync(join(folder, name));
+      return look();
     } catch {
+      // The process has ended, or closed the file.
       return [];
     }
-  });
+  };
+  return unlessGone(() => readdirSync(folder)).flatMap((name) => unlessGone(() => [readlinkSync(join(folder, name))]));
 }
 
 /** Sends a signal; false when the process has ended before. */
@@ -217,12 +218,12 @@ export async function watchRun(
   const timer = setTimeout(() => {
     hung = true;
     endAll();
-  }, HUNG);
+  }, LONGEST);
   const texts = Promise.all([new Response(launcher.stdout).text(), new Response(launcher.stderr).text()]);
   const following = follow(temporary, size, fault, progress);
   const { code, signal } = await launcher.status;
   // Ranks of a killed launcher are left to the kernel, programs that a killed rank has started to their closed pipes.
-  const patience = performance.now() + PATIENCE;
+  const patience = performance.now() + HUNG;
   let left = processesLeft();
   while (left.length > 0 && performance.now() < patience) {
     await sleep(5);

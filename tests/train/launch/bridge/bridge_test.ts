@@ -11,6 +11,7 @@ import { rankEvents } from "../../../../lib/train/launch/ranks.ts";
 import { workerEvents } from "../../../../lib/train/launch/worker.ts";
 import type { TrainEvent } from "../../../../lib/train/report/events.ts";
 import { processesWith } from "../../../comm/launch/runs.ts";
+import { HUNG, until } from "../../../patience.ts";
 import { configOf, inScratch } from "../../runs.ts";
 import { ENDS, PEER_FAILED, SENT, STOPPED, THROWN } from "./messages.ts";
 
@@ -80,7 +81,8 @@ for (const [name, eventsOf, program, gpus] of TRANSPORTS) {
 Deno.test("ranks: who stops a run whose ranks are starting gets the reason too", async () => {
   const stop = AbortSignal.abort();
   const run = rankEvents(new URL("rank_program.ts", import.meta.url), fakeConfig(STOPPED, 2), { signal: stop });
-  assert.deepEqual(await received(run), { events: [], thrown: stop.reason });
+  // While the second is started the first may have got as far as telling events.
+  assert.equal((await received(run)).thrown, stop.reason);
 });
 
 Deno.test("ranks that end because of others leave the error to the launcher", async () => {
@@ -91,6 +93,15 @@ Deno.test("ranks that end because of others leave the error to the launcher", as
 });
 
 const mistake = new Error("of the caller");
+
+function isFree(folder: string): boolean {
+  try {
+    lockFolder(folder)[Symbol.dispose]();
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** Ways to leave a loop over events at its first step. */
 const LEAVINGS: Readonly<Record<string, (events: AsyncIterable<TrainEvent>) => Promise<void>>> = {
@@ -118,11 +129,12 @@ for (const [who, gpus] of [["the worker", 1], ["the ranks", 2]] as const) {
             yield event;
           }
         }());
-        assert.ok(performance.now() - seen.time < 4000, way);
+        // Its 10,000 steps would take half an hour on a quick machine.
+        assert.ok(performance.now() - seen.time < HUNG, way);
         assert.equal(seen.ranks, gpus === 1 ? 0 : gpus, way);
         assert.deepEqual(processesWith("rank_start.ts", folder), [], way);
-        // Whoever trains holds the lock of the output folder.
-        lockFolder(config.output_dir)[Symbol.dispose]();
+        // Whoever trains holds the lock of the output folder, a worker in a slow step for longer than it is waited for.
+        await until(() => isFree(config.output_dir), `the end of who trained: ${way}`);
         assert.deepEqual(listCheckpoints(config.output_dir), [], way);
       }
     }));

@@ -102,9 +102,14 @@ export const THROWN: readonly unknown[] = [
 /** Seeds beyond those of {@linkcode THROWN}: what else may happen to a run. */
 export const PEER_FAILED = THROWN.length, STOPPED = PEER_FAILED + 1, ENDS = STOPPED + 1;
 
-/** A run that yields {@linkcode SENT}, and then throws the value whose number is the seed or does what the seed says. */
-export async function* fakeTrain({ seed }: TrainConfig, { signal }: TrainOptions = {}): AsyncGenerator<TrainEvent> {
+/** A run that yields {@linkcode SENT}, and then ends as {@linkcode fakeEnd} says. */
+export async function* fakeTrain(config: TrainConfig, options: TrainOptions = {}): AsyncGenerator<TrainEvent> {
   yield* SENT;
+  await fakeEnd(config, options);
+}
+
+/** Throws the value whose number is the seed, or does what the seed says. */
+export async function fakeEnd({ seed }: TrainConfig, { signal }: TrainOptions): Promise<void> {
   if (seed < THROWN.length) throw THROWN[seed];
   if (seed === PEER_FAILED) throw new PeerError("rank 1: barrier stopped: rank 0 is gone", 0);
   if (seed !== STOPPED) return;
