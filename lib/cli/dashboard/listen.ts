@@ -38,11 +38,13 @@ export async function listen(hostname: string, port: number, answerer: Answerer)
   server.once("listening", started.resolve);
   // After the start: a connection that could not be taken on, which whoever made it sees.
   server.on("error", started.reject);
-  server.listen(port, hostname);
   try {
+    // A permission that is missing is an error here; inside node:net nothing would catch it.
+    Deno.listen({ hostname, port }).close();
+    server.listen(port, hostname);
     await started.promise;
   } catch (error) {
-    if (Object(error).code === "EADDRINUSE") return undefined;
+    if (error instanceof Deno.errors.AddrInUse || Object(error).code === "EADDRINUSE") return undefined;
     throw error;
   }
   return { port: (server.address() as AddressInfo).port, [Symbol.asyncDispose]: () => close(server) };
