@@ -19,11 +19,15 @@ const KEPT: readonly string[] = [
   ...(isWindows ? ["SystemRoot", "TEMP", "TMP"] : []),
 ];
 
+/** Whether every program may be run; who may run some only is refused libraries for them, and signals to others. */
+function mayRunAll(): boolean {
+  return Deno.permissions.querySync({ name: "run" }).state === "granted";
+}
+
 /** The environment that programs get, for `Deno.Command` with `clearEnv`. */
 export function programEnvironment(): Record<string, string> {
-  // Modules of clusters bring libraries this way. To who may run some programs only, Deno refuses it.
-  const mayRunAll = Deno.permissions.querySync({ name: "run" }).state === "granted";
-  const names = mayRunAll ? [...KEPT, "LD_LIBRARY_PATH"] : KEPT;
+  // Modules of clusters bring libraries this way.
+  const names = mayRunAll() ? [...KEPT, "LD_LIBRARY_PATH"] : KEPT;
   const values = names.map((name) => [name, Deno.env.get(name)] as const);
   return Object.fromEntries(values.filter((entry): entry is [string, string] => entry[1] !== undefined));
 }
@@ -42,6 +46,16 @@ function isProgram(path: string): boolean {
     // A folder that this user may not enter is no reason to stop; a permission that Deno was not given is.
     if (error instanceof Deno.errors.NotCapable) throw error;
     return false;
+  }
+}
+
+/** Ends a program that was started with `detached`, and what it has started itself, as wrappers do. */
+export function endProgram(child: Deno.ChildProcess): void {
+  try {
+    if (!isWindows && mayRunAll()) Deno.kill(-child.pid, "SIGKILL");
+    else child.kill("SIGKILL");
+  } catch {
+    // It has just ended by itself.
   }
 }
 

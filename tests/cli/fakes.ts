@@ -113,10 +113,10 @@ export async function cli(
     describeEngines: () => Promise.resolve([{ engine: "deno" }]),
     serve: (folder, port) => {
       calls.push(`serve ${folder} ${port}`);
-      return {
+      return Promise.resolve({
         address: "http://127.0.0.1:1/",
         [Symbol.asyncDispose]: () => Promise.resolve(void calls.push("served")),
-      };
+      });
     },
     ...options.commands,
   };

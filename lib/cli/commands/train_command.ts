@@ -52,7 +52,7 @@ export async function trainCommand(environment: Environment, words: readonly str
   }
   await environment.ensureSystem((line) => terminal.writeError(`${line}\n`));
   terminal.status(`${changedSettings(config)}\n`);
-  await using dashboard = own === undefined || !isFirst ? undefined : commands.serve(config.output_dir, port);
+  await using dashboard = own === undefined || !isFirst ? undefined : await commands.serve(config.output_dir, port);
   if (dashboard !== undefined) terminal.status(`Dashboard: ${dashboard.address} (this machine only)\n`);
   const progress = new Progress(terminal);
   return await withSignals(

@@ -53,7 +53,7 @@ async function dashboardCommand(
     return 0;
   }
   const ended = Promise.withResolvers<void>();
-  await using dashboard = commands.serve(folder, port);
+  await using dashboard = await commands.serve(folder, port);
   terminal.write(`Dashboard: ${dashboard.address} (this machine only; Ctrl-C ends it)\n`);
   const code = await withSignals(signals, (signal) => {
     signal.addEventListener("abort", () => ended.resolve());

@@ -10,6 +10,7 @@ import { addressOf, contentPolicy, type HtmlPage, renderHtml } from "../../io/ht
 import { runPage } from "../../train/report/page/view.ts";
 import { comparePage, compareRuns } from "./compare.ts";
 import { Door } from "./door.ts";
+import { type Answerer, listen } from "./listen.ts";
 import { mediaResponse, mediaType } from "./media.ts";
 import { pathInside, RunFolder } from "./runs.ts";
 
@@ -107,36 +108,25 @@ export interface Dashboard extends AsyncDisposable {
  * @param port 0 for any.
  * @throws {UserError} when the port is taken.
  */
-export function serveDashboard(root: string, port?: number): Dashboard {
+export async function serveDashboard(root: string, port?: number): Promise<Dashboard> {
   const folder = new RunFolder(root);
   const door = new Door();
-  let looked = 0;
-  const listen = (port: number) =>
-    Deno.serve({ hostname: HOST, port, onListen: () => {} }, (request) => {
-      looked = Date.now();
-      return respond(folder, door, request);
-    });
-  const server = port === undefined
-    ? orElse(() => listen(USUAL_PORT), () => listen(0))
-    : orElse(() => listen(port), () => {
-      throw new UserError(`Port ${port} is taken`, "give another one, or none for one that is free");
-    });
+  let looked = -Infinity;
+  const answerer: Answerer = (request) => {
+    looked = performance.now();
+    return respond(folder, door, request);
+  };
+  const server = await listen(HOST, port ?? USUAL_PORT, answerer) ??
+    (port === undefined ? await listen(HOST, 0, answerer) : undefined);
+  if (server === undefined) {
+    throw new UserError(`Port ${port} is taken`, "give another one, or none for one that is free");
+  }
   return {
-    address: `http://${HOST}:${server.addr.port}/${door.query}`,
+    address: `http://${HOST}:${server.port}/${door.query}`,
     async [Symbol.asyncDispose]() {
-      const isWatched = Date.now() - looked < NEXT_LOOK;
+      const isWatched = performance.now() - looked < NEXT_LOOK;
       if (isWatched) await new Promise((resolve) => setTimeout(resolve, NEXT_LOOK));
-      await server.shutdown();
+      await server[Symbol.asyncDispose]();
     },
   };
-}
-
-/** What `first` returns, or `second` where the port that it wants is taken. */
-function orElse<T>(first: () => T, second: () => T): T {
-  try {
-    return first();
-  } catch (error) {
-    if (error instanceof Deno.errors.AddrInUse) return second();
-    throw error;
-  }
 }

@@ -53,5 +53,5 @@ export interface Commands {
   checkData(config: TrainConfig, html?: string): Promise<DataReport>;
   describeEngines(): Promise<EngineReport[]>;
   /** Serves the page of a run or of all runs in a folder to browsers on this machine. */
-  serve(folder: string, port: number | undefined): Dashboard;
+  serve(folder: string, port: number | undefined): Promise<Dashboard>;
 }

@@ -1,7 +1,7 @@
 /** Runs ffmpeg and ffprobe as child processes that can neither hang, flood memory nor stop unexplained. */
 import { UserError } from "../../errors.ts";
 import { fileError } from "../../io/file_operations.ts";
-import { findProgram, programEnvironment } from "../../io/program.ts";
+import { endProgram, findProgram, programEnvironment } from "../../io/program.ts";
 
 /** The programs that read and write clips and pictures. */
 export const TOOLS = ["ffmpeg", "ffprobe"] as const;
@@ -35,12 +35,12 @@ export interface ToolResult {
   readonly error: string;
 }
 
-async function readErrors(stream: ReadableStream<Uint8Array>): Promise<string> {
+async function readErrors(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<string> {
   const kept: Uint8Array[] = [];
   let bytes = 0;
-  for await (const chunk of stream) {
-    if (bytes < MAX_ERROR_BYTES) kept.push(chunk.slice(0, MAX_ERROR_BYTES - bytes));
-    bytes += chunk.length;
+  for (let piece; !(piece = await reader.read()).done;) {
+    if (bytes < MAX_ERROR_BYTES) kept.push(piece.value.slice(0, MAX_ERROR_BYTES - bytes));
+    bytes += piece.value.length;
   }
   const text = await new Blob(kept as BlobPart[]).text();
   const [line] = text.trim().split("\n") as [string];
@@ -93,24 +93,23 @@ export async function runTool(
   signal?.throwIfAborted();
   const child = spawnTool(tool, args, input !== undefined);
   let stopped: "time" | "output" | "abort" | undefined;
+  const [output, errors] = [child.stdout.getReader(), child.stderr.getReader()];
   const stop = (why: "time" | "output" | "abort") => {
     stopped ??= why;
-    try {
-      child.kill("SIGKILL");
-    } catch {
-      // It has just ended by itself.
-    }
+    endProgram(child);
+    // What the tool has started may outlive it, and hold both open.
+    for (const reader of [output, errors]) reader.cancel().catch(() => {});
   };
   const timer = setTimeout(() => stop("time"), seconds * 1000);
   const onAbort = () => stop("abort");
   signal?.addEventListener("abort", onAbort);
   try {
-    const errors = readErrors(child.stderr);
+    const said = readErrors(errors);
     const written = input === undefined ? Promise.resolve() : writeInput(child.stdin, input);
-    for await (const chunk of child.stdout) {
-      if (stopped === undefined && onOutput?.(chunk as Uint8Array<ArrayBuffer>) === false) stop("output");
+    for (let piece; !(piece = await output.read()).done;) {
+      if (stopped === undefined && onOutput?.(piece.value as Uint8Array<ArrayBuffer>) === false) stop("output");
     }
-    const [status, error] = await Promise.all([child.status, errors, written]);
+    const [status, error] = await Promise.all([child.status, said, written]);
     if (stopped === "abort") signal!.throwIfAborted();
     if (stopped === "time") throw new UserError(`${what}: ${tool} did not finish within ${seconds} s and was ended`);
     if (stopped === "output") throw new UserError(`${what}: ${tool} gave more data than was asked for and was ended`);

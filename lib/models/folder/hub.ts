@@ -128,6 +128,8 @@ export async function* resolveModelPath(path: string, options: HubOptions = {}):
   const server = new HubServer(path, id, options);
   // Before the folder is made, so that an id that is not there leaves nothing behind.
   const listed = readRecord(folder) ?? await server.list();
+  const mirror = options.endpoint === undefined ? Deno.env.get("HF_ENDPOINT") : undefined;
+  if (mirror !== undefined) yield { type: "status", message: `${path} comes from ${mirror}, as HF_ENDPOINT says` };
   using _lock = yield* waitForLock(folder, path, { signal: options.signal, isNeeded: complete === undefined });
   const known = readRecord(folder);
   const record = known ?? listed;

@@ -256,7 +256,7 @@ Deno.test("no attack on the dashboard succeeds, and its user is answered after e
     for (const name of ["config.yaml", "state.safetensors"]) writeFileSync(join(root, "a", name), SECRET);
     writeFileSync(join(root, ".lock"), SECRET);
     Deno.symlinkSync(join(parent, "secret.mp4"), join(root, "a/link.mp4"));
-    await using dashboard = serveDashboard(root, 0);
+    await using dashboard = await serveDashboard(root, 0);
     const { port, searchParams } = new URL(dashboard.address);
     const token = searchParams.get("token")!;
     const target = { host: `127.0.0.1:${port}`, token, cookie: `cookie: cogtune-${port}=${token}` };

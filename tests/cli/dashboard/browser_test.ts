@@ -107,7 +107,7 @@ Deno.test({
     const disk = await browser.open(`file://${running}/index.html`);
     await disk.until(`document.getElementById("state").textContent === "running"`);
     {
-      await using dashboard = serveDashboard(root, 0);
+      await using dashboard = await serveDashboard(root, 0);
 
       await t.step("a run that goes on, served: what is new appears, and what plays goes on", async () => {
         const page = await browser.open(dashboard.address.replace("?", "running/?"));

@@ -186,7 +186,7 @@ Deno.test("a page of another hand that leads out of its folder is no page", () =
 Deno.test("serveDashboard() listens on the loopback address alone, and says which port is taken", () =>
   inRuns(async (root) => {
     await writeRun(root);
-    await using dashboard = serveDashboard(root, 0);
+    await using dashboard = await serveDashboard(root, 0);
     const [, port, token] = /^http:\/\/127\.0\.0\.1:(\d+)\/\?token=([\w-]{22})$/.exec(dashboard.address)!;
     const entered = await fetch(dashboard.address, { redirect: "manual" });
     assert.deepEqual([entered.status, entered.headers.get("location")], [303, "/"]);
@@ -194,7 +194,7 @@ Deno.test("serveDashboard() listens on the loopback address alone, and says whic
     assert.equal(entered.headers.get("set-cookie"), expected);
     const answer = await fetch(`http://127.0.0.1:${port}/`, { headers: { cookie: `a=b; ${expected}` } });
     assert.equal(readRunPage(await answer.text())!.step, 40);
-    assert.throws(() => serveDashboard(root, Number(port)), /Port \d+ is taken/);
+    await assert.rejects(serveDashboard(root, Number(port)), /Port \d+ is taken/);
     for (const { address, family } of Deno.networkInterfaces()) {
       if (family !== "IPv4" || address.startsWith("127.")) continue;
       await assert.rejects(fetch(`http://${address}:${port}/`), address);

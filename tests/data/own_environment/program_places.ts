@@ -6,13 +6,14 @@ import assert from "node:assert/strict";
 import { cpSync, existsSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { probe } from "../../../lib/data/video/probe.ts";
+import { decodeFrames } from "../../../lib/data/video/video.ts";
 import { UserError } from "../../../lib/errors.ts";
 import { findProgram, requireOutside } from "../../../lib/io/program.ts";
 import { train } from "../../../lib/train/trainer.ts";
 import { command } from "../../bad_input/command.ts";
 import { fromFileUrl } from "../../paths.ts";
 import { configOf, examples, inScratch } from "../../train/runs.ts";
-import { fakeTools, makeClip, messageOf, withFolder, withPath } from "../media.ts";
+import { fakeTools, makeClip, messageOf, stretch, withFolder, withPath } from "../media.ts";
 
 const usual = Deno.env.get("PATH")!;
 
@@ -61,6 +62,29 @@ Deno.test("programs see neither tokens nor what loads code into them", () =>
     const lines = readFileSync(seen, "utf8").split("\n");
     for (const name of hostile) assert.ok(!lines.some((line) => line.startsWith(`${name}=`)), name);
     for (const [name, value] of Object.entries(kept)) assert.ok(lines.includes(`${name}=${value}`), name);
+  }));
+
+Deno.test("a wrapper is ended with what it has started, and waited for no longer than its time", () =>
+  withFolder(async (folder) => {
+    const clip = join(folder, "clip.mp4"), started = join(folder, "started");
+    await makeClip(clip, "32x16", 8, 3);
+    const isAlive = (process: number) => {
+      try {
+        return !/^\d+ \(.*\) [ZX]/.test(readFileSync(`/proc/${process}/stat`, "latin1"));
+      } catch {
+        return false;
+      }
+    };
+    // The shell waits for a program that holds its outputs; the second one leaves it behind.
+    for (const script of ["sleep 300 & echo $! > STARTED; wait", "sleep 300 & echo $! > STARTED; exec yes"]) {
+      const bin = await fakeTools(folder, script.replace("STARTED", `"${started}"`));
+      await withPath(`${bin}:${usual}`, async () => {
+        const decoding = decodeFrames(clip, [0], { geometry: stretch(8, 8), seconds: 2 });
+        assert.match(await messageOf(decoding), /did not finish within 2 s|more data than was asked for/);
+      });
+      const process = Number(readFileSync(started, "utf8"));
+      while (isAlive(process)) await new Promise((resolve) => setTimeout(resolve, 20));
+    }
   }));
 
 Deno.test("with the documented flags, libraries of a cluster's modules keep no clip from being read", async () => {

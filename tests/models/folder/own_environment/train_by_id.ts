@@ -14,9 +14,21 @@ Deno.test("train takes a hub id: downloads first, then works without network; a 
     const config = configOf(folder, { model_path: "owner/name", train_steps: 1 });
     await assert.rejects(train({ ...config, dry_run: true }).next(), /no model of this id is downloaded/);
     assert.deepEqual(hub.asked, []);
-    const types: string[] = [];
-    for await (const { type } of train(config)) types.push(type);
-    assert.deepEqual([types[0], types.at(-1)], ["download", "finished"]);
+    // A mirror is told, and believed no more than the hub itself.
+    const weights = "vae/diffusion_pytorch_model.safetensors";
+    hub.intercept = (_, path) =>
+      path.endsWith(weights) ? new Response(hub.files.get(weights)!.map((byte) => byte ^ 1)) : undefined;
+    await assert.rejects(
+      Array.fromAsync(train(config)),
+      /diffusion_pytorch_model.safetensors is damaged or another file/,
+    );
+    hub.intercept = () => undefined;
+    const events = await Array.fromAsync(train(config));
+    assert.deepEqual(events[0], {
+      type: "status",
+      message: `owner/name comes from ${hub.endpoint}, as HF_ENDPOINT says`,
+    });
+    assert.deepEqual([events[1]!.type, events.at(-1)!.type], ["download", "finished"]);
     assert.ok(existsSync(join(folder, ".cache", "cogtune", "models", "owner--name", "model_index.json")));
     assert.match(
       readFileSync(join(config.output_dir, "checkpoint-1", "config.yaml"), "utf8"),
