@@ -49,7 +49,11 @@ export function storedType(model: ModelConfigs): StorageType {
   return storageOf(source.tensors.get("proj_out.weight")?.dtype ?? "F32");
 }
 
-/** Uploads frozen or initial weights, the tables of the inputs, and starting adapters. Returns warnings. */
+/**
+ * Uploads frozen or initial weights, the tables of the inputs, and starting adapters. Returns warnings.
+ *
+ * @throws {UserErrors} when weights are NaN or infinite, of which every step would be too.
+ */
 export async function uploadModel(
   session: Session,
   config: TrainConfig,
@@ -59,7 +63,7 @@ export async function uploadModel(
 ): Promise<string[]> {
   using source = model.path === undefined ? undefined : openShards(join(model.path, "transformer"), WEIGHTS);
   if (config.random_weights || source === undefined) await drawWeights(session, config.seed, run.uploads);
-  else await uploadTensors(session, source, run.uploads);
+  else await uploadTensors(session, source, run.uploads, { finiteIn: join(model.path!, "transformer") });
   if (run.lora !== undefined) {
     const values = startingValues(config, run.lora, model);
     uploadLora(session, run.lora, values);

@@ -300,4 +300,40 @@ export const dataBugs: Bugs = {
     tests: "tests/train/data/fill_cache_test.ts",
     filter: "exp(-3",
   },
+  "cache entries of any shape taken": {
+    file: "lib/data/cache/cache.ts",
+    from: "if (shape !== undefined && `${info.shape}` !== `${shape}`) {",
+    to: "if (shape !== undefined && info.shape.length !== shape.length) {",
+    tests: "tests/train/data/other_shapes_test.ts",
+  },
+  "clips told apart by their names": {
+    file: "lib/data/dataset/dataset.ts",
+    from: "const identity = identityOf(item.videoPath);",
+    to: "const identity = item.videoPath;",
+    tests: "tests/data/dataset/file_names_test.ts",
+  },
+  "a clip of another user ends the check": {
+    file: "lib/data/video/media_file.ts",
+    from: "using file = await Deno.open(path).catch(fail);",
+    to: "using file = await Deno.open(path);",
+    tests: "tests/bad_input/other_user_test.ts",
+  },
+  "a tokenizer of any vocabulary taken": {
+    file: "lib/data/text/vocabulary.ts",
+    from: "if (`${found}` === `${KNOWN_IDS}`) return;",
+    to: "if (found.length === KNOWN_IDS.length) return;",
+    tests: "tests/data/text/vocabulary_test.ts",
+  },
+  "a cover taken for the clip": {
+    file: "lib/data/video/probe.ts",
+    from: '      "V:0",\n',
+    to: '      "v:0",\n',
+    tests: "tests/data/video/streams_test.ts",
+  },
+  "weights that are NaN trained on": {
+    file: "lib/models/tensors/weights.ts",
+    from: "broken.add(name);",
+    to: "",
+    tests: "tests/train/checks/broken_weights_test.ts",
+  },
 };

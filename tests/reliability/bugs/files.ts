@@ -203,4 +203,22 @@ export const fileBugs: Bugs = {
     to: "return [size, 0, 0];",
     tests: hub,
   },
+  "no save through a link": {
+    file: "lib/io/file_operations.ts",
+    from: "const folder = statSync(path).isDirectory();",
+    to: "const folder = Deno.lstatSync(path).isDirectory;",
+    tests: "tests/train/checkpoint/shared_folders_test.ts",
+  },
+  "files that are written to read on": {
+    file: "lib/io/safetensors/safetensors.ts",
+    from: "    if (writtenAt(descriptor) === this.#writtenAt) return;\n",
+    to: "    if (writtenAt(descriptor) >= this.#writtenAt) return;\n",
+    tests: headers,
+  },
+  "names that are not UTF-8 told to be missing": {
+    file: "lib/io/file_operations.ts",
+    from: 'code === "ENOENT" && path.includes(NOT_UTF8)',
+    to: 'code === "EX" && path.includes(NOT_UTF8)',
+    tests: "tests/data/dataset/file_names_test.ts",
+  },
 };

@@ -125,7 +125,7 @@ export const modelFiles: readonly Fault[] = [
     id: "ST20",
     fault: "NaN in weights",
     tests: [
-      "tests/train/checks/skipped_steps_test.ts > a run whose every step was skipped ends with an error",
+      "tests/train/checks/broken_weights_test.ts > are all named before the first step",
       "tests/step/poison_test.ts > leaves all trained weights as they were",
       "tests/models/lora/file_test.ts > NaN and alpha of zero are refused together",
     ],
