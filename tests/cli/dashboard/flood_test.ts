@@ -111,6 +111,19 @@ Deno.test("a run that may open few files trains and saves the same bits under a 
     assert.deepEqual(state("flooded"), state("quiet"));
   }));
 
+Deno.test("where the usual port is taken another one is used, and one that was asked for is not replaced", () =>
+  withFolder(async (folder) => {
+    await writeRun(folder);
+    // Whoever has it, this server or another one: the second takes any.
+    await using first = await serveDashboard(folder);
+    await using second = await serveDashboard(folder);
+    const [a, b] = [first, second].map(({ address }) => new URL(address).port);
+    assert.notEqual(a, b);
+    assert.notEqual(b, "8642");
+    for (const { address } of [first, second]) assert.match(await pageOf(address), /<!doctype html>/i);
+    await assert.rejects(serveDashboard(folder, Number(a)), /Port \d+ is taken/);
+  }));
+
 Deno.test("an answer that fails is an answer without details, and the next one is given", async () => {
   let asked = 0;
   await using server = (await listen("127.0.0.1", 0, () => {
