@@ -43,7 +43,7 @@ export const programs: readonly Fault[] = [
     id: "FF10",
     fault: "a program is left behind",
     tests: [
-      `${PLACES} > a wrapper is ended with what it has started, and waited for no longer than its time`,
+      `${PLACES} > a wrapper is ended with what it has started, and not waited for`,
       "tests/data/own_environment/slow_tools.ts > and ends ffmpeg when it is stopped",
       "tests/train/faults/chaos_test.ts > training that fails at random ends in time",
     ],
