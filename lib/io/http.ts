@@ -72,7 +72,8 @@ export class Watchdog implements Disposable {
   constructor(complaint: string, { stall = 30_000, signal }: RetryOptions) {
     this.#timer = setInterval(() => {
       if (this.#bytes < LEAST_BYTES) {
-        this.#controller.abort(new Interruption(`${complaint} for ${stall / 1000} s`));
+        const some = this.#bytes === 0 ? "" : ` but ${this.#bytes} bytes`;
+        this.#controller.abort(new Interruption(`${complaint}${some} for ${stall / 1000} s`));
       }
       this.#bytes = 0;
     }, stall);
@@ -226,14 +227,16 @@ export class Retries {
   /**
    * To be called after a failure: waits until the next attempt.
    *
-   * @param progress how far the task has come; going further than ever before starts the count anew.
+   * @param progress how far the task has come in bytes; 1 KiB further than at the last count anew starts it again.
    * @throws what `error` is, unless it is an {@linkcode Interruption}; a UserError after too many of those.
    */
   async after(error: unknown, progress = 0): Promise<void> {
     if (!(error instanceof Interruption)) throw error;
     const { attempts = 6, backoff = 500, signal } = this.options;
-    this.#failures = progress > this.#furthest ? 1 : this.#failures + 1;
-    this.#furthest = Math.max(this.#furthest, progress);
+    // A server that trickles would be asked for ever.
+    const moves = progress >= this.#furthest + LEAST_BYTES;
+    this.#failures = moves ? 1 : this.#failures + 1;
+    if (moves) this.#furthest = progress;
     if (this.#failures >= attempts) {
       throw new UserError(
         `${error.message} (given up after ${attempts} attempts)`,

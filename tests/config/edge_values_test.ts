@@ -21,6 +21,24 @@ Deno.test("aliases of YAML are refused, however harmless", () => {
   assert.match(problemsOf(`${minimal}rank: &r 8\nlora_alpha: *r\n`), /config:4:13 aliases are not allowed/);
 });
 
+Deno.test("spaces, dollars and percent signs of a path are its own, and quotes are those of YAML", () => {
+  const read = (path: string) =>
+    parseConfig(`model: 2b\noutput_dir: out\ndata_root: ${path}\n`, { fileName: "/some where/c.yaml" }).data_root;
+  const paths: readonly (readonly [string, string])[] = [
+    ["my clips", "/some where/my clips"],
+    ["'my clips '", "/some where/my clips "],
+    ["$HOME/clips", "/some where/$HOME/clips"],
+    ["${HOME}/clips", "/some where/${HOME}/clips"],
+    ["'%USERPROFILE%/clips'", "/some where/%USERPROFILE%/clips"],
+    ["a/../b/./c//d", "/some where/b/c/d"],
+    ["~clips", "/some where/~clips"],
+    ["/abs olute/clips/", "/abs olute/clips"],
+  ];
+  for (const [written, meant] of paths) assert.equal(read(written), meant, written);
+  const overrides = { data_root: "my clips/$HOME" };
+  assert.equal(parseConfig(minimal, { overrides }).data_root, `${Deno.cwd()}/my clips/$HOME`);
+});
+
 Deno.test("null unsets a key of a preset, in a file and on the command line", () => {
   const preset = { text: `${minimal}max_grad_norm: 5\nsnr_gamma: 2\n`, fileName: "preset" };
   const read = (text: string, overrides = {}) => parseConfig(text, { preset, overrides });

@@ -87,6 +87,24 @@ Deno.test("a disk that fills up in the middle is named with what the rest needs;
     })
   ));
 
+Deno.test("a server that sends a byte now and then is left after the deadline, and not asked for ever", () =>
+  withFolder(async (folder) => {
+    const trickle = () =>
+      new ReadableStream({
+        async pull(controller) {
+          await new Promise((resolve) => setTimeout(resolve, 5));
+          controller.enqueue(content.slice(0, 1));
+        },
+      });
+    await withServer(() => new Response(trickle()), async (url, asked) => {
+      const path = join(folder, "file");
+      const { message } = await failureOf(finish(url, path, { attempts: 3, stall: 200 }));
+      assert.match(message, /has sent nothing( but \d+ bytes)? for 0\.2 s \(given up after 3 attempts\)/);
+      assert.equal(asked(), 3);
+      assert.equal(existsSync(path), false);
+    });
+  }));
+
 Deno.test("bytes that could not be forced to the disk are fetched again", () =>
   withFolder((folder) =>
     withServer(() => new Response(content), async (url, asked) => {
