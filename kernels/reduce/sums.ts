@@ -6,9 +6,9 @@ import {
   columnFamily,
   type ColumnShape,
   matrixColumns,
-  type RowsShape,
   probeMatrix,
   probeSequence,
+  type RowsShape,
 } from "./columns.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "./lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";

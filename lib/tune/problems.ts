@@ -1,5 +1,5 @@
 /** The problems of a run that can be solved in several ways. */
-import type { Problem } from "../../kernels/core/kernel.ts";
+import { bytesOf, type Problem } from "../../kernels/core/kernel.ts";
 import type { Recording } from "../plan/recording.ts";
 
 /**
@@ -36,4 +36,12 @@ export function problemsOf(recordings: readonly Recording[]): Problem[] {
     .filter(({ problem, work }) => work >= LEAST_SHARE * total && problem.candidates().length > 1)
     .sort((a, b) => b.work - a.work)
     .map(({ problem }) => problem);
+}
+
+/** Bytes of a problem's operands, each once: a lower bound of what solving it reads and writes. */
+export function bytesOfProblem(problem: Problem): number {
+  const buffers = problem.work(problem.twin).launches.flatMap(({ launch }) => launch.kernel.buffers);
+  return Object.entries(problem.operands()).reduce((sum, [name, elements]) => {
+    return sum + elements * bytesOf(buffers.find((buffer) => buffer.name === name)!.dtype);
+  }, 0);
 }
