@@ -11,6 +11,7 @@ import { octetLayerNorm, octetLayerNormBackward, octetRmsNorm, octetWorkgroups }
 import type { ColumnWeights, NormText } from "./layer_text.ts";
 import {
   vectorsOf,
+  WIDE_ROWS,
   WIDE_THREADS,
   wideLayerNorm,
   wideLayerNormBackward,
@@ -18,7 +19,7 @@ import {
   wideRuns,
   wideSuits,
 } from "./layer_wide.ts";
-import { ROW_PARAMS, rowGroups, type SegmentRows } from "./rows.ts";
+import { GROUP_ROWS, probeRows, ROW_PARAMS, rowGroups, type SegmentRows } from "./rows.ts";
 
 /** Shape of a layer norm; the last five are element counts inside one row of the modulation tensor. */
 export interface LayerNormShape extends SegmentRows {
@@ -96,23 +97,30 @@ interface RowNorm<Spec> {
   readonly flops: number;
 }
 
+/** By octets or by workgroups, and how many rows each has. */
+interface Way {
+  readonly isWide: boolean;
+  readonly rows: number;
+}
+
 function launch<Spec extends object>(
   norm: RowNorm<Spec>,
   target: Target,
   spec: Spec,
   shape: LayerNormShape,
-  isWide: boolean,
+  { isWide, rows: size }: Way,
 ): Launch {
   const { rows, width } = shape;
-  const { params, groups } = rowGroups(shape);
+  const { params, groups } = rowGroups(shape, size);
   const text = (): NormText => {
-    const weights = { target, width, start: norm.start(spec), affine: (c: string) => norm.affine(spec, c) };
+    const affine = (c: string) => norm.affine(spec, c);
+    const weights = { target, width, rows: size, start: norm.start(spec), affine };
     return isWide ? norm.wide(weights, spec) : norm.octets(weights, spec);
   };
   return {
     kernel: buildKernel({
       name: isWide ? `${norm.name}_wide` : norm.name,
-      spec: { ...spec, ...(isWide ? { vectors: vectorsOf(width) } : {}), subgroups: hasSubgroups(target) },
+      spec: { ...spec, ...(isWide ? { vectors: vectorsOf(width), rows: size } : {}), subgroups: hasSubgroups(target) },
       params: [...ROW_PARAMS, "width4", "inverse_width:f32", ...norm.params],
       buffers: norm.buffers(spec),
       workgroupSize: isWide ? WIDE_THREADS : THREADS,
@@ -131,33 +139,25 @@ function elementsOf(name: string, { rows, sequence, width, modulationStride }: L
   return name === "modulation" ? rows / sequence * modulationStride : rows * width;
 }
 
-/** Rows in a probe: groups of four of text and video, and what is left of both. */
-const PROBE = { sequence: 13, textRows: 5 } as const;
-
 function familyOf<Spec extends object>(norm: RowNorm<Spec>): Family<Spec, LayerNormShape> {
   const { name, writes } = norm;
-  const variant = (name: string, isWide: boolean): Variant<Spec, LayerNormShape> => ({
+  const variant = (name: string, way: Way): Variant<Spec, LayerNormShape> => ({
     name,
-    applies: (target, _, { width }) => !isWide || wideRuns(target, width),
-    work: (target, spec, shape) => ({ launches: [{ launch: launch(norm, target, spec, shape, isWide), writes }] }),
+    applies: (target, _, { width }) => !way.isWide || wideRuns(target, width),
+    work: (target, spec, shape) => ({ launches: [{ launch: launch(norm, target, spec, shape, way), writes }] }),
   });
   return {
     name,
-    variants: [variant("octets", false), variant("wide", true)],
+    variants: [
+      variant("octets", { isWide: false, rows: GROUP_ROWS }),
+      ...Object.entries(WIDE_ROWS).map(([name, rows]) => variant(name, { isWide: true, rows })),
+    ],
     prefer: (target, _, { width }) => wideSuits(target, width) ? "wide" : "octets",
     twin: "octets",
     traits: (spec, { rows, sequence, textRows, width }) => ({ ...spec, rows, sequence, textRows, width }),
     operands: (spec, shape) =>
       Object.fromEntries(norm.buffers(spec).map(({ name }) => [name, elementsOf(name, shape)])),
-    probe: ({ rows, sequence, textRows, ...rest }) => {
-      const short = Math.min(sequence, PROBE.sequence);
-      return {
-        ...rest,
-        rows: rows / sequence * short,
-        sequence: short,
-        textRows: Math.min(textRows, PROBE.textRows, short),
-      };
-    },
+    probe: (shape) => ({ ...shape, ...probeRows(shape) }),
   };
 }
 

@@ -1,46 +1,52 @@
 /** Gradients of layer norm's gamma and beta and of the modulation, from column sums over the rows of each segment. */
-import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS, type Work } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
+import { solve } from "../core/variants.ts";
 import type { LayerNormShape } from "./layer.ts";
-import { columnPartials, columnParts, type ColumnShape, finishColumns, partialElements } from "../reduce/columns.ts";
+import { columnFamily, type ColumnShape, probeSequence } from "../reduce/columns.ts";
 import { buildKernel } from "../core/wgsl.ts";
 
 function columnShape({ rows, sequence, textRows, width }: LayerNormShape): ColumnShape {
   return { batch: rows / sequence, sequence, textRows, width };
 }
 
-/** f32 elements of the workspace that {@linkcode layerNormColumns} writes. */
-export function layerNormPartials(shape: LayerNormShape): number {
-  return partialElements(columnShape(shape), 2);
+/** Element types of {@linkcode layerNormColumns}. */
+export interface LayerNormColumnsSpec extends Readonly<Record<string, DType>> {
+  readonly x: DType;
+  readonly g: DType;
 }
 
-/** First stage of S1 = sum g and S2 = sum g * xhat over rows. Buffers: x, stats (of the forward), g, partials. */
-export function layerNormColumns(spec: { readonly x: DType; readonly g: DType }, shape: LayerNormShape): Launch {
-  return columnPartials({
-    name: "layer_norm_columns",
-    spec: { x: spec.x, g: spec.g },
-    inputs: [{ name: "x", dtype: spec.x }, { name: "stats", dtype: "f32" }, { name: "g", dtype: spec.g }],
+/** The family of the sums over rows. */
+export const layerNormColumnsFamily = columnFamily<LayerNormColumnsSpec, LayerNormShape>({
+  name: "layer_norm_columns",
+  kernel: ({ x, g }) => ({
+    inputs: [{ name: "x", dtype: x }, { name: "stats", dtype: "f32" }, { name: "g", dtype: g }],
     sums: 2,
     perRow: `let stats = load_stats(row);
       let g = load_g(at);
       s0 = s0 + g;
       s1 = s1 + g * ((load_x(at) - stats.x) * stats.y);`,
     flopsPerElement: 5,
-  }, columnShape(shape));
+  }),
+  columns: columnShape,
+  output: (_, { width }) => {
+    return { accumulate: false, total: false, stride: 4 * width, textOffset: 0, videoOffset: 2 * width };
+  },
+  elements: (shape) => ({ stats: 4 * shape.rows, out: layerNormSums(shape) }),
+  probe: (shape) => {
+    const short = probeSequence(shape);
+    return { ...shape, ...short, rows: shape.rows / shape.sequence * short.sequence };
+  },
+});
+
+/** Elements of the sums: f32 [batch, 2 (text, video), 2 (S1, S2), width]. */
+export function layerNormSums({ rows, sequence, width }: LayerNormShape): number {
+  return rows / sequence * 4 * width;
 }
 
-/** Second stage: buffers partials, sums (f32 [batch, 2 (text, video), 2 (S1, S2), width]). */
-export function layerNormSums(shape: LayerNormShape): Launch {
-  const columns = columnShape(shape);
-  const { batch, width } = columns;
-  return finishColumns({ accumulate: false, total: false }, {
-    batch,
-    parts: columnParts(columns),
-    width: 2 * width,
-    stride: 4 * width,
-    textOffset: 0,
-    videoOffset: 2 * width,
-  });
+/** S1 = sum g and S2 = sum g * xhat over rows. Operands: x, stats (of the forward), g, out. */
+export function layerNormColumns(target: Target, spec: LayerNormColumnsSpec, shape: LayerNormShape): Work {
+  return solve(layerNormColumnsFamily, target, spec, shape);
 }
 
 /**

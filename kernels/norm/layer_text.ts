@@ -6,6 +6,8 @@ export interface ColumnWeights {
   readonly target: Target;
   /** Channels of a row. */
   readonly width: number;
+  /** Rows that are worked on at once, at most four: as many as a vector of their sums has components. */
+  readonly rows: number;
   /** Statements behind the location of the rows. */
   readonly start: string;
   /** Declares what the norm multiplies and adds at column `c`. */

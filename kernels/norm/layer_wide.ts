@@ -1,16 +1,23 @@
 /**
- * Norms over the channels of rows as GPUs like them: a workgroup has {@linkcode GROUP_ROWS} rows in its registers, so
- * memory is read once, and its 256 threads read 2 KiB or more of a row at a time. Four rows per eight lanes, as
+ * Norms over the channels of rows as GPUs like them: a workgroup has a few rows in its registers, so memory is read
+ * once, and its 256 threads read 2 KiB or more of a row at a time. Four rows per eight lanes, as
  * kernels/norm/layer_octets.ts has it, are 35,552 threads for the 17,776 rows of a clip; an H100 holds 270,336.
  */
 import type { Target } from "../core/kernel.ts";
 import { unroll } from "../core/wgsl.ts";
 import { hasSubgroups, LANES, laneSums } from "../reduce/lanes.ts";
 import type { ColumnWeights, NormText } from "./layer_text.ts";
-import { GROUP_ROWS, locateRows } from "./rows.ts";
+import { locateRows } from "./rows.ts";
 
 /** Threads that share rows. */
 export const WIDE_THREADS = 256;
+
+/**
+ * Rows of a workgroup by names of variants, all with the same bits: of four rows gamma, beta and modulation are loaded
+ * once and two barriers serve all; of one row more workgroups fit on a multiprocessor, so that some load while others
+ * wait at a barrier. Rates on GPUs: not yet measured.
+ */
+export const WIDE_ROWS = { "wide": 4, "wide 1 row": 1 } as const;
 
 /** Vectors of a row per thread that still leave room for two operands of four rows: 128 of 255 registers. */
 const MOST_VECTORS = 4;
@@ -47,8 +54,10 @@ fn row_sum4(v: vec4f, li: u32) -> vec4f {
 }
 
 const component = (i: number): string => "xyzw"[i]!;
-const each = (line: (i: number) => string): string => unroll(GROUP_ROWS, line);
-const packed = (f: (i: number) => string): string => `vec4f(${unroll(GROUP_ROWS, f, ", ")})`;
+/** One component per row, zeros behind the last: `vec4f(f(0), f(1), f(2), f(3))`. */
+function packed(rows: number, f: (i: number) => string): string {
+  return `vec4f(${unroll(4, (i) => i < rows ? f(i) : "0", ", ")})`;
+}
 
 /** Sum of `term(i, j)` over the components of a thread's vectors of row i. */
 function total(vectors: number, term: (j: number) => string): string {
@@ -58,6 +67,10 @@ function total(vectors: number, term: (j: number) => string): string {
 /** What all texts of a width have in common. */
 interface Rows {
   readonly vectors: number;
+  /** `line` for each row. */
+  each(line: (i: number) => string): string;
+  /** {@linkcode packed} for these rows. */
+  packed(f: (i: number) => string): string;
   /** Finds rows and columns: vector j of the thread is `c{j}`. */
   readonly locate: string;
   /** Loads vectors of all rows into `{name}{i}_{j}`, zeros past the end; `change` makes what is kept of `v`. */
@@ -66,13 +79,16 @@ interface Rows {
   columns(text: (j: number) => string): string;
 }
 
-function rowsOf(width: number): Rows {
+function rowsOf({ width, rows }: ColumnWeights): Rows {
   const vectors = vectorsOf(width);
+  const each = (line: (i: number) => string) => unroll(rows, line);
   const last = vectors - 1;
   const inside = (j: number, text: string) => j < last ? `{ ${text} }` : `if (inside) { ${text} }`;
   return {
     vectors,
-    locate: `${locateRows("wg")}
+    each,
+    packed: (f) => packed(rows, f),
+    locate: `${locateRows("wg", rows)}
 ${unroll(vectors, (j) => `  let c${j} = li + ${j * WIDE_THREADS}u;`)}
   let inside = c${last} < params.width4;`,
     load: (name, from, change = () => "v") =>
@@ -93,8 +109,9 @@ ${unroll(vectors, (j) => `  let c${j} = li + ${j * WIDE_THREADS}u;`)}
  * Layer norm: `affine` declares `a` and `d`. Values are measured from the first one of their row, o, as the sum of
  * large ones that differ little would lose the differences.
  */
-export function wideLayerNorm({ target, width, start, affine }: ColumnWeights): NormText {
-  const { vectors, locate, load, columns } = rowsOf(width);
+export function wideLayerNorm(weights: ColumnWeights): NormText {
+  const { target, start, affine } = weights;
+  const { vectors, each, packed, locate, load, columns } = rowsOf(weights);
   return {
     declarations: wideSums(target),
     body: `${locate}${start}
@@ -121,11 +138,9 @@ ${each((i) => `    if (live${i}) { store_stats(row${i}, vec4f(mean.${component(i
 }
 
 /** Gradient of layer norm in x: `affine` declares `weight`. */
-export function wideLayerNormBackward(
-  { target, width, start, affine }: ColumnWeights,
-  accumulate: boolean,
-): NormText {
-  const { vectors, locate, load, columns } = rowsOf(width);
+export function wideLayerNormBackward(weights: ColumnWeights, accumulate: boolean): NormText {
+  const { target, start, affine } = weights;
+  const { vectors, each, packed, locate, load, columns } = rowsOf(weights);
   return {
     declarations: wideSums(target),
     body: `${locate}${start}
@@ -148,8 +163,9 @@ ${
 }
 
 /** RMS norm: `affine` declares `gamma`. */
-export function wideRmsNorm({ target, width, start, affine }: ColumnWeights): NormText {
-  const { vectors, locate, load, columns } = rowsOf(width);
+export function wideRmsNorm(weights: ColumnWeights): NormText {
+  const { target, start, affine } = weights;
+  const { vectors, each, packed, locate, load, columns } = rowsOf(weights);
   return {
     declarations: wideSums(target),
     body: `${locate}${start}

@@ -1,47 +1,22 @@
 /** Bias and gate gradients (column sums), and sums of squares of flat buffers. */
-import { type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
+import { type DType, foldGrid, type Launch, type Target, THREADS, type Work } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { columnPartials, columnParts, type ColumnShape, finishColumns, partialElements } from "./columns.ts";
+import { solve } from "../core/variants.ts";
+import {
+  columnFamily,
+  type ColumnShape,
+  matrixColumns,
+  probeMatrix,
+  probeSequence,
+  type RowsShape,
+} from "./columns.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "./lanes.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
-function matrixShape({ rows, width }: { rows: number; width: number }): ColumnShape {
-  return { batch: 1, sequence: rows, textRows: 0, width };
-}
-
-/** f32 elements of the workspace of {@linkcode columnSums}. */
-export function columnSumsPartials(shape: { readonly rows: number; readonly width: number }): number {
-  return partialElements(matrixShape(shape), 1);
-}
-
-/** First stage of the sum over the rows of a matrix [rows, width]. Buffers: g, partials. */
-export function columnSums(
-  spec: { readonly g: DType },
-  shape: { readonly rows: number; readonly width: number },
-): Launch {
-  return columnPartials({
-    name: "column_sums",
-    spec: { g: spec.g },
-    inputs: [{ name: "g", dtype: spec.g }],
-    sums: 1,
-    perRow: "s0 = s0 + load_g(at);",
-    flopsPerElement: 1,
-  }, matrixShape(shape));
-}
-
-/** Second stage: out (f32 [width]) = or += the sum over rows. Buffers: partials, out. */
-export function finishColumnSums(
-  spec: { readonly accumulate: boolean },
-  shape: { readonly rows: number; readonly width: number },
-): Launch {
-  return finishColumns({ accumulate: spec.accumulate, total: true }, {
-    batch: 1,
-    parts: columnParts(matrixShape(shape)),
-    width: shape.width,
-    stride: 0,
-    textOffset: 0,
-    videoOffset: 0,
-  });
+/** Storage of a matrix that is summed, and whether the sums are added to what `out` holds. */
+export interface ColumnSumsSpec extends Readonly<Record<string, DType | boolean>> {
+  readonly g: DType;
+  readonly accumulate: boolean;
 }
 
 /** Where the gate gradients go: element offsets inside one row of f32 [batch, stride]. */
@@ -51,33 +26,55 @@ export interface GateShape extends ColumnShape {
   readonly gateVideo: number;
 }
 
-/** f32 elements of the workspace of {@linkcode gateSums}. */
-export function gateSumsPartials(shape: ColumnShape): number {
-  return partialElements(shape, 1);
+/** Element types of {@linkcode gateSums}. */
+export interface GateSumsSpec extends Readonly<Record<string, DType>> {
+  readonly g: DType;
+  readonly y: DType;
 }
 
-/** First stage of the gate gradient: sum over the rows of each segment of g * y. Buffers: g, y, partials. */
-export function gateSums(spec: { readonly g: DType; readonly y: DType }, shape: ColumnShape): Launch {
-  return columnPartials({
+/** The families of the bias and gate gradients. */
+export const columnFamilies = {
+  columnSums: columnFamily<ColumnSumsSpec, RowsShape>({
+    name: "column_sums",
+    kernel: ({ g }) => ({
+      inputs: [{ name: "g", dtype: g }],
+      sums: 1,
+      perRow: "s0 = s0 + load_g(at);",
+      flopsPerElement: 1,
+    }),
+    columns: matrixColumns,
+    output: ({ accumulate }) => ({ accumulate, total: true, stride: 0, textOffset: 0, videoOffset: 0 }),
+    elements: ({ width }) => ({ out: width }),
+    probe: probeMatrix,
+  }),
+  gateSums: columnFamily<GateSumsSpec, GateShape>({
     name: "gate_sums",
-    spec: { g: spec.g, y: spec.y },
-    inputs: [{ name: "g", dtype: spec.g }, { name: "y", dtype: spec.y }],
-    sums: 1,
-    perRow: "s0 = s0 + load_g(at) * load_y(at);",
-    flopsPerElement: 2,
-  }, shape);
+    kernel: ({ g, y }) => ({
+      inputs: [{ name: "g", dtype: g }, { name: "y", dtype: y }],
+      sums: 1,
+      perRow: "s0 = s0 + load_g(at) * load_y(at);",
+      flopsPerElement: 2,
+    }),
+    columns: ({ batch, sequence, textRows, width }) => ({ batch, sequence, textRows, width }),
+    output: (_, { stride, gateText, gateVideo }) => {
+      return { accumulate: false, total: false, stride, textOffset: gateText, videoOffset: gateVideo };
+    },
+    elements: ({ batch, stride }) => ({ out: batch * stride }),
+    probe: (shape) => ({ ...shape, ...probeSequence(shape) }),
+  }),
+};
+
+/** Sum over the rows of a matrix. Operands: g, out (f32 [width]). */
+export function columnSums(target: Target, spec: ColumnSumsSpec, shape: RowsShape): Work {
+  return solve(columnFamilies.columnSums, target, spec, shape);
 }
 
-/** Second stage: writes the gate chunks of every batch element. Buffers: partials, out (f32 [batch, stride]). */
-export function finishGateSums(shape: GateShape): Launch {
-  return finishColumns({ accumulate: false, total: false }, {
-    batch: shape.batch,
-    parts: columnParts(shape),
-    width: shape.width,
-    stride: shape.stride,
-    textOffset: shape.gateText,
-    videoOffset: shape.gateVideo,
-  });
+/**
+ * Gate gradient: sums over the rows of each segment of g * y, at the gate chunks of every batch element. Operands: g,
+ * y, out (f32 [batch, stride]).
+ */
+export function gateSums(target: Target, spec: GateSumsSpec, shape: GateShape): Work {
+  return solve(columnFamilies.gateSums, target, spec, shape);
 }
 
 /** Vectors that one thread of {@linkcode sumOfSquares} adds, four at a time. */

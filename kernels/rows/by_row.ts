@@ -1,7 +1,8 @@
 /** Elementwise kernels that know rows: gated residual, positional table, embedding lookup. */
-import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
+import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS, type Work } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { GROUP_ROWS, locateRows, ROW_PARAMS, rowGroups, type SegmentRows } from "../norm/rows.ts";
+import { type Family, solve } from "../core/variants.ts";
+import { GROUP_ROWS, locateRows, probeRows, ROW_PARAMS, rowGroups, type SegmentRows } from "../norm/rows.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
 
 /** A joint sequence with the place of its gates: element offsets inside one row of f32 [batch, stride]. */
@@ -12,31 +13,32 @@ export interface GatedShape extends SegmentRows {
   readonly gateVideo: number;
 }
 
-interface Gated {
+/** A kernel with its buffers. */
+interface Vectorwise {
   readonly name: string;
   readonly spec: Readonly<Record<string, string | number | boolean>>;
   readonly buffers: readonly BufferSpec[];
-  /** Statement for the vector at `at`, with `gate` at hand. */
+  /** Statement for the vector at `at`. */
   readonly perVector: string;
   readonly flopsPerElement: number;
 }
 
-/** One thread takes one column of a few rows of the same segment, so the gate is loaded once for them. */
-function gated(kernel: Gated, shape: GatedShape): Launch {
-  const { params, groups } = rowGroups(shape);
+/** One thread takes one column of `size` rows of the same segment, so the gate is loaded once for them. */
+function gated(kernel: Vectorwise, shape: GatedShape, size: number): Launch {
+  const { params, groups } = rowGroups(shape, size);
   const width4 = fours("width", shape.width);
   const threads = groups * width4;
   return {
     kernel: buildKernel({
       name: kernel.name,
-      spec: kernel.spec,
+      spec: { ...kernel.spec, rows: size },
       params: [...ROW_PARAMS, "width4", "stride4", "gate_text4", "gate_video4"],
       buffers: kernel.buffers,
       workgroupSize: THREADS,
-      body: `${locateRows("gid / params.width4")}
+      body: `${locateRows("gid / params.width4", size)}
   let c = gid % params.width4;
   let gate = load_gate(b * params.stride4 + select(params.gate_video4, params.gate_text4, text) + c);
-${unroll(GROUP_ROWS, (i) => `  if (live${i}) { let at = row${i} * params.width4 + c; ${kernel.perVector} }`)}`,
+${unroll(size, (i) => `  if (live${i}) { let at = row${i} * params.width4 + c; ${kernel.perVector} }`)}`,
     }),
     params: [
       ...params,
@@ -51,41 +53,88 @@ ${unroll(GROUP_ROWS, (i) => `  if (live${i}) { let at = row${i} * params.width4 
 }
 
 /**
- * out = x + gate * y with the gate of the row's batch element and segment. Buffers: x, gate (f32 [batch, stride]), y,
- * out.
+ * Rows of a thread, by names of variants, all with the same bits: few of them make more threads, many load the gate
+ * less often. Rates on GPUs: not yet measured.
  */
-export function gatedResidual(
-  spec: { readonly x: DType; readonly y: DType; readonly out: DType },
-  shape: GatedShape,
-): Launch {
-  return gated({
-    name: "gated_residual",
-    spec: { x: spec.x, y: spec.y, out: spec.out },
+const GATED_ROWS = { "4 rows": GROUP_ROWS, "1 row": 1 } as const;
+
+/** A gated kernel in every number of rows; the last of its buffers is written. */
+function gatedFamily<Spec extends Readonly<Record<string, DType>>>(
+  name: string,
+  kernelOf: (spec: Spec) => Pick<Vectorwise, "buffers" | "perVector" | "flopsPerElement">,
+): Family<Spec, GatedShape> {
+  return {
+    name,
+    variants: Object.entries(GATED_ROWS).map(([variant, rows]) => ({
+      name: variant,
+      applies: () => true,
+      work(_, spec, shape) {
+        const kernel = kernelOf(spec);
+        const launch = gated({ ...kernel, name, spec }, shape, rows);
+        return { launches: [{ launch, writes: [kernel.buffers.at(-1)!.name] }] };
+      },
+    })),
+    prefer: () => "4 rows",
+    twin: "4 rows",
+    traits: (spec, { rows, sequence, textRows, width }) => ({ ...spec, rows, sequence, textRows, width }),
+    operands: (spec, { rows, sequence, width, stride }) =>
+      Object.fromEntries(
+        kernelOf(spec).buffers.map(({ name }) => {
+          return [name, name === "gate" ? rows / sequence * stride : rows * width];
+        }),
+      ),
+    probe: (shape) => ({ ...shape, ...probeRows(shape) }),
+  };
+}
+
+/** Element types of {@linkcode gatedResidual}. */
+export interface GatedSpec extends Readonly<Record<string, DType>> {
+  readonly x: DType;
+  readonly y: DType;
+  readonly out: DType;
+}
+
+/** Element types of {@linkcode gatedResidualBackward}. */
+export interface GatedBackwardSpec extends Readonly<Record<string, DType>> {
+  readonly g: DType;
+  readonly dy: DType;
+}
+
+/** The families of the gated residual and its gradient. */
+export const gatedFamilies = {
+  forward: gatedFamily<GatedSpec>("gated_residual", ({ x, y, out }) => ({
     buffers: [
-      { name: "x", dtype: spec.x },
+      { name: "x", dtype: x },
       { name: "gate", dtype: "f32" },
-      { name: "y", dtype: spec.y },
-      { name: "out", dtype: spec.out },
+      { name: "y", dtype: y },
+      { name: "out", dtype: out },
     ],
     perVector: "store_out(at, load_x(at) + gate * load_y(at));",
     flopsPerElement: 2,
-  }, shape);
-}
-
-/** dy = gate * g. Buffers: gate (f32 [batch, stride]), g, dy. */
-export function gatedResidualBackward(spec: { readonly g: DType; readonly dy: DType }, shape: GatedShape): Launch {
-  return gated({
-    name: "gated_residual_backward",
-    spec: { g: spec.g, dy: spec.dy },
-    buffers: [{ name: "gate", dtype: "f32" }, { name: "g", dtype: spec.g }, { name: "dy", dtype: spec.dy }],
+  })),
+  backward: gatedFamily<GatedBackwardSpec>("gated_residual_backward", ({ g, dy }) => ({
+    buffers: [{ name: "gate", dtype: "f32" }, { name: "g", dtype: g }, { name: "dy", dtype: dy }],
     perVector: "store_dy(at, gate * load_g(at));",
     flopsPerElement: 1,
-  }, shape);
+  })),
+};
+
+/**
+ * out = x + gate * y with the gate of the row's batch element and segment. Operands: x, gate (f32 [batch, stride]), y,
+ * out.
+ */
+export function gatedResidual(target: Target, spec: GatedSpec, shape: GatedShape): Work {
+  return solve(gatedFamilies.forward, target, spec, shape);
+}
+
+/** dy = gate * g. Operands: gate (f32 [batch, stride]), g, dy. */
+export function gatedResidualBackward(target: Target, spec: GatedBackwardSpec, shape: GatedShape): Work {
+  return solve(gatedFamilies.backward, target, spec, shape);
 }
 
 /** One thread per vector of a matrix; `row`, `c` and `at` are given. */
 function perRow(
-  kernel: Gated & { readonly params?: Readonly<Record<string, number>> },
+  kernel: Vectorwise & { readonly params?: Readonly<Record<string, number>> },
   rows: number,
   width: number,
 ): Launch {

@@ -1,10 +1,11 @@
 /**
  * Kernels of weight-decomposed adapters (DoRA, arXiv:2402.09353): norms of the rows of W + s B A, and scaling by row.
  */
-import { type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
+import { type DType, foldGrid, type Launch, type Target, THREADS, type Work } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
 import { buildKernel, unroll } from "../core/wgsl.ts";
-import { columnPartials, type ColumnShape } from "../reduce/columns.ts";
+import { solve } from "../core/variants.ts";
+import { columnFamily, matrixColumns, probeMatrix, type RowsShape } from "../reduce/columns.ts";
 import { hasSubgroups, laneSums, sumWorkgroup } from "../reduce/lanes.ts";
 
 /** Rows of one workgroup: as many as a vector of results has components. */
@@ -111,18 +112,32 @@ export function scaleColumns(
   };
 }
 
-/**
- * Stage one of dm[c] = sum over rows of g u / n, 0 where n is 0. Buffers: g, u [rows, width], norms (f32 [width]),
- * partials.
- */
-export function magnitudeSums(spec: { readonly g: DType; readonly u: DType }, shape: ColumnShape): Launch {
-  return columnPartials({
-    name: "magnitude_sums",
-    spec: { ...spec },
-    inputs: [{ name: "g", dtype: spec.g }, { name: "u", dtype: spec.u }, { name: "norms", dtype: "f32" }],
+/** Element types of {@linkcode magnitudeSums}. */
+export interface MagnitudeSpec extends Readonly<Record<string, DType>> {
+  readonly g: DType;
+  readonly u: DType;
+}
+
+/** The family of the magnitudes' gradients. */
+export const magnitudeFamily = columnFamily<MagnitudeSpec, RowsShape>({
+  name: "magnitude_sums",
+  kernel: ({ g, u }) => ({
+    inputs: [{ name: "g", dtype: g }, { name: "u", dtype: u }, { name: "norms", dtype: "f32" }],
     sums: 1,
     declarations: OVER_NORMS,
     perRow: "s0 = s0 + over_norms(load_g(at) * load_u(at), load_norms(column), 0);",
     flopsPerElement: 3,
-  }, shape);
+  }),
+  columns: matrixColumns,
+  output: () => ({ accumulate: true, total: true, stride: 0, textOffset: 0, videoOffset: 0 }),
+  elements: ({ width }) => ({ norms: width, out: width }),
+  probe: probeMatrix,
+});
+
+/**
+ * dm[c] += sum over rows of g u / n, 0 where n is 0. Operands: g, u [rows, width], norms (f32 [width]), out (f32
+ * [width]).
+ */
+export function magnitudeSums(target: Target, spec: MagnitudeSpec, shape: RowsShape): Work {
+  return solve(magnitudeFamily, target, spec, shape);
 }

@@ -1,10 +1,9 @@
 /** Elementwise kernels over flat buffers: activations, sums, conversion. */
-import { type BufferSpec, type DType, foldGrid, type Launch, THREADS } from "../core/kernel.ts";
+import type { BufferSpec, DType, Launch, Target, Work } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
-import { buildKernel, unroll } from "../core/wgsl.ts";
-
-/** Vectors of four elements per thread. */
-const UNROLL = 4;
+import { type Spread, SPREAD_PROBE, spreadGrid, SPREADS, spreadText } from "../core/spread.ts";
+import { type Family, solve } from "../core/variants.ts";
+import { buildKernel } from "../core/wgsl.ts";
 
 interface Flat {
   readonly name: string;
@@ -16,24 +15,20 @@ interface Flat {
   readonly flopsPerElement: number;
 }
 
-function flat(kernel: Flat, elements: number): Launch {
+function flat(kernel: Flat, elements: number, spread: Spread = SPREADS[0]!): Launch {
   const count = fours(`${kernel.name} of`, elements);
   return {
     kernel: buildKernel({
       name: kernel.name,
-      spec: kernel.spec,
+      spec: { ...kernel.spec, threads: spread.threads, vectors: spread.vectors },
       params: ["count4"],
       buffers: kernel.buffers,
-      workgroupSize: THREADS,
+      workgroupSize: spread.threads,
       declarations: kernel.declarations ?? "",
-      body: unroll(UNROLL, (i) =>
-        `  {
-    let at = wg * ${THREADS * UNROLL}u + ${i * THREADS}u + li;
-    if (at < params.count4) { ${kernel.perVector} }
-  }`),
+      body: spreadText(spread, kernel.perVector),
     }),
     params: [count],
-    grid: foldGrid(Math.ceil(count / (THREADS * UNROLL))),
+    grid: spreadGrid(spread, count),
     flops: kernel.flopsPerElement * elements,
   };
 }
@@ -68,62 +63,90 @@ fn silu_derivative(x: vec4f) -> vec4f {
   return s * (1.0 + c * (e * s));
 }`;
 
-function activation(
+/** A kernel over flat buffers in every spread; the last of its buffers is written. */
+function familyOf<Spec extends Readonly<Record<string, DType>>>(
+  kernelOf: (spec: Spec) => Flat,
   name: string,
-  declarations: string,
-  spec: { readonly x: DType; readonly y: DType },
-  elements: number,
-): Launch {
-  return flat({
+): Family<Spec, FlatShape> {
+  return {
     name,
-    spec: { x: spec.x, y: spec.y },
-    buffers: [{ name: "x", dtype: spec.x }, { name: "y", dtype: spec.y }],
+    variants: SPREADS.map((spread) => ({
+      name: spread.name,
+      applies: () => true,
+      work(_, spec, { elements }) {
+        const kernel = kernelOf(spec);
+        return { launches: [{ launch: flat(kernel, elements, spread), writes: [kernel.buffers.at(-1)!.name] }] };
+      },
+    })),
+    prefer: () => SPREADS[0]!.name,
+    twin: SPREADS[0]!.name,
+    traits: (spec, { elements }) => ({ ...spec, elements }),
+    operands: (spec, { elements }) => Object.fromEntries(kernelOf(spec).buffers.map(({ name }) => [name, elements])),
+    probe: ({ elements }) => ({ elements: Math.min(elements, SPREAD_PROBE) }),
+  };
+}
+
+/** Element types of an activation. */
+export interface ActivationSpec extends Readonly<Record<string, DType>> {
+  readonly x: DType;
+  readonly y: DType;
+}
+
+/** Element types of its gradient. */
+export interface ActivationBackwardSpec extends Readonly<Record<string, DType>> {
+  readonly x: DType;
+  readonly g: DType;
+  readonly dx: DType;
+}
+
+function activation(name: string, declarations: string): Family<ActivationSpec, FlatShape> {
+  return familyOf(({ x, y }) => ({
+    name,
+    spec: { x, y },
+    buffers: [{ name: "x", dtype: x }, { name: "y", dtype: y }],
     declarations,
     perVector: `store_y(at, ${name}(load_x(at)));`,
     flopsPerElement: 10,
-  }, elements);
+  }), name);
 }
 
-/** y = gelu(x) (tanh form). Buffers: x, y. */
-export function gelu(spec: { readonly x: DType; readonly y: DType }, { elements }: FlatShape): Launch {
-  return activation("gelu", GELU, spec, elements);
-}
-
-/** y = silu(x). Buffers: x, y. */
-export function silu(spec: { readonly x: DType; readonly y: DType }, { elements }: FlatShape): Launch {
-  return activation("silu", SILU, spec, elements);
-}
-
-function activationBackward(
-  name: string,
-  declarations: string,
-  spec: { readonly x: DType; readonly g: DType; readonly dx: DType },
-  elements: number,
-): Launch {
-  return flat({
+function activationBackward(name: string, declarations: string): Family<ActivationBackwardSpec, FlatShape> {
+  return familyOf(({ x, g, dx }) => ({
     name: `${name}_backward`,
-    spec: { x: spec.x, g: spec.g, dx: spec.dx },
-    buffers: [{ name: "x", dtype: spec.x }, { name: "g", dtype: spec.g }, { name: "dx", dtype: spec.dx }],
+    spec: { x, g, dx },
+    buffers: [{ name: "x", dtype: x }, { name: "g", dtype: g }, { name: "dx", dtype: dx }],
     declarations,
     perVector: `store_dx(at, load_g(at) * ${name}_derivative(load_x(at)));`,
     flopsPerElement: 16,
-  }, elements);
+  }), `${name}_backward`);
 }
 
-/** dx = g * gelu'(x). Buffers: x (pre-activation), g, dx. */
-export function geluBackward(
-  spec: { readonly x: DType; readonly g: DType; readonly dx: DType },
-  { elements }: FlatShape,
-): Launch {
-  return activationBackward("gelu", GELU, spec, elements);
+/** The families of the activations and their gradients. */
+export const activationFamilies = {
+  gelu: activation("gelu", GELU),
+  geluBackward: activationBackward("gelu", GELU),
+  silu: activation("silu", SILU),
+  siluBackward: activationBackward("silu", SILU),
+};
+
+/** y = gelu(x) (tanh form). Operands: x, y. */
+export function gelu(target: Target, spec: ActivationSpec, shape: FlatShape): Work {
+  return solve(activationFamilies.gelu, target, spec, shape);
 }
 
-/** dx = g * silu'(x). Buffers: x (pre-activation), g, dx. */
-export function siluBackward(
-  spec: { readonly x: DType; readonly g: DType; readonly dx: DType },
-  { elements }: FlatShape,
-): Launch {
-  return activationBackward("silu", SILU, spec, elements);
+/** y = silu(x). Operands: x, y. */
+export function silu(target: Target, spec: ActivationSpec, shape: FlatShape): Work {
+  return solve(activationFamilies.silu, target, spec, shape);
+}
+
+/** dx = g * gelu'(x). Operands: x (pre-activation), g, dx. */
+export function geluBackward(target: Target, spec: ActivationBackwardSpec, shape: FlatShape): Work {
+  return solve(activationFamilies.geluBackward, target, spec, shape);
+}
+
+/** dx = g * silu'(x). Operands: x (pre-activation), g, dx. */
+export function siluBackward(target: Target, spec: ActivationBackwardSpec, shape: FlatShape): Work {
+  return solve(activationFamilies.siluBackward, target, spec, shape);
 }
 
 /** y = gelu(a) * b, the gated activation of T5. Buffers: a, b, y. */

@@ -120,8 +120,9 @@ export interface TrainConfig {
    */
   readonly engine: "auto" | "deno" | "dawn";
   /**
-   * Whether to measure the variants of every kernel once on a card and use the fastest: auto on real GPUs alone,
-   * not on software drivers. A run that continues keeps the kernels of its checkpoint. Default `auto`.
+   * Whether to measure the variants of a step's products, attention and row operations once on a card and use the
+   * fastest: auto on real GPUs alone, not on software drivers. A run that continues keeps the kernels of its
+   * checkpoint. Default `auto`.
    */
   readonly tune: "auto" | "always" | "never";
   /**

@@ -6,9 +6,9 @@
  */
 import { convert } from "../../kernels/rows/flat.ts";
 import { adaptedNorms, magnitudeSums, scaleColumns } from "../../kernels/rows/dora.ts";
-import { columnParts, finishColumns, partialElements } from "../../kernels/reduce/columns.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { recordWork } from "../plan/work.ts";
 import { matmul } from "./matmul.ts";
 
 /** Matrices of an adapter and its scale. */
@@ -65,18 +65,8 @@ export function scaleByMagnitude(
       scaled(g, du);
     });
     plan.contribute(magnitude, (dMagnitude) => {
-      const columns = { batch: 1, sequence: u.rows, textRows: 0, width: u.width };
-      const partials = plan.transient("partials", [partialElements(columns, 1)], "f32");
-      plan.launch(magnitudeSums({ g: g.dtype, u: u.dtype }, columns), [g, u, norms, partials], [partials]);
-      const sums = {
-        batch: 1,
-        parts: columnParts(columns),
-        width: u.width,
-        stride: u.width,
-        textOffset: 0,
-        videoOffset: 0,
-      };
-      plan.launch(finishColumns({ accumulate: true, total: true }, sums), [partials, dMagnitude], [dMagnitude]);
+      const work = magnitudeSums(plan.target, { g: g.dtype, u: u.dtype }, { rows: u.rows, width: u.width });
+      recordWork(plan, work, { g, u, norms, out: dMagnitude });
     });
   });
 }

@@ -4,9 +4,10 @@
  * gradient.
  */
 import { gatedResidual as forward, gatedResidualBackward } from "../../kernels/rows/by_row.ts";
-import { finishGateSums, gateSums, gateSumsPartials } from "../../kernels/reduce/sums.ts";
+import { gateSums } from "../../kernels/reduce/sums.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
+import { recordWork } from "../plan/work.ts";
 import { addGradient } from "./add.ts";
 import type { Segments } from "./layer_norm.ts";
 
@@ -30,18 +31,16 @@ export function gatedResidual(plan: Plan, x: Tensor, y: Tensor, gates: Gates, se
     gateVideo: gates.gateVideo * width,
   };
   const z = plan.transient("residual", x.shape, x.dtype, [x, y, gate]);
-  plan.launch(forward({ x: x.dtype, y: y.dtype, out: z.dtype }, shape), [x, gate, y, z], [z]);
+  recordWork(plan, forward(plan.target, { x: x.dtype, y: y.dtype, out: z.dtype }, shape), { x, gate, y, out: z });
   return plan.differentiable(z, (g) => {
     plan.contribute(y, (dy, accumulate) => {
       if (accumulate) throw new Error(`"${y.name}" feeds a gate and something else, which the kernel cannot add to`);
-      plan.launch(gatedResidualBackward({ g: g.dtype, dy: dy.dtype }, shape), [gate, g, dy], [dy]);
+      recordWork(plan, gatedResidualBackward(plan.target, { g: g.dtype, dy: dy.dtype }, shape), { gate, g, dy });
     });
     // Shift and scale of the same modulation are written by the layer norm: every chunk has exactly one writer.
     plan.contribute(gate, (dGate) => {
       const columns = { ...shape, batch: x.rows / segments.sequence };
-      const partials = plan.transient("partials", [gateSumsPartials(columns)], "f32");
-      plan.launch(gateSums({ g: g.dtype, y: y.dtype }, columns), [g, y, partials], [partials]);
-      plan.launch(finishGateSums(columns), [partials, dGate], [dGate]);
+      recordWork(plan, gateSums(plan.target, { g: g.dtype, y: y.dtype }, columns), { g, y, out: dGate });
     });
     plan.passOn(x, g, addGradient(plan));
   });

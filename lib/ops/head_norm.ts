@@ -3,13 +3,8 @@
  * arXiv:2104.09864). Backward rotates the gradient back and goes through the norm; statistics are recomputed from the
  * saved input.
  */
-import {
-  headNorm as forward,
-  headNormBackward,
-  headNormColumns,
-  headNormParameters,
-  headNormParts,
-} from "../../kernels/norm/head.ts";
+import { headNorm as forward, headNormBackward } from "../../kernels/norm/head.ts";
+import { headNormColumns } from "../../kernels/norm/head_parameters.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { recordWork } from "../plan/work.ts";
@@ -43,17 +38,9 @@ export function headNorm(
       }
       recordWork(plan, headNormBackward(plan.target, spec, shape), { x, gamma, g, dx, ...tables });
     });
-    if (gamma.gradient === undefined || beta.gradient === undefined) return;
-    const partials = plan.transient("partials", [headNormParts(shape), 2, gamma.size], "f32");
-    plan.launch(
-      headNormColumns(plan.target, { dtype: x.dtype, rotate }, shape),
-      [x, g, partials, ...Object.values(tables)],
-      [partials],
-    );
-    plan.launch(
-      headNormParameters(plan.target, shape),
-      [partials, gamma.gradient, beta.gradient],
-      [gamma.gradient, beta.gradient],
-    );
+    const [d_gamma, d_beta] = [gamma.gradient, beta.gradient];
+    if (d_gamma === undefined || d_beta === undefined) return;
+    const work = headNormColumns(plan.target, { dtype: x.dtype, rotate }, shape);
+    recordWork(plan, work, { x, g, d_gamma, d_beta, ...tables });
   });
 }

@@ -6,12 +6,7 @@
  * column sums of g and g xhat. Saved: x and the row statistics.
  */
 import { layerNorm as forward, layerNormBackward, type LayerNormShape } from "../../kernels/norm/layer.ts";
-import {
-  layerNormColumns,
-  layerNormParameters,
-  layerNormPartials,
-  layerNormSums,
-} from "../../kernels/norm/layer_parameters.ts";
+import { layerNormColumns, layerNormParameters, layerNormSums } from "../../kernels/norm/layer_parameters.ts";
 import type { Plan } from "../plan/plan.ts";
 import type { Tensor } from "../plan/tensor.ts";
 import { recordWork } from "../plan/work.ts";
@@ -82,14 +77,8 @@ function parameterGradients(
   shape: LayerNormShape,
   modulation: Tensor | undefined,
 ): void {
-  const partials = plan.transient("partials", [layerNormPartials(shape)], "f32");
-  const sums = plan.transient("column sums", [shape.rows / shape.sequence, 4, shape.width], "f32");
-  plan.launch(
-    layerNormColumns({ x: x.dtype, g: g.dtype }, shape),
-    [x, stats, g, partials],
-    [partials],
-  );
-  plan.launch(layerNormSums(shape), [partials, sums], [sums]);
+  const sums = plan.transient("column sums", [layerNormSums(shape)], "f32");
+  recordWork(plan, layerNormColumns(plan.target, { x: x.dtype, g: g.dtype }, shape), { x, stats, g, out: sums });
   // A frozen norm still passes gradients to its modulation; what it would collect for itself goes to scratch memory.
   const dGamma = gamma.gradient ?? plan.transient("scratch", gamma.shape, "f32");
   const dBeta = beta.gradient ?? plan.transient("scratch", beta.shape, "f32");

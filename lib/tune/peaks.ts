@@ -14,6 +14,7 @@ import { Plan } from "../plan/plan.ts";
 import { finish } from "../plan/recording.ts";
 import { Tensor } from "../plan/tensor.ts";
 import { guarded } from "./guarded.ts";
+import type { TuneOptions } from "./tune.ts";
 import { ARITHMETIC, cardOf, digest, type Peaks, readTable, writeTable } from "./table.ts";
 
 /** What does the arithmetic of a kernel. */
@@ -63,8 +64,7 @@ export function ceilingsOf({ target, adapter }: Device): Readonly<Partial<Record
  */
 export async function peaksOf(
   device: Device,
-  { folder, ceilings = ceilingsOf(device) }: {
-    readonly folder?: string | undefined;
+  { folder, again = false, ceilings = ceilingsOf(device) }: TuneOptions & {
     readonly ceilings?: Readonly<Partial<Record<Arithmetic, Ceiling>>>;
   } = {},
 ): Promise<{ readonly peaks: Peaks | undefined; readonly problems: readonly string[] }> {
@@ -73,7 +73,7 @@ export async function peaksOf(
   const copied = peakSizes(device.adapter.software).elements;
   const all = [...Object.values(ceilings).map(({ launch }) => launch), copy(copied)];
   const texts = digest(all.map(({ kernel, params, grid }) => `${kernel.code}${params}${grid}`).join("\n"));
-  if (table.peaks?.texts === texts) return { peaks: table.peaks, problems: [] };
+  if (!again && table.peaks?.texts === texts) return { peaks: table.peaks, problems: [] };
   const found: Peaks = { texts, operations: {}, refused: {} };
   for (const kind of ARITHMETIC) {
     const ceiling = ceilings[kind];

@@ -30,7 +30,7 @@ export interface RefusedEvent {
   readonly reason: string;
 }
 
-/** Options of {@linkcode tune}. */
+/** What is asked of a measurement. */
 export interface TuneOptions {
   /** Where tables are kept; by default the user's cache folder. */
   readonly folder?: string | undefined;

@@ -107,7 +107,7 @@ export async function cli(
     },
     async *tune() {
       yield { type: "tune", done: 0, total: 0, problem: "" };
-      return await Promise.resolve({ card: "a card", problems: [] });
+      return await Promise.resolve({ card: "a card", peaks: undefined, unknown: [], problems: [] });
     },
     checkData: () => Promise.resolve({ lines: ["3 clips"], notes: [], problems: [], figures: { samples: 3 } }),
     describeEngines: () => Promise.resolve([{ engine: "deno" }]),

@@ -2,3 +2,4 @@
 import { testInOwnProcess } from "../own_process.ts";
 
 testInOwnProcess("./own_environment/kernels.ts", import.meta.url);
+testInOwnProcess("./own_environment/row_kernels.ts", import.meta.url);

@@ -114,6 +114,9 @@ Deno.test("peaks are measured once, kept beside the kernels of the card, and mea
     await writeTable({ card, problems: {}, peaks: planted }, folder);
     const again = await peaksOf(device, { folder, ceilings: { f32: small(RIGHT) } });
     assert.deepEqual(again, { peaks: planted, problems: [] });
+    const anew = await peaksOf(device, { folder, again: true, ceilings: { f32: small(RIGHT) } });
+    assert.notEqual(anew.peaks!.operations.f32, 1);
+    await writeTable({ card, problems: {}, peaks: planted }, folder);
     const other = await peaksOf(device, { folder, ceilings: { f32: small(`${RIGHT} `) } });
     assert.notEqual(other.peaks!.operations.f32, 1);
   }));

@@ -1,6 +1,8 @@
 /** `cogtune tune`: measures the variants of kernels at the shapes of a run, and shows what it uses from then on. */
 import { loadConfig } from "../../config/config.ts";
 import type { TunedRun } from "../../train/tune_run.ts";
+import { bytesOfProblem } from "../../tune/problems.ts";
+import type { Peaks } from "../../tune/table.ts";
 import type { Environment } from "../machine/environment.ts";
 import { configArguments } from "../settings/arguments.ts";
 import { type OwnFlag, takeOwn } from "../settings/own_flags.ts";
@@ -30,8 +32,17 @@ export async function tuneCommand({ commands, terminal }: Environment, words: re
   }
 }
 
-/** The table: each problem with the variant that is used, its rate, and the others. */
-export function tunedLines({ card, problems }: TunedRun): string[] {
+/** What the card can do at best, in one line. */
+function peakLine({ operations, bytesPerSecond }: Peaks): string {
+  const { units, f16, f32 } = operations;
+  const flops = Object.entries({ "matrix units": units, "packed f16": f16, f32 })
+    .flatMap(([name, rate]) => rate === undefined ? [] : [`${name} ${formatFlops(rate)}/s`]);
+  const copied = bytesPerSecond === undefined ? [] : [`a copy ${(bytesPerSecond / 1e9).toFixed(0)} GB/s`];
+  return `measured peaks: ${[...flops, ...copied].join(", ")}`;
+}
+
+/** The table: each problem with the variant that is used, its rates, and the others. */
+export function tunedLines({ card, peaks, unknown, problems }: TunedRun): string[] {
   const rows = problems.map(({ problem, measured: { variant, milliseconds } }) => {
     const flops = problem.work(variant).launches.reduce((sum, { launch }) => sum + launch.flops, 0);
     const time = milliseconds[variant];
@@ -41,11 +52,18 @@ export function tunedLines({ card, problems }: TunedRun): string[] {
       variant,
       time === undefined ? "" : `${time.toPrecision(3)} ms`,
       time === undefined ? "" : `${formatFlops(flops / time * 1000)}/s`,
+      time === undefined ? "" : (bytesOfProblem(problem) / 1e6 / time).toFixed(0),
       others.map(([name, other]) => `${name} ${other.toPrecision(3)}`).join(", "),
     ];
   });
   const refused = problems.flatMap(({ problem, measured }) =>
     Object.entries(measured.refused).map(([name, reason]) => `refused: "${name}" for ${problem.key}: ${reason}`)
   );
-  return [card, ...formatTable(["problem", "variant", "time", "rate", "others (ms)"], rows), ...refused];
+  return [
+    card,
+    ...(peaks === undefined ? [] : [peakLine(peaks)]),
+    ...unknown,
+    ...formatTable(["problem", "variant", "time", "rate", "GB/s", "others (ms)"], rows),
+    ...refused,
+  ];
 }

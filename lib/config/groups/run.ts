@@ -31,8 +31,8 @@ export const run = z.strictObject({
       "brings matrix units, else Deno's own.",
   ),
   tune: z.enum(["auto", "always", "never"]).default("auto").describe(
-    "Whether to measure the variants of every kernel once on a card and use the fastest: auto on real GPUs alone, not " +
-      "on software drivers. A run that continues keeps the kernels of its checkpoint.",
+    "Whether to measure the variants of a step's products, attention and row operations once on a card and use the " +
+      "fastest: auto on real GPUs alone, not on software drivers. A run that continues keeps the kernels of its checkpoint.",
   ),
   profile: z.int().min(0).max(1000).default(0).describe(
     "Steps after the first one that are watched: what every kernel family takes and reaches of this card's measured peaks, " +

@@ -17,12 +17,12 @@ import { TOOLS } from "../../data/video/ffmpeg.ts";
 import { problemOf, UserError, UserErrors } from "../../errors.ts";
 import { requireMemory } from "../../forecast/require_memory.ts";
 import { requireOutside } from "../../io/program.ts";
-import { findModelPath } from "../../models/folder/hub.ts";
+import { findModelPath, localModelPath } from "../../models/folder/hub.ts";
 import { type ModelConfigs, type ModelFolder, openModelFolder } from "../../models/folder/model_folder.ts";
 import { namedModel } from "../../models/folder/named_model.ts";
 import { latentSize, positionTableShape, RELEASED, type TransformerConfig } from "../../models/transformer/config.ts";
 import { checkTransformer, startingValues, storedType } from "../../step/model_state.ts";
-import { describeRun, type RunDescription } from "../../step/run_description.ts";
+import { describeRun, namedTransformer, type RunDescription } from "../../step/run_description.ts";
 import { datasetOptions } from "../data/dataset_options.ts";
 import { drawnData } from "../data/drawn_data.ts";
 import { prepareData, type PreparedData, type TrainingData } from "../data/prepare_data.ts";
@@ -135,6 +135,22 @@ export async function preflightDrawn(config: TrainConfig, rank: number): Promise
   checks.finish();
   if (run!.lora !== undefined) startingValues(config, run!.lora, model);
   return { model, run: run!, data: drawnData(config, model) };
+}
+
+/**
+ * The run of a config as `train` makes it, for what asks about its kernels alone: no clip, no weight and no other part
+ * of the model is looked at. A model that is not on this machine is taken by its name, `model`.
+ *
+ * @throws {UserError} the mistake, or that neither a folder nor a name tells the shape.
+ */
+export async function describeKernels(config: TrainConfig): Promise<RunDescription> {
+  const { model_path, model: name } = config;
+  const path = model_path === undefined ? undefined : findModelPath(model_path);
+  if (model_path !== undefined && path === undefined && name === undefined) await localModelPath(model_path);
+  if (path !== undefined) return checkRun(config, openModelFolder(path), 0);
+  const transformer = namedTransformer(config);
+  requireTokens(config, transformer);
+  return describeRun(config, transformer);
 }
 
 /** What the transformer of a model must be for a run, and the run it makes. */

@@ -7,9 +7,12 @@ import { parseConfig } from "../../../lib/config/config.ts";
 import { recordForecast } from "../../../lib/forecast/forecast.ts";
 import { cli } from "../fakes.ts";
 
-const launch = { flops: 2e9 } as Launch;
+const buffers = [{ name: "a", dtype: "bf16" }, { name: "c", dtype: "f32" }];
+const launch = { flops: 2e9, kernel: { buffers } } as unknown as Launch;
 const problem = {
   key: "gemm(m=4)",
+  twin: "slow",
+  operands: () => ({ a: 2e6, c: 1e6 }),
   work: () => ({ launches: [{ launch, writes: ["c"] }] }),
 } as unknown as Problem;
 
@@ -20,10 +23,13 @@ Deno.test("tune shows each problem with the variant in use, its rate, and why ot
     milliseconds: { slow: 8, fast: 2 },
     refused: { wrong: '"c" is 0.50 off what plain computes' },
   };
-  const text = tunedLines({ card: "deno, a card", problems: [{ problem, measured }] }).join("\n");
+  const peaks = { texts: "", operations: { units: 4e14, f32: 5e13 }, bytesPerSecond: 3e12, refused: {} };
+  const unknown = ["the peak of this card in f16 arithmetic is not known: it computed 1 where 2 is right"];
+  const text = tunedLines({ card: "deno, a card", peaks, unknown, problems: [{ problem, measured }] }).join("\n");
   assert.match(text, /^deno, a card\n/);
-  // 2 GFLOP in 2 ms.
-  assert.match(text, /gemm\(m=4\) +fast +2\.00 ms +1\.00 TFLOP\/s +slow 8\.00/);
+  assert.match(text, /\nmeasured peaks: matrix units 400 TFLOP\/s, f32 50\.0 TFLOP\/s, a copy 3000 GB\/s\nthe peak of/);
+  // 2 GFLOP and 8 MB in 2 ms.
+  assert.match(text, /gemm\(m=4\) +fast +2\.00 ms +1\.00 TFLOP\/s +4 +slow 8\.00/);
   assert.match(text, /refused: "wrong" for gemm\(m=4\): "c" is 0\.50 off/);
 });
 
@@ -33,7 +39,7 @@ Deno.test("tune takes settings, and measures anew when asked", async () => {
     async *tune(config: { readonly rank: number }, { again }: { readonly again: boolean }) {
       asked.push([config.rank, again]);
       yield { type: "tune", done: 1, total: 1, problem: "" } as const;
-      return { card: "deno, a card", problems: [] };
+      return { card: "deno, a card", peaks: undefined, unknown: [], problems: [] };
     },
   };
   const { code, out } = await cli(["tune", "--rank", "8", "--again"], { commands });

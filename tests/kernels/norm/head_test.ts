@@ -1,15 +1,11 @@
 import assert from "node:assert/strict";
-import {
-  headNorm,
-  headNormColumns,
-  headNormFamilies,
-  headNormParameters,
-  headNormParts,
-  type HeadNormShape,
-} from "../../../kernels/norm/head.ts";
+import { headNorm, headNormFamilies } from "../../../kernels/norm/head.ts";
+import { headColumnsFamily, headNormColumns } from "../../../kernels/norm/head_parameters.ts";
+import type { HeadNormShape } from "../../../kernels/norm/head_text.ts";
 import { plainTarget } from "../../../kernels/core/kernel.ts";
-import { numbers, relativeL2, runLaunch, runWork, stored } from "../run.ts";
+import { numbers, relativeL2, runWork, stored } from "../run.ts";
 import { targets } from "../targets.ts";
+import { everyVariant } from "../variants.ts";
 
 interface Tables {
   readonly cos: Float32Array<ArrayBuffer>;
@@ -93,14 +89,13 @@ for (const dtype of ["f32", "f16", "bf16"] as const) {
         for (const { work } of othersBack) {
           assert.deepEqual((await runWork(work(target, spec, shape), { ...given, dx: size })).dx, dx);
         }
-        const parts = headNormParts(shape);
-        assert.ok(parts > 1);
-        const columns = headNormColumns(target, { dtype, rotate }, shape);
-        const [, , partials] = await runLaunch(columns, [x, g, parts * 128, ...Object.values(tables)]);
         const start = numbers(64, 5);
-        const [, dGamma, dBeta] = await runLaunch(headNormParameters(target, shape), [partials!, start, start]);
-        assert.ok(relativeL2(dGamma!, expected.dGamma.map((v, i) => v + start[i]!)) < 2e-6);
-        assert.ok(relativeL2(dBeta!, expected.dBeta.map((v, i) => v + start[i]!)) < 2e-6);
+        const sums = { x, g, d_gamma: start, d_beta: start, ...tables };
+        for (const { name, results } of await everyVariant(headColumnsFamily, { dtype, rotate }, shape, sums, target)) {
+          assert.ok(results.partials!.length > 128, "several parts");
+          assert.ok(relativeL2(results.d_gamma!, expected.dGamma.map((v, i) => v + start[i]!)) < 2e-6, name);
+          assert.ok(relativeL2(results.d_beta!, expected.dBeta.map((v, i) => v + start[i]!)) < 2e-6, name);
+        }
       }
     }
   });
@@ -126,4 +121,23 @@ Deno.test("cards give every head of few rows to lanes of its own, all others wal
     return headNorm(plainTarget(subgroups), spec, shape).launches[0]!.launch.problem!.chosen;
   };
   assert.deepEqual([chosen(8, 3), chosen(32, 3), chosen(32, 17776)], ["rows", "heads", "rows"]);
+});
+
+Deno.test("gradients of gamma and beta of more heads and rows than parts have match float64, and cards share out heads", async () => {
+  const spec = { dtype: "f32", rotate: false } as const;
+  const shape = { rows: 1100, sequence: 1100, textRows: 7, heads: 5, eps: 1e-6 };
+  const size = shape.rows * shape.heads * 64;
+  const [x, g] = [numbers(size, 1), numbers(size, 2)];
+  const expected = reference(shape, x, new Float32Array(64), new Float32Array(64), g, undefined);
+  const found = await everyVariant(headColumnsFamily, spec, shape, { x, g, d_gamma: 64, d_beta: 64 });
+  for (const { name, results } of found) {
+    assert.ok(relativeL2(results.d_gamma!, expected.dGamma) < 2e-6, name);
+    assert.ok(relativeL2(results.d_beta!, expected.dBeta) < 2e-6, name);
+  }
+  // 69 parts of 16 rows, with every head apart 345: more than the 64 threads of the second stage.
+  assert.deepEqual(found.map(({ results }) => results.partials!.length / 128), [69, 345]);
+  const clip = { rows: 17776, sequence: 17776, textRows: 226, heads: 48, eps: 1e-6 };
+  const parts = (subgroups: number) => headNormColumns(plainTarget(subgroups), spec, clip).scratch!.partials! / 128;
+  // 1111 parts of 16 rows; 16,384 groups are 15 times as many, which four heads of 48 for each come nearest to.
+  assert.deepEqual([8, 32].map(parts), [1111, 12 * 1111]);
 });

@@ -1,16 +1,12 @@
 import assert from "node:assert/strict";
 import { type DType, plainTarget, type Target } from "../../../kernels/core/kernel.ts";
 import { layerNorm, type LayerNormShape, rmsNorm, rowNormFamilies } from "../../../kernels/norm/layer.ts";
-import {
-  layerNormColumns,
-  layerNormParameters,
-  layerNormPartials,
-  layerNormSums,
-} from "../../../kernels/norm/layer_parameters.ts";
+import { layerNormColumnsFamily, layerNormParameters } from "../../../kernels/norm/layer_parameters.ts";
 import { numbers, relativeL2, runLaunch, runWork, stored } from "../run.ts";
 import type { Family, Variant } from "../../../kernels/core/variants.ts";
 import { modulatedShape } from "../shapes.ts";
 import { targets } from "../targets.ts";
+import { everyVariant } from "../variants.ts";
 
 const TOLERANCE: Record<DType, number> = { f32: 3e-6, f16: 1e-3, bf16: 6e-3, u32: 0 };
 
@@ -86,7 +82,9 @@ async function ways(): Promise<{ readonly way: string; readonly target: Target }
   const all = await targets();
   return [
     ...all.map((target) => ({ way: "octets", target })),
-    ...all.filter(({ subgroups }) => subgroups > 0).map((target) => ({ way: "wide", target })),
+    ...all.filter(({ subgroups }) => subgroups > 0).flatMap((target) =>
+      ["wide", "wide 1 row"].map((way) => ({ way, target }))
+    ),
   ];
 }
 
@@ -150,16 +148,18 @@ Deno.test("layer norm parameter and modulation gradients match float64", async (
     const { shape, x, gamma, beta, g, modulation } = data;
     const expected = reference(data, modulated);
     const stats = Float32Array.from(expected.stats);
-    const columns = layerNormColumns({ x: "f32", g: "f32" }, shape);
-    const [, , , partials] = await runLaunch(columns, [x, stats, g, layerNormPartials(shape)]);
-    const [, sums] = await runLaunch(layerNormSums(shape), [partials!, 2 * 4 * 36]);
-    const start = numbers(36, 8);
-    const launch = layerNormParameters({ param: "f32", modulated }, shape);
-    const extra = modulated ? [gamma, beta, modulation, modulation.length] : [];
-    const results = await runLaunch(launch, [sums!, start, start, ...extra]);
-    assert.ok(relativeL2(results[1]!, expected.dGamma.map((v, i) => v + start[i]!)) < 2e-6);
-    assert.ok(relativeL2(results[2]!, expected.dBeta.map((v, i) => v + start[i]!)) < 2e-6);
-    if (modulated) assert.ok(relativeL2(results[6]!, expected.dModulation) < 2e-6);
+    const given = { x, stats, g, out: 2 * 4 * 36 };
+    const found = await everyVariant(layerNormColumnsFamily, { x: "f32", g: "f32" }, shape, given);
+    assert.deepEqual(found[0].results.out, found[1]!.results.out, "rows that are loaded ahead are added in order");
+    for (const { name, results: { out: sums } } of found) {
+      const start = numbers(36, 8);
+      const launch = layerNormParameters({ param: "f32", modulated }, shape);
+      const extra = modulated ? [gamma, beta, modulation, modulation.length] : [];
+      const results = await runLaunch(launch, [sums!, start, start, ...extra]);
+      assert.ok(relativeL2(results[1]!, expected.dGamma.map((v, i) => v + start[i]!)) < 2e-6, name);
+      assert.ok(relativeL2(results[2]!, expected.dBeta.map((v, i) => v + start[i]!)) < 2e-6, name);
+      if (modulated) assert.ok(relativeL2(results[6]!, expected.dModulation) < 2e-6, name);
+    }
   }
 });
 
@@ -167,13 +167,12 @@ Deno.test("a norm without text rows may give both segments the same modulation c
   const data = makeCase("f32", 2, 9, 0, 20);
   const shape = { ...data.shape, shiftText: 0, scaleText: 20 };
   const expected = reference({ ...data, shape }, true);
-  const columns = layerNormColumns({ x: "f32", g: "f32" }, shape);
-  const stats = Float32Array.from(expected.stats);
-  const [, , , partials] = await runLaunch(columns, [data.x, stats, data.g, layerNormPartials(shape)]);
-  const [, sums] = await runLaunch(layerNormSums(shape), [partials!, 2 * 4 * 20]);
+  const given = { x: data.x, stats: Float32Array.from(expected.stats), g: data.g, out: 2 * 4 * 20 };
+  const [first] = await everyVariant(layerNormColumnsFamily, { x: "f32", g: "f32" }, shape, given);
+  const sums = first.results.out!;
   const launch = layerNormParameters({ param: "f32", modulated: true }, shape);
   const { gamma, beta, modulation } = data;
-  const results = await runLaunch(launch, [sums!, 20, 20, gamma, beta, modulation, modulation.length]);
+  const results = await runLaunch(launch, [sums, 20, 20, gamma, beta, modulation, modulation.length]);
   assert.ok(relativeL2(results[6]!, expected.dModulation) < 2e-6);
 });
 
@@ -217,7 +216,7 @@ Deno.test("rms norm matches float64", async () => {
   }
 });
 
-Deno.test("with and without subgroup operations octets give the same bits, and workgroups do run after run", async () => {
+Deno.test("octets give the same bits with and without subgroup operations, and workgroups run after run and by rows", async () => {
   const data = makeCase("f32", 2, 11, 3, 132);
   const { shape, x, gamma, beta, g, modulation } = data;
   const outputs = new Map<string, (Float32Array | undefined)[][]>();
@@ -231,6 +230,7 @@ Deno.test("with and without subgroup operations octets give the same bits, and w
     outputs.set(way, [...outputs.get(way) ?? [], [y, stats, (await runWork(backward, given)).dx]]);
   }
   for (const [first, ...rest] of outputs.values()) for (const output of rest) assert.deepEqual(output, first);
+  assert.deepEqual(outputs.get("wide 1 row"), outputs.get("wide"));
 });
 
 Deno.test("cards run norms of the models' rows by workgroups, software drivers and short rows by octets", () => {

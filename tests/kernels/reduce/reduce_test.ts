@@ -1,17 +1,17 @@
 import assert from "node:assert/strict";
-import {
-  columnSums,
-  columnSumsPartials,
-  finishColumnSums,
-  finishGateSums,
-  finishSum,
-  gateSums,
-  gateSumsPartials,
-  squareSlots,
-  sumOfSquares,
-} from "../../../kernels/reduce/sums.ts";
+import { columnFamilies, columnSums, finishSum, squareSlots, sumOfSquares } from "../../../kernels/reduce/sums.ts";
+import { magnitudeFamily } from "../../../kernels/rows/dora.ts";
+import { plainTarget } from "../../../kernels/core/kernel.ts";
 import { numbers, relativeL2, runLaunch, stored } from "../run.ts";
 import { targets } from "../targets.ts";
+import { everyVariant, type VariantRun } from "../variants.ts";
+
+/** Rows loaded ahead are added in the same order; longer parts in another. */
+function checkOrder(found: readonly VariantRun[]): void {
+  const bits = new Map(found.map(({ name, results }) => [name, results.out]));
+  assert.deepEqual(bits.get("eight ahead"), bits.get("one by one"));
+  assert.equal(bits.size, 3);
+}
 
 Deno.test("column sums over rows, written or accumulated, match float64", async () => {
   for (const dtype of ["f32", "f16", "bf16"] as const) {
@@ -20,12 +20,13 @@ Deno.test("column sums over rows, written or accumulated, match float64", async 
       const g = stored(numbers(rows * width, 1), dtype);
       const expected = new Float64Array(width);
       g.forEach((v, i) => expected[i % width]! += v);
-      const first = columnSums({ g: dtype }, shape);
-      const [, partials] = await runLaunch(first, [g, columnSumsPartials(shape)]);
       const start = numbers(width, 2);
       for (const accumulate of [false, true]) {
-        const [, out] = await runLaunch(finishColumnSums({ accumulate }, shape), [partials!, start]);
-        assert.ok(relativeL2(out!, accumulate ? expected.map((v, i) => v + start[i]!) : expected) < 1e-6);
+        const spec = { g: dtype, accumulate };
+        const found = await everyVariant(columnFamilies.columnSums, spec, shape, { g, out: start });
+        const wanted = accumulate ? expected.map((v, i) => v + start[i]!) : expected;
+        for (const { name, results } of found) assert.ok(relativeL2(results.out!, wanted) < 1e-6, name);
+        checkOrder(found);
       }
     }
   }
@@ -45,14 +46,38 @@ Deno.test("gate sums go to the chunks of their batch element and segment and now
       const chunk = row % 70 < 19 ? 100 : 40;
       expected[Math.floor(row / 70) * 120 + chunk + i % 20]! += v * y[i]!;
     });
-    const [, , partials] = await runLaunch(gateSums({ g: dtype, y: dtype }, shape), [
-      g,
-      y,
-      gateSumsPartials(shape),
-    ]);
-    const [, out] = await runLaunch(finishGateSums(shape), [partials!, start]);
-    assert.ok(relativeL2(out!, expected) < 1e-6);
+    const found = await everyVariant(columnFamilies.gateSums, { g: dtype, y: dtype }, shape, { g, y, out: start });
+    for (const { name, results } of found) assert.ok(relativeL2(results.out!, expected) < 1e-6, name);
+    checkOrder(found);
   }
+});
+
+Deno.test("the gradient of DoRA's magnitudes matches float64 in every way", async () => {
+  const shape = { rows: 150, width: 20 };
+  const [g, u] = [stored(numbers(3000, 1), "bf16"), stored(numbers(3000, 2), "bf16")];
+  const [norms, start] = [numbers(20, 3).map((v) => 1 + v), numbers(20, 4)];
+  const expected = Float64Array.from(start);
+  g.forEach((v, i) => expected[i % 20]! += v * u[i]! / norms[i % 20]!);
+  const found = await everyVariant(magnitudeFamily, { g: "bf16", u: "bf16" }, shape, { g, u, norms, out: start });
+  for (const { name, results } of found) assert.ok(relativeL2(results.out!, expected) < 1e-6, name);
+  checkOrder(found);
+});
+
+Deno.test("cards load eight rows ahead unmeasured, software drivers one by one", () => {
+  const chosen = (subgroups: number) => {
+    const work = columnSums(plainTarget(subgroups), { g: "f32", accumulate: true }, { rows: 64, width: 4 });
+    return work.launches[0]!.launch.problem!.chosen;
+  };
+  assert.deepEqual([0, 8, 32].map(chosen), ["one by one", "one by one", "eight ahead"]);
+});
+
+Deno.test("longer parts are fewer", () => {
+  const { variants } = columnFamilies.columnSums;
+  const scratch = variants.map(({ work }) => {
+    return work(plainTarget(32), { g: "f32", accumulate: true }, { rows: 17776, width: 3072 }).scratch!.partials;
+  });
+  // 131,072 threads over 768 vectors are 171 parts, a quarter of them 43; two segments of each.
+  assert.deepEqual(scratch, [171, 171, 43].map((parts) => 2 * parts * 3072));
 });
 
 Deno.test("sum of squares of several buffers through one list of slots matches float64", async () => {

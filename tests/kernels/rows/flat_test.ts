@@ -1,16 +1,10 @@
 import assert from "node:assert/strict";
-import {
-  add,
-  addInPlace,
-  convert,
-  gatedGelu,
-  gelu,
-  geluBackward,
-  silu,
-  siluBackward,
-} from "../../../kernels/rows/flat.ts";
-import { addTable, embedding, gatedResidual, gatedResidualBackward } from "../../../kernels/rows/by_row.ts";
+import { activationFamilies, add, addInPlace, convert, gatedGelu } from "../../../kernels/rows/flat.ts";
+import { addTable, embedding, gatedFamilies } from "../../../kernels/rows/by_row.ts";
 import { numbers, relativeL2, rounded, runLaunch, stored } from "../run.ts";
+import { everyVariant } from "../variants.ts";
+
+const { gelu, geluBackward, silu, siluBackward } = activationFamilies;
 
 const DTYPES = ["f32", "f16", "bf16"] as const;
 const TOLERANCE = { f32: 2e-6, f16: 1e-3, bf16: 6e-3 };
@@ -38,11 +32,16 @@ Deno.test("gelu and silu and their gradients match float64", async () => {
         [silu, siluBackward, siluOf, siluSlope],
       ] as const
     ) {
-      const [, y] = await runLaunch(forward({ x: dtype, y: dtype }, shape), [x, LENGTH]);
-      assert.ok(relativeL2(y!, Float64Array.from(x, f)) < TOLERANCE[dtype]);
+      const [first, ...others] = await everyVariant(forward, { x: dtype, y: dtype }, shape, { x, y: LENGTH });
+      assert.ok(relativeL2(first.results.y!, Float64Array.from(x, f)) < TOLERANCE[dtype]);
       const spec = { x: dtype, g: dtype, dx: dtype };
-      const [, , dx] = await runLaunch(backward(spec, shape), [x, g, LENGTH]);
-      assert.ok(relativeL2(dx!, Float64Array.from(x, (v, i) => g[i]! * slope(v))) < TOLERANCE[dtype]);
+      const [back, ...othersBack] = await everyVariant(backward, spec, shape, { x, g, dx: LENGTH });
+      const expected = Float64Array.from(x, (v, i) => g[i]! * slope(v));
+      assert.ok(relativeL2(back.results.dx!, expected) < TOLERANCE[dtype]);
+      // Spreads share out the work and change no bit of it.
+      assert.ok(others.length > 0 && othersBack.length === others.length);
+      for (const { name, results } of others) assert.deepEqual(results.y, first.results.y, name);
+      for (const { name, results } of othersBack) assert.deepEqual(results.dx, back.results.dx, name);
     }
   }
 });
@@ -51,11 +50,9 @@ Deno.test("gelu and silu of huge inputs are 0 or x, and their slopes 0 or 1", as
   const x = Float32Array.of(1e4, -1e4, 1e30, -1e30, 89, -89, 60000, -60000);
   const ones = new Float32Array(8).fill(1);
   for (const [forward, backward] of [[gelu, geluBackward], [silu, siluBackward]] as const) {
-    const [, y] = await runLaunch(forward({ x: "f32", y: "f32" }, { elements: 8 }), [x, 8]);
-    const [, , dx] = await runLaunch(
-      backward({ x: "f32", g: "f32", dx: "f32" }, { elements: 8 }),
-      [x, ones, 8],
-    );
+    const [{ results: { y } }] = await everyVariant(forward, { x: "f32", y: "f32" }, { elements: 8 }, { x, y: 8 });
+    const spec = { x: "f32", g: "f32", dx: "f32" } as const;
+    const [{ results: { dx } }] = await everyVariant(backward, spec, { elements: 8 }, { x, g: ones, dx: 8 });
     x.forEach((v, i) => {
       assert.ok(Math.abs(y![i]! - Math.max(v, 0)) <= 1e-6 * Math.abs(v));
       assert.ok(Math.abs(dx![i]! - (v > 0 ? 1 : 0)) <= 1e-6);
@@ -122,10 +119,15 @@ Deno.test("the gated residual picks the gate of batch element and segment", asyn
     };
     const expected = Float64Array.from(x, (v, i) => v + gateOf(i) * y[i]!);
     const spec = { x: dtype, y: dtype, out: dtype };
-    const [, , , out] = await runLaunch(gatedResidual(spec, shape), [x, gate, y, size]);
-    assert.ok(relativeL2(out!, expected) < TOLERANCE[dtype]);
-    const [, , dy] = await runLaunch(gatedResidualBackward({ g: dtype, dy: dtype }, shape), [gate, y, size]);
-    assert.ok(relativeL2(dy!, Float64Array.from(y, (v, i) => gateOf(i) * v)) < TOLERANCE[dtype]);
+    const { forward, backward } = gatedFamilies;
+    const [first, ...others] = await everyVariant(forward, spec, shape, { x, gate, y, out: size });
+    assert.ok(relativeL2(first.results.out!, expected) < TOLERANCE[dtype]);
+    const given = { gate, g: y, dy: size };
+    const [back, ...othersBack] = await everyVariant(backward, { g: dtype, dy: dtype }, shape, given);
+    assert.ok(relativeL2(back.results.dy!, Float64Array.from(y, (v, i) => gateOf(i) * v)) < TOLERANCE[dtype]);
+    assert.ok(others.length > 0 && othersBack.length === others.length);
+    for (const { name, results } of others) assert.deepEqual(results.out, first.results.out, name);
+    for (const { name, results } of othersBack) assert.deepEqual(results.dy, back.results.dy, name);
   }
 });
 

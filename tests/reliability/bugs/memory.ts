@@ -88,7 +88,7 @@ export const memoryBugs: Bugs = {
   },
   "gate gradients dropped": {
     file: "lib/ops/gated_residual.ts",
-    from: "      plan.launch(finishGateSums(columns), [partials, dGate], [dGate]);\n",
+    from: "      recordWork(plan, gateSums(plan.target, { g: g.dtype, y: y.dtype }, columns), { g, y, out: dGate });\n",
     to: "",
     tests: "tests/ops/cases_test.ts",
     filter: "/gate/",

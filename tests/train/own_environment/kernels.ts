@@ -5,69 +5,35 @@ import { join } from "node:path";
 import type { Problem } from "../../../kernels/core/kernel.ts";
 import { createSingle } from "../../../lib/comm/exchange/single.ts";
 import type { TrainConfig } from "../../../lib/config/config.ts";
-import { type Device, openDevice } from "../../../lib/gpu/device.ts";
+import { openDevice } from "../../../lib/gpu/device.ts";
 import { openModelFolder } from "../../../lib/models/folder/model_folder.ts";
-import { describeRun, roundsProducts } from "../../../lib/step/run_description.ts";
-import { storedType } from "../../../lib/step/model_state.ts";
+import { roundsProducts } from "../../../lib/step/run_description.ts";
 import { readRunState } from "../../../lib/train/checkpoint/checkpoint.ts";
 import { recordForecast } from "../../../lib/forecast/forecast.ts";
-import { chooseKernels, problemsOfRun } from "../../../lib/train/kernels.ts";
+import { chooseKernels } from "../../../lib/train/kernels.ts";
 import type { TrainEvent } from "../../../lib/train/report/events.ts";
 import { problemsOf } from "../../../lib/tune/problems.ts";
-import { cardOf, digest, writeTable } from "../../../lib/tune/table.ts";
-import { textsOf } from "../../../lib/tune/trial.ts";
 import { withRanks } from "../../comm/exchange/groups.ts";
 import { engine } from "../../engine.ts";
 import { testDevice } from "../../kernels/run.ts";
 import { collect, configOf, inScratch } from "../runs.ts";
+import { described, plant, problems, withCache } from "./planting.ts";
 
 const tuning = (events: readonly TrainEvent[]) => events.filter(({ type }) => type === "tune").length;
 const losses = (events: readonly TrainEvent[]) => events.flatMap((event) => event.type === "step" ? [event.loss] : []);
 
-/** Runs `body` with a cache folder of its own. */
-async function withCache(body: (cache: string) => Promise<void>): Promise<void> {
-  const cache = await Deno.makeTempDir();
-  Deno.env.set("XDG_CACHE_HOME", cache);
-  try {
-    await body(cache);
-  } finally {
-    await Deno.remove(cache, { recursive: true });
-  }
-}
-
-/** A run as the trainer describes it. */
-function described(config: TrainConfig) {
-  const model = openModelFolder(config.model_path!);
-  return describeRun(config, model.transformer, { stored: storedType(model) });
-}
-
-function problems(config: TrainConfig, device: Device): Problem[] {
-  return problemsOfRun(device, described(config));
-}
-
-/** Puts measurements of a run's problems on disk, as a run before would, but of the last `open` ones; measuring all takes minutes. */
-async function plant(config: TrainConfig, open: number): Promise<Map<string, string>> {
+/** Measurements of a run's problems, of which the largest product is planted to take another kernel than it prefers. */
+async function plantProduct(config: TrainConfig, open: number): Promise<Map<string, string>> {
   const { device } = await testDevice();
-  const all = problems(config, device);
-  const [largest] = all.filter(({ family }) => family === "gemm");
-  const choices = new Map(all.map(({ key, preferred }) => [key, key === largest!.key ? "staged 32x64" : preferred]));
-  const planted = Object.fromEntries(
-    all.slice(0, all.length - open).map((problem) => [problem.key, {
-      texts: digest(textsOf(problem)),
-      variant: choices.get(problem.key)!,
-      milliseconds: {},
-      refused: {},
-    }]),
-  );
-  await writeTable({ card: cardOf(device.adapter), problems: planted });
-  return choices;
+  const largest = problems(config, device).find(({ family }) => family === "gemm")!;
+  return await plant(config, open, ({ key }) => key === largest.key ? "staged 32x64" : undefined);
 }
 
 Deno.test("a run measures what is not known, keeps its choice in checkpoints, and continues with it", () =>
   withCache((cache) =>
     inScratch(async (folder) => {
       const config = configOf(folder, { tune: "always", checkpointing_steps: 2 });
-      const choices = await plant(config, 1);
+      const choices = await plantProduct(config, 1);
       const events = await collect(config);
       assert.equal(tuning(events), 2, "one problem was open");
       const checkpoint = join(config.output_dir, "checkpoint-2");
@@ -97,7 +63,7 @@ Deno.test("all ranks take what the first one chooses", () =>
   withCache(() =>
     inScratch(async (folder) => {
       const config = configOf(folder, { tune: "always" });
-      const choices = await plant(config, 0);
+      const choices = await plantProduct(config, 0);
       const run = described(config);
       const found = await withRanks(2, async (communicator) => {
         using device = await openDevice({ engine });
@@ -115,7 +81,7 @@ Deno.test("a checkpoint of another card is continued with kernels chosen for thi
   withCache(() =>
     inScratch(async (folder) => {
       const config = configOf(folder, { tune: "always" });
-      const choices = await plant(config, 0);
+      const choices = await plantProduct(config, 0);
       const state = { step: 1, applied: 1, lossScale: { value: 1, goodSteps: 0 } };
       const kernels = { card: "another", choices: { "gemm()": "plain" } };
       Deno.writeTextFileSync(join(folder, "trainer.json"), JSON.stringify({ ...state, kernels }));
