@@ -4,6 +4,7 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { freeBytes } from "../../../lib/io/file_operations.ts";
+import { HUNG } from "../../patience.ts";
 
 async function run(tool: string, ...args: string[]): Promise<boolean> {
   try {
@@ -33,14 +34,14 @@ export const mountable = await canMount();
 async function unmount(disk: string): Promise<void> {
   if (await repeated("umount", disk)) return;
   await run("umount", "--lazy", disk);
-  throw new Error(`${disk} was still in use 20 s after its last use`);
+  throw new Error(`${disk} was still in use ${HUNG / 1000} s after its last use`);
 }
 
-/** Runs a tool until it succeeds, for 20 s at most. */
+/** Runs a tool until it succeeds, unless it never does. */
 async function repeated(tool: string, ...args: string[]): Promise<boolean> {
-  const end = Date.now() + 20_000;
+  const end = performance.now() + HUNG;
   while (!await run(tool, ...args)) {
-    if (Date.now() > end) return false;
+    if (performance.now() > end) return false;
     await delay(20);
   }
   return true;
