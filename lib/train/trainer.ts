@@ -17,6 +17,7 @@ import { startNotes, storedType } from "../step/model_state.ts";
 import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
 import { hashInputs, requireSameInputs } from "./checkpoint/run_inputs.ts";
+import { machineChanges, machineOf } from "./checkpoint/run_machine.ts";
 import { brokenState } from "./checks/broken_state.ts";
 import { checkInputs, preflight, preflightDrawn, type Ready } from "./checks/preflight.ts";
 import { requireSameRun } from "./checks/same_run.ts";
@@ -94,6 +95,8 @@ export async function* trainAsRank(
   if (output?.checkpoint !== undefined && inputs !== undefined) {
     warnings.push(...requireSameInputs(output.checkpoint, inputs, ready!.model));
   }
+  const machine = machineOf(device.adapter);
+  if (output?.checkpoint !== undefined) warnings.push(...machineChanges(output.checkpoint, machine));
   const told: TrainEvent[] = [];
   const tell = function* (...events: readonly TrainEvent[]) {
     told.push(...events);
@@ -136,6 +139,7 @@ export async function* trainAsRank(
     profiler,
     memory,
     inputs,
+    machine,
   };
   using loop = new TrainingLoop(prepared);
   // The other ranks look after that exchange, when the first has put the folder in order.
