@@ -8,6 +8,7 @@ import { gatherValues } from "../comm/exchange/gather.ts";
 import { checkPlacement } from "../comm/gpus/placement.ts";
 import { requireTrainable, type TrainConfig } from "../config/config.ts";
 import { isDrawn } from "../config/derive.ts";
+import { requireHostMemory } from "../forecast/require_host_memory.ts";
 import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
 import { NonFiniteError } from "../io/safetensors/finite.ts";
@@ -88,7 +89,8 @@ export async function* trainAsRank(
   using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   await checkPlacement(communicator, { deadline: longPhase });
   const located = ready === undefined ? config : { ...config, model_path: ready.model.path };
-  requireMemory(located, storedType(model), device);
+  const hostBytes = requireMemory(located, storedType(model), device);
+  await requireHostMemory(communicator, hostBytes, { deadline: longPhase });
   using output = isFirst ? await openOutputFolder(config) : undefined;
   // The first rank writes checkpoints; the others read the same files as it does.
   const inputs = isFirst && ready !== undefined ? await hashInputs(config, ready.model, ready.data) : undefined;
