@@ -11,6 +11,7 @@ import { isDrawn } from "../config/derive.ts";
 import { requireHostMemory } from "../forecast/require_host_memory.ts";
 import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
+import { selfTest } from "../gpu/self_test.ts";
 import { NonFiniteError } from "../io/safetensors/finite.ts";
 import { findModelPath, localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { describeUnused } from "../models/folder/unused_tensors.ts";
@@ -88,6 +89,7 @@ export async function* trainAsRank(
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   await checkPlacement(communicator, { deadline: longPhase });
+  await selfTest(device);
   const located = ready === undefined ? config : { ...config, model_path: ready.model.path };
   const hostBytes = requireMemory(located, storedType(model), device);
   await requireHostMemory(communicator, hostBytes, { deadline: longPhase });
