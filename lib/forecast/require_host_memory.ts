@@ -36,17 +36,20 @@ export async function requireHostMemory(
   bytes: number,
   options: HostMemoryOptions = {},
 ): Promise<void> {
-  const { limit = hostMemoryLimit(), host = communicator.size === 1 ? "" : Deno.hostname(), ...exchange } = options;
+  const { host = communicator.size === 1 ? "" : Deno.hostname(), ...exchange } = options;
   const all = communicator.size === 1 ? [{ host, bytes }] : await gatherValues(communicator, { host, bytes }, exchange);
   const here = all.filter((other) => other.host === host);
   const needed = here.reduce((sum, { bytes }) => sum + bytes, 0);
+  if (needed === 0) return;
+  const { limit = hostMemoryLimit() } = options;
   if (limit === undefined || needed <= SHARE * limit.bytes) return;
   const gib = (bytes: number) => `${(bytes / 2 ** 30).toFixed(2)} GiB`;
+  const ranks = here.length > 1 ? `, in ${here.length} ranks` : "";
   throw new UserError(
-    `This run keeps ${gib(needed)} in the memory of the machine${
-      here.length > 1 ? `, in ${here.length} ranks` : ""
-    }: ` +
-      `${gib(limit.bytes)} ${limit.what}, of which it may take ${100 * SHARE} %`,
+    `This run keeps ${gib(needed)} in the memory of the machine${ranks}: ${
+      gib(limit.bytes)
+    } ${limit.what}, of which it ` +
+      `may take ${100 * SHARE} %`,
     HOST_MEMORY_HINT,
   );
 }

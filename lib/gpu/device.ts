@@ -162,7 +162,8 @@ export async function openDevice(
   { engine = "auto", subgroups = true, mixed = false }: DeviceOptions = {},
 ): Promise<Device> {
   const { dialect, adapter, report, reason } = await openEngine(engine);
-  const title = `${report.description}, ${reason}`;
+  const kind = report.software ? " (a software driver: the CPU computes)" : "";
+  const title = `${report.description}${kind}, ${reason}`;
   const { min, max } = report.subgroups;
   const usable = subgroups && min >= 8 && min % 8 === 0;
   const present = OPTIONAL_FEATURES.filter((feature) => adapter.features.has(feature));

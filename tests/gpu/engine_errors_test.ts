@@ -6,6 +6,13 @@ import { openDevice } from "../../lib/gpu/device.ts";
 import { Session } from "../../lib/gpu/session.ts";
 import { Tensor } from "../../lib/plan/tensor.ts";
 
+Deno.test("a device says in its title that a software driver computes, and which engine was taken", async () => {
+  using device = await openDevice({ engine: "deno" });
+  const { description, software } = device.adapter;
+  const kind = software ? " (a software driver: the CPU computes)" : "";
+  assert.equal(device.title, `${description}${kind}, engine deno: as set`);
+});
+
 const tensor = () => new Tensor("t", [4], "f32", { resident: true });
 
 Deno.test("memory that runs out late ends the run at the next result, with what to do, and nothing goes on after it", async () => {
