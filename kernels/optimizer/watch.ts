@@ -1,7 +1,8 @@
 /**
  * What an update stores is looked at where it is stored, for it may stay unseen: a second moment of infinity stops its
  * weight for good, and a checkpoint would keep it. A pass of its own over weights and moments would read 12 bytes a
- * weight again, beside the 28 that an update of AdamW moves; here they are in registers.
+ * weight again, beside the 28 that an update of AdamW moves; here they are in registers. AdamW on 4 million weights
+ * took 38.5 ms of a core with it and 39.0 ms without (llvmpipe, the best of 24 each).
  */
 import { NON_FINITE } from "../core/wgsl.ts";
 

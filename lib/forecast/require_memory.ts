@@ -12,12 +12,21 @@ import { folderShapes } from "./folder_shapes.ts";
  * setting nothing is refused. `stored` is the storage of the checkpoint's matrices. The plans are those of `device`, or
  * of a usual card as long as there is none.
  *
+ * @returns the bytes that the run keeps in host memory, for {@linkcode requireHostMemory}.
  * @throws {UserError} with the phase that needs too much, what it consists of, and the switches that would make it fit.
  */
-export function requireMemory(config: TrainConfig, stored: DType, device?: Device): void {
-  if (config.gpu_memory === undefined) return;
+export function requireMemory(config: TrainConfig, stored: DType, device?: Device): number {
+  if (config.gpu_memory === undefined && !usesHost(config)) return 0;
   const options = runOptions(config, stored, device);
-  requireFits(config, recordForecast(config, options), config.gpu_memory * 2 ** 30, options);
+  const forecast = recordForecast(config, options);
+  if (config.gpu_memory !== undefined) requireFits(config, forecast, config.gpu_memory * 2 ** 30, options);
+  return Math.max(...forecast.phases.map(({ hostBytes }) => hostBytes));
+}
+
+/** Whether tensors live in host memory: a forecast takes seconds, and others need none. */
+function usesHost(config: TrainConfig): boolean {
+  const { offload_optimizer, offload_activations, base_weights, zero_stage } = config;
+  return offload_optimizer || offload_activations || base_weights === "streamed" || zero_stage > 0;
 }
 
 /** What the forecast of a run assumes, which has this model and device. */

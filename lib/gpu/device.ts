@@ -41,7 +41,7 @@ export class Device implements Disposable {
   ) {
     this.timestamps = gpu.features.has("timestamp-query");
     gpu.addEventListener("uncapturederror", (event) => {
-      this.#failure ??= new Error(`The GPU engine reported: ${(event as GPUUncapturedErrorEvent).error.message}`);
+      this.#failure ??= engineError((event as GPUUncapturedErrorEvent).error);
     });
     this.#lost = gpu.lost.then(({ reason, message }) => {
       if (!this.#isDisposed) this.#failure = lostError(reason, message);
@@ -83,6 +83,17 @@ export class Device implements Disposable {
     this.#isDisposed = true;
     this.gpu.destroy();
   }
+}
+
+/** What the engine tells outside any call. Classes of errors are known by name, as engines bring their own. */
+function engineError(error: GPUError): Error {
+  const { message } = error;
+  if (error.constructor.name !== "GPUOutOfMemoryError") return new Error(`The GPU engine reported: ${message}`);
+  return new UserError(
+    `The GPU has no memory left: ${message}`,
+    "end other programs that use the GPU, or run `plan --fit` with the same settings and the GiB that are free: it names " +
+      "the switches with which the run fits; then continue with resume_from_checkpoint: latest",
+  );
 }
 
 /** Milliseconds that the news of a lost device may come after the first call that fails for it. */
@@ -151,7 +162,8 @@ export async function openDevice(
   { engine = "auto", subgroups = true, mixed = false }: DeviceOptions = {},
 ): Promise<Device> {
   const { dialect, adapter, report, reason } = await openEngine(engine);
-  const title = `${report.description}, ${reason}`;
+  const kind = report.software ? " (a software driver: the CPU computes)" : "";
+  const title = `${report.description}${kind}, ${reason}`;
   const { min, max } = report.subgroups;
   const usable = subgroups && min >= 8 && min % 8 === 0;
   const present = OPTIONAL_FEATURES.filter((feature) => adapter.features.has(feature));

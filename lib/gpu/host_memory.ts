@@ -1,4 +1,5 @@
 /** Host tensors: where their bytes are, and their way to the GPU and back while a plan runs. */
+import { UserError } from "../errors.ts";
 import { align, type Tensor } from "../plan/tensor.ts";
 import type { Device } from "./device.ts";
 
@@ -30,9 +31,27 @@ const DOWNLOAD_WINDOW_BYTES = 2 ** 28;
  */
 const UPLOAD_WINDOW_BYTES = 2 ** 29;
 
+/** What to do where a machine has not the memory for host tensors. */
+export const HOST_MEMORY_HINT =
+  "`plan` shows what the run keeps there (offload_optimizer, offload_activations, base_weights: streamed, zero_stage): " +
+  "switch some of it off where the GPU has room, train adapters instead of all weights, on fewer GPUs of this machine, " +
+  "or on one with more memory";
+
 /** Copies between a GPU buffer and the host, and bindings, come in words. */
 export function wholeWords(bytes: number): number {
   return Math.ceil(bytes / 4) * 4;
+}
+
+function allocate({ name, bytes }: Tensor): Uint8Array<ArrayBuffer> {
+  try {
+    return new Uint8Array(align(bytes));
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+    throw new UserError(
+      `Cannot get ${bytes} bytes of the machine's memory for ${name}: ${error.message}`,
+      HOST_MEMORY_HINT,
+    );
+  }
 }
 
 /** The bytes of host tensors, made zeroed at first use, and the copies under way. */
@@ -69,7 +88,7 @@ export class HostMemory implements Disposable {
     if (alias !== undefined) return alias;
     let array = this.#arrays.get(tensor.owner);
     if (array === undefined) {
-      array = new Uint8Array(align(tensor.owner.bytes));
+      array = allocate(tensor.owner);
       this.#arrays.set(tensor.owner, array);
     }
     return array;

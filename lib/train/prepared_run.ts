@@ -5,7 +5,7 @@ import type { Device } from "../gpu/device.ts";
 import type { ModelConfigs } from "../models/folder/model_folder.ts";
 import type { RunDescription } from "../step/run_description.ts";
 import type { Peaks } from "../tune/table.ts";
-import type { RunInputs, RunKernels } from "./checkpoint/checkpoint.ts";
+import type { RunInputs, RunKernels, RunMachine } from "./checkpoint/checkpoint.ts";
 import type { OutputFolder } from "./checkpoint/output_folder.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import type { Validation } from "./checks/validation.ts";
@@ -34,4 +34,5 @@ export interface PreparedRun {
   /** Of the first rank. */
   readonly memory: PhaseMemory | undefined;
   readonly inputs: RunInputs | undefined;
+  readonly machine: RunMachine;
 }

@@ -8,8 +8,10 @@ import { gatherValues } from "../comm/exchange/gather.ts";
 import { checkPlacement } from "../comm/gpus/placement.ts";
 import { requireTrainable, type TrainConfig } from "../config/config.ts";
 import { isDrawn } from "../config/derive.ts";
+import { requireHostMemory } from "../forecast/require_host_memory.ts";
 import { requireMemory } from "../forecast/require_memory.ts";
 import { openDevice } from "../gpu/device.ts";
+import { selfTest } from "../gpu/self_test.ts";
 import { NonFiniteError } from "../io/safetensors/finite.ts";
 import { findModelPath, localModelPath, resolveModelPath } from "../models/folder/hub.ts";
 import { describeUnused } from "../models/folder/unused_tensors.ts";
@@ -17,6 +19,7 @@ import { startNotes, storedType } from "../step/model_state.ts";
 import { roundsProducts } from "../step/run_description.ts";
 import { checkpointOf, openOutputFolder } from "./checkpoint/output_folder.ts";
 import { hashInputs, requireSameInputs } from "./checkpoint/run_inputs.ts";
+import { machineChanges, machineOf } from "./checkpoint/run_machine.ts";
 import { brokenState } from "./checks/broken_state.ts";
 import { checkInputs, preflight, preflightDrawn, type Ready } from "./checks/preflight.ts";
 import { requireSameRun } from "./checks/same_run.ts";
@@ -86,14 +89,18 @@ export async function* trainAsRank(
   // Before the output folder is touched: a machine without a GPU leaves no trace of the attempt.
   using device = await openDevice({ engine: config.engine, mixed: roundsProducts(config) });
   await checkPlacement(communicator, { deadline: longPhase });
+  await selfTest(device);
   const located = ready === undefined ? config : { ...config, model_path: ready.model.path };
-  requireMemory(located, storedType(model), device);
+  const hostBytes = requireMemory(located, storedType(model), device);
+  await requireHostMemory(communicator, hostBytes, { deadline: longPhase });
   using output = isFirst ? await openOutputFolder(config) : undefined;
   // The first rank writes checkpoints; the others read the same files as it does.
   const inputs = isFirst && ready !== undefined ? await hashInputs(config, ready.model, ready.data) : undefined;
   if (output?.checkpoint !== undefined && inputs !== undefined) {
     warnings.push(...requireSameInputs(output.checkpoint, inputs, ready!.model));
   }
+  const machine = machineOf(device.adapter);
+  if (output?.checkpoint !== undefined) warnings.push(...machineChanges(output.checkpoint, machine));
   const told: TrainEvent[] = [];
   const tell = function* (...events: readonly TrainEvent[]) {
     told.push(...events);
@@ -136,6 +143,7 @@ export async function* trainAsRank(
     profiler,
     memory,
     inputs,
+    machine,
   };
   using loop = new TrainingLoop(prepared);
   // The other ranks look after that exchange, when the first has put the folder in order.

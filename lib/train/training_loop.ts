@@ -17,6 +17,7 @@ import { restoreRun, saveBest, type SavedCheckpoint, type SavedRun, saveRun } fr
 import { bestOf, isStale, type MeasuredLoss } from "./checks/best_loss.ts";
 import type { HeldOut } from "./checks/held_out.ts";
 import { type NamedMicroBatch, SkippedSteps } from "./checks/skipped_steps.ts";
+import { type StepParts, UnusualSteps } from "./checks/unusual_steps.ts";
 import type { Validation } from "./checks/validation.ts";
 import type { PreparedRun } from "./prepared_run.ts";
 import { BatchMaker } from "./data/batch_maker.ts";
@@ -65,6 +66,9 @@ export class TrainingLoop implements Disposable {
   #applied = 0;
   readonly #batches: BatchMaker;
   readonly #skips = new SkippedSteps();
+  readonly #unusual = new UnusualSteps();
+  /** Of the last step that was made. */
+  #parts: StepParts | undefined;
   readonly #work: StepWork;
   readonly #saves: SaveSchedule;
 
@@ -157,6 +161,7 @@ export class TrainingLoop implements Disposable {
       const event = await (profiler === undefined ? this.#optimizerStep() : profiler.step(() => this.#optimizerStep()));
       const last = this.#done === this.#totalSteps;
       if (event.type === "skipped" || last || this.#done % config.log_every === 0) yield event;
+      if (event.type === "step") yield* this.#unusual.look(event, this.#parts!);
       const profile = await profiler?.report(this.#done, last);
       if (profile !== undefined) yield profile;
       yield* memory?.note("training", this.#session.peakBytes) ?? [];
@@ -254,6 +259,7 @@ export class TrainingLoop implements Disposable {
     const { communicator, device } = this.prepared;
     const started = performance.now();
     const { waited } = communicator;
+    const { spent } = this.#batches;
     const learningRate = stepRate(this.prepared.config, this.#applied, this.#totalSteps);
     this.#step.begin();
     const window = this.#window(this.#done);
@@ -294,6 +300,11 @@ export class TrainingLoop implements Disposable {
     this.#scale.update(false);
     this.#applied++;
     this.#skips.made();
+    this.#parts = {
+      clips: micros.flatMap(({ clips }) => clips),
+      reading: (this.#batches.spent - spent) / 1000,
+      waiting: (communicator.waited - waited) / 1000,
+    };
     return {
       type: "step",
       step: this.#done,

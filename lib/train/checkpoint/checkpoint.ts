@@ -29,6 +29,15 @@ export interface RunState {
   readonly kernels?: RunKernels;
   /** Set where the run has clips and a model on disk. */
   readonly inputs?: RunInputs;
+  /** What has made the steps since the run began or was continued; absent in checkpoints of version 0.1. */
+  readonly machine?: RunMachine;
+}
+
+/** What decides how a sum is rounded, as a user would name it. */
+export interface RunMachine {
+  readonly gpu: string;
+  readonly runtime: string;
+  readonly program: string;
 }
 
 /** SHA-256 of what a run is trained on; `transformer` where it trains adapters to it. */

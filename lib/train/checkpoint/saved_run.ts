@@ -23,6 +23,7 @@ import {
   restoreState,
   type RunInputs,
   type RunKernels,
+  type RunMachine,
   type RunState,
   saveCheckpoint,
 } from "./checkpoint.ts";
@@ -38,6 +39,7 @@ export interface SavedRun {
   readonly communicator: Communicator;
   readonly kernels: RunKernels | undefined;
   readonly inputs: RunInputs | undefined;
+  readonly machine: RunMachine;
 }
 
 /**
@@ -90,7 +92,7 @@ export interface SavedCheckpoint {
  * @throws {NonFiniteError} when weights or optimizer state are not finite, which no other try would change.
  */
 export async function saveRun(
-  { session, config, model, run, optimizer, communicator, kernels, inputs }: SavedRun,
+  { session, config, model, run, optimizer, communicator, kernels, inputs, machine }: SavedRun,
   state: RunState,
 ): Promise<SavedCheckpoint | Error> {
   const entries = stateEntries(session, communicator, run, optimizer);
@@ -105,7 +107,7 @@ export async function saveRun(
     try {
       ({ bytes } = await saveCheckpoint(config.output_dir, {
         entries: counted,
-        state: { ...state, ...(kernels && { kernels }), ...(inputs && { inputs }) },
+        state: { ...state, ...(kernels && { kernels }), ...(inputs && { inputs }), machine },
         config: printConfig(config),
         writeModel: async (folder) => {
           const values = await writeModel(session, config, model, run, optimizer.averages, folder);

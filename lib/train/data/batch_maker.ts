@@ -8,6 +8,8 @@ import { type BatchSource, makeBatch } from "./batches.ts";
 /** Holds one micro-batch at most. */
 export class BatchMaker {
   #ahead: { readonly number: number; readonly batch: MicroBatch } | undefined;
+  /** Milliseconds that making micro-batches has taken so far. */
+  spent = 0;
 
   constructor(readonly device: Device, readonly source: BatchSource) {}
 
@@ -31,6 +33,9 @@ export class BatchMaker {
   }
 
   #make({ items }: MicroStep): MicroBatch {
-    return this.device.span("batch", 0, () => makeBatch(this.source, items));
+    const started = performance.now();
+    const batch = this.device.span("batch", 0, () => makeBatch(this.source, items));
+    this.spent += performance.now() - started;
+    return batch;
   }
 }

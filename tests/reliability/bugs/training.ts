@@ -107,6 +107,20 @@ export const trainingBugs: Bugs = {
     to: "else if (found.shape.length !== shape.length) {",
     tests: "tests/train/checkpoint/checkpoint_test.ts",
   },
+  "gradients that stand out go untold": {
+    file: "lib/train/checks/unusual_steps.ts",
+    from: "gradNorm > SPIKE * norm",
+    to: "gradNorm > SPIKE * SPIKE * norm",
+    tests: "tests/train/checks/unusual_steps_test.ts",
+    filter: "norm above ten times",
+  },
+  "another driver goes untold": {
+    file: "lib/train/checkpoint/run_machine.ts",
+    from: "machine[part] !== current[part]",
+    to: "machine[part] === undefined",
+    tests: "tests/train/checkpoint/machine_test.ts",
+    filter: "each count",
+  },
   "state saved whatever it holds": {
     file: "lib/train/checkpoint/checkpoint.ts",
     from: '          if (dtype !== "u32") requireFinite(name, bytes, dtype);\n',

@@ -10,7 +10,7 @@ const steps = (events: readonly TrainEvent[]) => events.filter((event): event is
 
 /** The counters that a checkpoint holds. */
 function countersOf(checkpoint: string) {
-  const { inputs: _, ...counters } = JSON.parse(readFileSync(join(checkpoint, "trainer.json"), "utf8"));
+  const { inputs: _, machine: __, ...counters } = JSON.parse(readFileSync(join(checkpoint, "trainer.json"), "utf8"));
   return counters;
 }
 
