@@ -32,20 +32,26 @@ checkpointing_limit: 1
 `;
 }
 
-/** Runs the program; returns how it ended and the points it passed. */
-async function run(folder: string, points: readonly string[]): Promise<{ code: number; passed: string[] }> {
+/** How the program ended, and the points it passed. */
+interface Ended {
+  readonly code: number;
+  readonly passed: readonly string[];
+  readonly error: string;
+}
+
+async function run(folder: string, points: readonly string[]): Promise<Ended> {
   const order: KillOrder = { folder, points, config: configText(folder), signal: "SIGTERM" };
   const { code, stdout, stderr } = await new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--quiet", program, JSON.stringify(order)],
   }).output();
-  assert.equal(new TextDecoder().decode(stderr), "");
-  return { code, passed: new TextDecoder().decode(stdout).trimEnd().split("\n") };
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { code, passed: text(stdout).trimEnd().split("\n"), error: text(stderr) };
 }
 
 Deno.test("a signal at any file operation of a save leaves the save whole and ends the run with its code", () =>
   inScratch(async (root) => {
     const whole = await run(join(root, "whole"), []);
-    assert.equal(whole.code, 0);
+    assert.equal(whole.code, 0, whole.error);
     const { passed } = whole;
     // From the first change of a save to what is told when it is done, with the removal of the checkpoint before it.
     const operations = [2, 4].flatMap((step) => {
@@ -62,14 +68,14 @@ Deno.test("a signal at any file operation of a save leaves the save whole and en
       : Array.from({ length: FEW }, (_, i) => operations[Math.round(i * (operations.length - 1) / (FEW - 1))]!);
     for (const [i, points] of chosen.entries()) {
       const folder = join(root, `${i}`), output = join(folder, "run");
-      const { code, passed } = await run(folder, points);
-      const where = `at ${points.at(-1)}, ${i}`;
+      const { code, passed, error } = await run(folder, points);
+      const where = `at ${points.at(-1)}, ${i}: ${error}`;
       const finished = Number(/^event finished (\d+)$/.exec(passed.at(-1)!)?.[1]);
       // A signal that comes with the end of a run may be too late for it.
-      assert.ok(code === 143 || (code === 0 && finished === 4), `${where}: exit code ${code} after step ${finished}`);
+      assert.ok(code === 143 || (code === 0 && finished === 4), `${where}\nexit code ${code} after step ${finished}`);
       const { checkpoint, damaged } = await latestValid(output);
       assert.deepEqual([checkpoint?.step, damaged], [finished, []], where);
-      assert.ok(finished >= Number(/checkpoint-(\d+)/.exec(points[0]!)![1]), `${where}: step ${finished}`);
+      assert.ok(finished >= Number(/checkpoint-(\d+)/.exec(points[0]!)![1]), `${where}\nstep ${finished}`);
       assert.equal(listCheckpoints(output).length, 1, where);
       assert.deepEqual(readdirSync(output).filter((name) => parseTemporaryName(name) !== undefined), [], where);
     }
