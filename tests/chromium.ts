@@ -1,6 +1,7 @@
 /** A headless Chromium under the hand of a test, by the DevTools protocol: pages, keys, what is drawn. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { HUNG, until } from "./patience.ts";
 
 /** Where Debian installs it; tests that need it are skipped elsewhere and say so in their name. */
 const PATH = "/usr/bin/chromium";
@@ -17,6 +18,15 @@ interface Answer {
   readonly error?: { readonly message: string };
   readonly method?: string;
   readonly params?: Record<string, unknown>;
+}
+
+function isRemoved(folder: string): boolean {
+  try {
+    Deno.removeSync(folder, { recursive: true });
+    return true;
+  } catch {
+    return !existsSync(folder);
+  }
 }
 
 /** A running browser; dispose it. */
@@ -87,7 +97,8 @@ export class Chromium implements AsyncDisposable {
     await this.send("Browser.close");
     await closed;
     await this.process.status;
-    await Deno.remove(this.profile, { recursive: true });
+    // Its other processes end after it, and write until then.
+    await until(() => isRemoved(this.profile), `the end of all that write to ${this.profile}`);
   }
 }
 
@@ -114,10 +125,11 @@ export class Page {
     return result.value;
   }
 
-  /** Waits until an expression is true; throws when it is not for a minute. */
+  /** Waits until an expression is true; throws when it is not for long. */
   async until(expression: string): Promise<void> {
-    for (let waited = 0; !await this.evaluate<boolean>(expression).catch(() => false); waited++) {
-      assert.ok(waited < 1200, `never true: ${expression}`);
+    const end = performance.now() + HUNG;
+    while (!await this.evaluate<boolean>(expression).catch(() => false)) {
+      assert.ok(performance.now() < end, `never true: ${expression}`);
       await new Promise((resolve) => setTimeout(resolve, 50));
     }
   }

@@ -7,6 +7,9 @@ import type { Stage } from "./stages.ts";
 /** Seconds below which no stage is started: an engine takes a few to open. */
 const LEAST = 10;
 
+/** How often a stage of small sizes may take its limit: a software driver computes it, beside what else a machine does. */
+const SMALL_PATIENCE = 10;
+
 /** Characters of the output of a failed stage that the report shows; all of it is in `logs/`. */
 const TAIL = 600;
 
@@ -25,7 +28,7 @@ export async function runStage(stage: Stage, { folder, results, small, deadline 
   const begin = performance.now();
   const about = { stage: name, engine };
   const left = Math.floor((deadline - begin) / 1000);
-  const limit = Math.min(stage.limit, left);
+  const limit = Math.min(small ? SMALL_PATIENCE * stage.limit : stage.limit, left);
   if (left < LEAST) return { ...about, status: "skipped", seconds: 0, reason: "no time left, see --minutes" };
   const args = stage.args.map((arg) => arg === "RESULTS" ? results : arg === "SIZE" ? (small ? "small" : "full") : arg);
   const env = { COGTUNE_ENGINE: engine, NO_COLOR: "1" };
