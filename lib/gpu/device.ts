@@ -86,7 +86,7 @@ export class Device implements Disposable {
 }
 
 /** Milliseconds that the news of a lost device may come after the first call that fails for it. */
-const LOSS_MILLISECONDS = 1000;
+const LOSS_MILLISECONDS = 5000;
 
 function lostError(reason: GPUDeviceLostReason, message: string): UserError {
   return new UserError(

@@ -64,12 +64,14 @@ async function run(folder: string, flags: readonly string[], command: string, hu
       HF_TOKEN: "hf_right",
     },
   }).spawn();
-  let out = "";
+  let out = "", isTold = false;
   const readOut = async () => {
     for await (const text of child.stdout.pipeThrough(new TextDecoderStream())) {
       out += text;
       // A server ends when it is told to.
-      if (/^Dashboard: .*\n/.test(out)) child.kill("SIGTERM");
+      if (isTold || !/^Dashboard: .*\n/.test(out)) continue;
+      isTold = true;
+      child.kill("SIGTERM");
     }
   };
   const [stderr, status] = await Promise.all([child.stderr.text(), child.status, readOut()]);

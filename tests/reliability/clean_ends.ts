@@ -118,7 +118,11 @@ async function endOf(folder: string, name: string): Promise<End> {
 }
 
 function kill(child: Deno.ChildProcess): number {
-  child.kill("SIGINT");
+  try {
+    child.kill("SIGINT");
+  } catch {
+    // It has saved and ended before what it said was read.
+  }
   return 1;
 }
 

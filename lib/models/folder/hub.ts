@@ -201,7 +201,13 @@ async function* waitForLock(
       if (!asked) yield { type: "status", message: `waiting for another process that downloads ${model}` };
       await sleep(LOCK_INTERVAL, undefined, signal && { signal });
     }
-    return { [Symbol.dispose]: () => file.close() };
+    return {
+      [Symbol.dispose]() {
+        // Closing alone leaves it locked while a program that another thread starts holds a copy of the file.
+        file.unlockSync();
+        file.close();
+      },
+    };
   } catch (error) {
     file.close();
     throw error;

@@ -115,7 +115,7 @@ Deno.test({
         await isUnharmed(page, ".prompt");
         assert.match(
           await textOf(page, "#status"),
-          /^Step \d+ of 40 · about \d+ s left, until .* · written (just now|\d+ s ago)$/,
+          /^Step \d+ of 40 · about \d+ s left, until .* · written (just now|\d+ (s|min) ago)/,
         );
         await page.evaluate(`window.kept = document.querySelector("video")`);
         await page.until(`[...document.querySelectorAll("video")].every((video) => video.readyState >= 1)`);
