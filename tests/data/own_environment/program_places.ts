@@ -11,6 +11,7 @@ import { UserError } from "../../../lib/errors.ts";
 import { findProgram, requireOutside } from "../../../lib/io/program.ts";
 import { train } from "../../../lib/train/trainer.ts";
 import { command } from "../../bad_input/command.ts";
+import { until, withDeadline } from "../../patience.ts";
 import { fromFileUrl } from "../../paths.ts";
 import { configOf, examples, inScratch } from "../../train/runs.ts";
 import { fakeTools, makeClip, messageOf, stretch, withFolder, withPath } from "../media.ts";
@@ -78,12 +79,14 @@ Deno.test("a wrapper is ended with what it has started, and waited for no longer
     // The shell waits for a program that holds its outputs; the second one leaves it behind.
     for (const script of ["sleep 300 & echo $! > STARTED; wait", "sleep 300 & echo $! > STARTED; exec yes"]) {
       const bin = await fakeTools(folder, script.replace("STARTED", `"${started}"`));
-      await withPath(`${bin}:${usual}`, async () => {
-        const decoding = decodeFrames(clip, [0], { geometry: stretch(8, 8), seconds: 2 });
-        assert.match(await messageOf(decoding), /did not finish within 2 s|more data than was asked for/);
+      await withDeadline(2000, async (milliseconds) => {
+        await withPath(`${bin}:${usual}`, async () => {
+          const decoding = decodeFrames(clip, [0], { geometry: stretch(8, 8), seconds: milliseconds / 1000 });
+          assert.match(await messageOf(decoding), /did not finish within \d+ s|more data than was asked for/);
+        });
+        const process = Number(readFileSync(started, "utf8"));
+        await until(() => !isAlive(process), "the end of what the wrapper has started");
       });
-      const process = Number(readFileSync(started, "utf8"));
-      while (isAlive(process)) await new Promise((resolve) => setTimeout(resolve, 20));
     }
   }));
 
