@@ -39,8 +39,7 @@ export async function listen(hostname: string, port: number, answerer: Answerer)
   // After the start: a connection that could not be taken on, which whoever made it sees.
   server.on("error", started.reject);
   try {
-    // A permission that is missing is an error here; inside node:net nothing would catch it.
-    Deno.listen({ hostname, port }).close();
+    requirePermission(hostname, port);
     server.listen(port, hostname);
     await started.promise;
   } catch (error) {
@@ -48,6 +47,15 @@ export async function listen(hostname: string, port: number, answerer: Answerer)
     throw error;
   }
   return { port: (server.address() as AddressInfo).port, [Symbol.asyncDispose]: () => close(server) };
+}
+
+/**
+ * A permission that is missing is an error here; inside node:net nothing would catch it. Where it is there the port is
+ * not tried out: a program that another thread starts holds a copy of the socket until it runs, and the port with it.
+ */
+function requirePermission(hostname: string, port: number): void {
+  const { state } = Deno.permissions.querySync({ name: "net", host: `${hostname}:${port}` });
+  if (state !== "granted") Deno.listen({ hostname, port }).close();
 }
 
 async function close(server: Server): Promise<void> {
