@@ -55,19 +55,19 @@ export const kernelBugs: Bugs = {
     tests: flat,
   },
   "rotation the wrong way back": {
-    file: "kernels/norm/head.ts",
+    file: "kernels/norm/head_text.ts",
     from: "-sine.${half(j)})`;",
     to: "sine.${half(j)})`;",
     tests: head,
   },
   "rotation transposed": {
-    file: "kernels/norm/head.ts",
+    file: "kernels/norm/head_text.ts",
     from: "v.x * c.x - v.y * s.x, v.x * s.x + v.y * c.x",
     to: "v.x * c.x + v.y * s.x, v.y * c.x - v.x * s.x",
     tests: head,
   },
   "text rows rotated": {
-    file: "kernels/norm/head.ts",
+    file: "kernels/norm/head_text.ts",
     from: "let video = n >= params.text_rows;",
     to: "let video = n + 1u >= params.text_rows;",
     tests: head,
