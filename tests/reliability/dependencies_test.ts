@@ -34,10 +34,16 @@ Deno.test("every package has one version and a hash, and nothing runs when it is
   for (const [name, target] of Object.entries(imports)) {
     assert.match(target, /^(\.\/|npm:(@[\w-]+\/)?[\w-]+@\d+\.\d+\.\d+(\/\w+)?$)/, `${name}: ${target}`);
   }
-  const { npm, remote = {} } = json("deno.lock") as {
+  const { npm, specifiers, remote = {} } = json("deno.lock") as {
+    specifiers: Record<string, string>;
     npm: Record<string, { readonly integrity?: string; readonly scripts?: boolean }>;
     remote?: Record<string, string>;
   };
+  const wanted = Object.values(imports).filter((target) => target.startsWith("npm:"));
+  const unlocked = wanted.map((target) => target.replace(/(@[\d.]+)\/\w+$/, "$1")).filter((name) =>
+    !(name in specifiers)
+  );
+  assert.deepEqual(unlocked, [], "deno.lock is behind deno.json: run deno install");
   for (const [name, { integrity, scripts }] of Object.entries(npm)) {
     assert.match(integrity ?? "", /^sha512-/, name);
     assert.notEqual(scripts, true, `${name} has a script for its installation`);

@@ -12,6 +12,7 @@ import { findProgram, requireOutside } from "../../../lib/io/program.ts";
 import { train } from "../../../lib/train/trainer.ts";
 import { command } from "../../bad_input/command.ts";
 import { fromFileUrl } from "../../paths.ts";
+import { until } from "../../patience.ts";
 import { configOf, examples, inScratch } from "../../train/runs.ts";
 import { fakeTools, makeClip, messageOf, stretch, withFolder, withPath } from "../media.ts";
 
@@ -83,12 +84,12 @@ Deno.test("a wrapper is ended with what it has started, and not waited for", () 
       await withPath(`${bin}:${usual}`, async () => {
         const options = { geometry: stretch(8, 8), signal: isStarted.signal };
         const decoding = decodeFrames(clip, [0], options).then(() => assert.fail("it was decoded"), String);
-        while (readFileSync(started, "utf8") === "") await new Promise((resolve) => setTimeout(resolve, 20));
+        await until(() => readFileSync(started, "utf8") !== "", "the start of the wrapper");
         if (script === "wait") isStarted.abort();
         assert.match(await decoding, says);
       });
       const process = Number(readFileSync(started, "utf8"));
-      while (isAlive(process)) await new Promise((resolve) => setTimeout(resolve, 20));
+      await until(() => !isAlive(process), "the end of what the wrapper has started");
     }
   }));
 
