@@ -31,7 +31,7 @@ const entries: Entry[] = [
     name: copy === "none" ? "f32" : `f32, ${copy} working copy`,
     // Parameters and both moments are read and written, gradients read, working copies written.
     bytes: (copy === "none" ? 28 : 30) * ELEMENTS,
-    launch: () => adam({ kind: "adamw", gradients: "f32", copy }, shape),
+    launch: (target) => adam(target, { kind: "adamw", gradients: "f32", copy }, shape),
     contents:
       () => [values(), values(), ELEMENTS, ELEMENTS, state(), control(), ...(copy === "none" ? [] : [ELEMENTS])],
   })),

@@ -118,6 +118,8 @@ export interface Problem {
   work(variant: string): Work;
   /** Elements of every operand by name. */
   operands(): Readonly<Record<string, number>>;
+  /** What operands hold that noise would not do for: four numbers, over and over. */
+  readonly constants: Readonly<Record<string, readonly [number, number, number, number]>>;
   /** The same problem in a small size. */
   probe(): Problem;
 }

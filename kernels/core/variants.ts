@@ -26,6 +26,8 @@ export interface Family<Spec, Shape> {
   traits(spec: Spec, shape: Shape): Readonly<Record<string, string | number | boolean>>;
   /** Elements of every operand by name. */
   operands(spec: Spec, shape: Shape): Readonly<Record<string, number>>;
+  /** What operands hold when variants are compared, where noise would not do; see {@linkcode Problem}. */
+  readonly constants?: Problem["constants"];
   /** A shape so small that the twin takes no time, with an edge on every side. */
   probe(shape: Shape): Shape;
 }
@@ -48,6 +50,7 @@ function problemOf<Spec, Shape>(family: Family<Spec, Shape>, target: Target, spe
     candidates,
     work: (wanted) => variants.find(({ name }) => name === wanted)!.work(target, spec, shape),
     operands: () => family.operands(spec, shape),
+    constants: family.constants ?? {},
     probe: () => problemOf(family, target, spec, family.probe(shape)),
   };
 }

@@ -75,10 +75,14 @@ function partsOf(way: Way, shape: HeadNormShape): number {
 function partials(way: Way, target: Target, { dtype, rotate }: HeadColumnsSpec, shape: HeadNormShape): Launch {
   const parts = partsOf(way, shape);
   const isSplit = way !== ROWS;
-  // Where the heads are not shared out, the text has no division to find them.
-  const [rowPart, firstHead, lastHead] = isSplit
-    ? ["part / params.splits", "part % params.splits * params.share", "min(first_head + params.share, params.heads)"]
-    : ["part", "0u", "params.heads"];
+  // Lanes reach the sums together: every group goes through as many heads, and counts those past the last as 0.
+  const loop = isSplit
+    ? `for (var i_head = 0u; i_head < params.share; i_head++) {
+    let own_head = part % params.splits * params.share + i_head;
+    let h = min(own_head, params.heads - 1u);
+    let counted = select(0.0, live, own_head < params.heads);`
+    : `for (var h = 0u; h < params.heads; h++) {
+    let counted = live;`;
   return {
     kernel: buildKernel({
       name: "head_norm_columns",
@@ -90,20 +94,18 @@ function partials(way: Way, target: Target, { dtype, rotate }: HeadColumnsSpec, 
       body: `  let part = gid / ${LANES}u;
   let l = gid % ${LANES}u;
   let own = l * ${VECTORS}u;
-  let row_part = ${rowPart};
-  let first_head = ${firstHead};
-  let last_head = ${lastHead};
+  let row_part = ${isSplit ? "part / params.splits" : "part"};
 ${each((j) => `  var gamma${j} = vec4f(0); var beta${j} = vec4f(0);`)}
   for (var i = 0u; i < params.length; i++) {
   let live = select(0.0, 1.0, part < params.parts && row_part * params.length + i < params.rows);
   let row = min(row_part * params.length + i, params.rows - 1u);
 ${rotate ? LOAD_ANGLES : ""}
-  for (var h = first_head; h < last_head; h++) {
+  ${loop}
     let at = (row * params.heads + h) * ${HEAD_VECTORS}u + own;
 ${NORMALISE}
 ${
         each((j) =>
-          `    let g${j} = ${gradient(j, rotate)} * live;
+          `    let g${j} = ${gradient(j, rotate)} * counted;
     gamma${j} = gamma${j} + g${j} * v${j} * rs;
     beta${j} = beta${j} + g${j};`
         )

@@ -1,9 +1,11 @@
 /** Adam and AdamW over flat f32 buffers, and the norm clipping and overflow check that precede them. */
-import { type BufferSpec, type DType, foldGrid, type Launch, type Target, THREADS } from "../core/kernel.ts";
+import { type BufferSpec, type DType, type Launch, type Target, THREADS, type Work } from "../core/kernel.ts";
 import { fours } from "../core/fours.ts";
+import { type Spread, SPREAD_PROBE, spreadGrid, SPREADS, spreadText } from "../core/spread.ts";
+import { type Family, solve } from "../core/variants.ts";
 import { hasSubgroups, laneSums } from "../reduce/lanes.ts";
 import { sumSlots } from "../reduce/sums.ts";
-import { buildKernel, NON_FINITE, unroll } from "../core/wgsl.ts";
+import { buildKernel, NON_FINITE } from "../core/wgsl.ts";
 import { WATCH } from "./watch.ts";
 
 /**
@@ -70,9 +72,6 @@ export interface AdamShape {
   readonly weightDecay: number;
 }
 
-/** Vectors per thread. */
-const UNROLL = 4;
-
 /** Words of the params that {@linkcode adamText} reads besides `count4`. */
 export const ADAM_WORDS: readonly string[] = [
   "beta1:f32",
@@ -88,13 +87,8 @@ export function adamWords({ beta1, beta2, eps, weightDecay }: AdamShape): number
   return [beta1, 1 - beta1, beta2, 1 - beta2, eps, weightDecay];
 }
 
-/** Workgroups of {@linkcode adamText}. */
-export function adamGrid(count4: number): Launch["grid"] {
-  return foldGrid(Math.ceil(count4 / (THREADS * UNROLL)));
-}
-
 /** A step with moments in f32; `store` puts `p - change` away at `at`. Needs {@linkcode WATCH}. */
-export function adamText(kind: "adamw" | "adam", store: string): string {
+export function adamText(kind: "adamw" | "adam", store: string, spread: Spread): string {
   const decayed = kind === "adam" ? " + params.decay * p" : "";
   const decay = kind === "adamw" ? " + state.x * params.decay * p" : "";
   return `
@@ -102,10 +96,9 @@ export function adamText(kind: "adamw" | "adam", store: string): string {
   let control = load_control(0u);
   if (control.z == 0.0) {
 ${
-    unroll(UNROLL, (i) =>
-      `    {
-      let at = wg * ${THREADS * UNROLL}u + ${i * THREADS}u + li;
-      if (at < params.count4) {
+    spreadText(
+      spread,
+      `
         let p = load_parameters(at);
         let g = load_gradients(at) * control.y${decayed};
         let m = params.beta1 * load_moment1(at) + params.rest1 * g;
@@ -115,40 +108,39 @@ ${
         store_moment2(at, v);
         watch(m, control);
         watch(v, control);
-        ${store}
-      }
-    }`)
+        ${store}`,
+    )
   }
   }`;
 }
 
-/**
- * One step: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, p -= lr / (1-b1^k) * m / (sqrt(v / (1-b2^k)) + eps). Weight
- * decay is lr * wd * p taken off p (`adamw`) or wd * p added to g (`adam`). Nothing changes where control asks to skip.
- * Buffers: parameters, gradients, m, v (f32), state (see {@linkcode adamState}), control (see {@linkcode clipControl})
- * and, with `copy`, working copy of the parameters in that type.
- */
-export function adam(
-  spec: { readonly kind: "adamw" | "adam"; readonly gradients: DType; readonly copy: DType | "none" },
-  shape: AdamShape,
-): Launch {
-  const count = fours("parameters", shape.elements);
-  const buffers: BufferSpec[] = [
+/** Rule, type of the gradients, and type of the working copy. */
+export interface AdamSpec {
+  readonly kind: "adamw" | "adam";
+  readonly gradients: DType;
+  readonly copy: DType | "none";
+}
+
+const MOMENTS = ["moment1", "moment2"] as const;
+
+function buffersOf({ gradients, copy }: AdamSpec): BufferSpec[] {
+  return [
     { name: "parameters", dtype: "f32" },
-    { name: "gradients", dtype: spec.gradients },
-    { name: "moment1", dtype: "f32" },
-    { name: "moment2", dtype: "f32" },
-    { name: "state", dtype: "f32" },
-    { name: "control", dtype: "f32" },
+    { name: "gradients", dtype: gradients },
+    ...[...MOMENTS, "state", "control"].map((name): BufferSpec => ({ name, dtype: "f32" })),
+    ...(copy === "none" ? [] : [{ name: "copy", dtype: copy }]),
   ];
-  if (spec.copy !== "none") buffers.push({ name: "copy", dtype: spec.copy });
+}
+
+function launch(spec: AdamSpec, shape: AdamShape, spread: Spread): Launch {
+  const count = fours("parameters", shape.elements);
   return {
     kernel: buildKernel({
       name: "adam",
-      spec: { ...spec },
+      spec: { ...spec, threads: spread.threads, vectors: spread.vectors },
       params: ["count4", ...ADAM_WORDS],
-      buffers,
-      workgroupSize: THREADS,
+      buffers: buffersOf(spec),
+      workgroupSize: spread.threads,
       declarations: WATCH,
       body: adamText(
         spec.kind,
@@ -156,10 +148,44 @@ export function adam(
         store_parameters(at, q);
         watch(q, control);
         ${spec.copy === "none" ? "" : "store_copy(at, q);"}`,
+        spread,
       ),
     }),
     params: [count, ...adamWords(shape)],
-    grid: adamGrid(count),
+    grid: spreadGrid(spread, count),
     flops: 14 * shape.elements,
   };
+}
+
+/** The family of the steps. */
+export const adamFamily: Family<AdamSpec, AdamShape> = {
+  name: "adam",
+  variants: SPREADS.map((spread) => ({
+    name: spread.name,
+    applies: () => true,
+    work(_, spec, shape) {
+      const writes = ["parameters", ...MOMENTS, "control", ...(spec.copy === "none" ? [] : ["copy"])];
+      return { launches: [{ launch: launch(spec, shape, spread), writes }] };
+    },
+  })),
+  prefer: () => SPREADS[0]!.name,
+  twin: SPREADS[0]!.name,
+  traits: (spec, { elements }) => ({ ...spec, elements }),
+  operands(spec, { elements }) {
+    const words: Readonly<Record<string, number>> = { state: 4, control: 4 };
+    return Object.fromEntries(buffersOf(spec).map(({ name }) => [name, words[name] ?? elements]));
+  },
+  // Second moments are no less than 0, and a step is made where the third of `control` is 0.
+  constants: { state: [1e-3, 2e-3, 3, 1], control: [1, 0.5, 0, 0], moment2: [0.25, 0.5, 1, 2] },
+  probe: (shape) => ({ ...shape, elements: Math.min(shape.elements, SPREAD_PROBE) }),
+};
+
+/**
+ * One step: m = b1 m + (1-b1) g, v = b2 v + (1-b2) g^2, p -= lr / (1-b1^k) * m / (sqrt(v / (1-b2^k)) + eps). Weight
+ * decay is lr * wd * p taken off p (`adamw`) or wd * p added to g (`adam`). Nothing changes where control asks to skip.
+ * Operands: parameters, gradients, moment1, moment2 (f32), state (see {@linkcode adamState}), control (see {@linkcode
+ * clipControl}) and, with a working copy of the parameters, copy.
+ */
+export function adam(target: Target, spec: AdamSpec, shape: AdamShape): Work {
+  return solve(adamFamily, target, spec, shape);
 }

@@ -10,9 +10,12 @@
 import { type BufferSpec, type Launch, THREADS } from "../core/kernel.ts";
 import { DRAW } from "../core/draw.ts";
 import { fours } from "../core/fours.ts";
-import { ADAM_WORDS, adamGrid, type AdamShape, adamText, adamWords } from "./adam.ts";
+import { spreadGrid, SPREADS } from "../core/spread.ts";
+import { ADAM_WORDS, type AdamShape, adamText, adamWords } from "./adam.ts";
 import { buildKernel } from "../core/wgsl.ts";
 import { WATCH } from "./watch.ts";
+
+const SPREAD = SPREADS[0]!;
 
 /** How the sum of a weight and its update becomes a bf16 number. */
 export type Bf16Rounding = "kahan" | "stochastic";
@@ -74,11 +77,11 @@ export function adamBf16(
       workgroupSize: THREADS,
       declarations: kahan ? WATCH : `${STOCHASTIC}\n${WATCH}`,
       body: `${kahan ? "" : "  let seed = load_key(0u);\n  let update = load_key(1u);"}${
-        adamText(spec.kind, stores[spec.rounding])
+        adamText(spec.kind, stores[spec.rounding], SPREAD)
       }`,
     }),
     params: [count, shape.bucket, ...adamWords(shape)],
-    grid: adamGrid(count),
+    grid: spreadGrid(SPREAD, count),
     flops: (kahan ? 17 : 14) * shape.elements,
   };
 }

@@ -41,6 +41,27 @@ store_y(gid, (vec4f(bits) * ${2 ** -24} - 0.5) * params.scale);`,
   };
 }
 
+/** y = four numbers, over and over. Buffers: y. */
+export function repeated(
+  spec: { readonly y: Exclude<DType, "u32"> },
+  { elements, values }: { readonly elements: number; readonly values: readonly [number, number, number, number] },
+): Launch {
+  const count = fours("numbers", elements);
+  return {
+    kernel: buildKernel({
+      name: "repeated",
+      spec,
+      params: ["count4", "a:f32", "b:f32", "c:f32", "d:f32"],
+      buffers: [{ name: "y", dtype: spec.y }],
+      workgroupSize: THREADS,
+      body: `if (gid < params.count4) { store_y(gid, vec4f(params.a, params.b, params.c, params.d)); }`,
+    }),
+    params: [count, ...values],
+    grid: foldGrid(Math.ceil(count / THREADS)),
+    flops: 0,
+  };
+}
+
 /** The same numbers on the host, from element `first` on, for tensors that live there. */
 export function noiseOnHost({ elements, seed, scale = 1 }: NoiseShape, first = 0): Float32Array<ArrayBuffer> {
   const factor = Math.fround(scale);

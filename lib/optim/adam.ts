@@ -1,7 +1,8 @@
 /** Adam and AdamW (arXiv:1412.6980, arXiv:1711.05101), with f32 moments. */
 import { adam, adamState } from "../../kernels/optimizer/adam.ts";
 import type { Bucket } from "../models/tensors/trainables.ts";
-import { besideMasters, copies, type RuleConfig, type UpdateRule } from "./rule.ts";
+import { recordWork } from "../plan/work.ts";
+import { besideMasters, type RuleConfig, type UpdateRule } from "./rule.ts";
 
 /** States `m.<bucket>` and `v.<bucket>`: first and second moment of every master. */
 export function adamRule(config: RuleConfig, kind: "adamw" | "adam", buckets: readonly Bucket[]): UpdateRule {
@@ -20,8 +21,8 @@ export function adamRule(config: RuleConfig, kind: "adamw" | "adam", buckets: re
         const { m, v } = moments[i]!;
         const shape = { elements: values.size, beta1, beta2, eps: epsilon, weightDecay: weight_decay };
         const spec = { kind, gradients: "f32", copy: copy?.dtype ?? "none" } as const;
-        const operands = [values, gradients, m, v, state, control, ...copies(bucket)];
-        plan.launch(adam(spec, shape), operands, [values, m, v, control, ...copies(bucket)]);
+        const operands = { parameters: values, gradients, moment1: m, moment2: v, state, control };
+        recordWork(plan, adam(plan.target, spec, shape), copy === undefined ? operands : { ...operands, copy });
         plan.release();
       });
     },

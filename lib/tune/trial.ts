@@ -1,6 +1,6 @@
 /** One problem on the device: its operands filled with noise, its variants run on them, timed and compared. */
 import type { DType, Problem, Work } from "../../kernels/core/kernel.ts";
-import { noise } from "../../kernels/rows/noise.ts";
+import { noise, repeated } from "../../kernels/rows/noise.ts";
 import { Executable } from "../gpu/executable.ts";
 import type { Session } from "../gpu/session.ts";
 import { decodeF32, type StorageType } from "../io/safetensors/half.ts";
@@ -42,9 +42,10 @@ export class Trial implements Disposable {
     const work = this.problem.work(variant);
     await this.#run((plan) => {
       Object.values(this.#operands).forEach((tensor, seed) => {
-        plan.launch(noise({ y: tensor.dtype as Exclude<DType, "u32"> }, { elements: tensor.size, seed }), [tensor], [
-          tensor,
-        ]);
+        const [spec, elements] = [{ y: tensor.dtype as Exclude<DType, "u32"> }, tensor.size];
+        const values = this.problem.constants[tensor.name];
+        const fill = values === undefined ? noise(spec, { elements, seed }) : repeated(spec, { elements, values });
+        plan.launch(fill, [tensor], [tensor]);
       });
       recordWork(plan, work, this.#operands);
     });

@@ -7,6 +7,7 @@ import { headColumnsFamily } from "../../kernels/norm/head_parameters.ts";
 import { headNormFamilies } from "../../kernels/norm/head.ts";
 import { rowNormFamilies } from "../../kernels/norm/layer.ts";
 import { layerNormColumnsFamily } from "../../kernels/norm/layer_parameters.ts";
+import { adamFamily } from "../../kernels/optimizer/adam.ts";
 import { columnFamilies } from "../../kernels/reduce/sums.ts";
 import { gatedFamilies } from "../../kernels/rows/by_row.ts";
 import { magnitudeFamily } from "../../kernels/rows/dora.ts";
@@ -48,6 +49,7 @@ const heads = { ...rows, heads: 4, eps: 1e-6 };
 const flat = { elements: 2 ** 16 };
 const [x, y, g, dx] = ["f32", "bf16", "f32", "f32"] as const;
 const param = "f32" as const;
+const ADAM = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1 };
 
 const problems: readonly Problem[] = [
   problem(activationFamilies.gelu, { x, y }, flat),
@@ -65,6 +67,7 @@ const problems: readonly Problem[] = [
   problem(layerNormColumnsFamily, { x, g }, norm),
   problem(columnFamilies.columnSums, { g, accumulate: true }, { rows: 700, width: WIDTH }),
   problem(columnFamilies.gateSums, { g, y }, { ...gates, batch: 2 }),
+  problem(adamFamily, { kind: "adamw", gradients: "f32", copy: "bf16" }, { ...flat, ...ADAM }),
   problem(magnitudeFamily, { g, u: "bf16" }, { rows: 700, width: WIDTH }),
 ];
 

@@ -141,3 +141,18 @@ Deno.test("gradients of gamma and beta of more heads and rows than parts have ma
   // 1111 parts of 16 rows; 16,384 groups are 15 times as many, which four heads of 48 for each come nearest to.
   assert.deepEqual([8, 32].map(parts), [1111, 12 * 1111]);
 });
+
+Deno.test("heads that groups of lanes share out unevenly are all counted once", async () => {
+  const spec = { dtype: "f32", rotate: false } as const;
+  // 349 parts: 16,384 groups would have 47, so each takes two of 47 heads, and the last of a part one.
+  const shape = { rows: 349 * 16, sequence: 349 * 16, textRows: 0, heads: 47, eps: 1e-6 };
+  const size = shape.rows * shape.heads * 64;
+  const x = numbers(size, 1);
+  const g = x.map((v) => 1 + v);
+  const [rows, heads] = await everyVariant(headColumnsFamily, spec, shape, { x, g, d_gamma: 64, d_beta: 64 });
+  assert.equal(heads!.results.partials!.length / 128, 24 * 349);
+  // Gradients around 1 add up to about their number; a head too few or too many would be 2 % off.
+  for (const sum of rows.results.d_beta!) assert.ok(Math.abs(sum / (349 * 16 * 47) - 1) < 1e-2);
+  assert.ok(relativeL2(heads!.results.d_beta!, rows.results.d_beta!) < 1e-4);
+  assert.ok(relativeL2(heads!.results.d_gamma!, rows.results.d_gamma!) < 1e-4);
+});

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { Target } from "../../../kernels/core/kernel.ts";
-import { adam, adamState, clipControl } from "../../../kernels/optimizer/adam.ts";
+import { adamFamily, adamState, clipControl } from "../../../kernels/optimizer/adam.ts";
 import { squareSlots, sumOfSquares } from "../../../kernels/reduce/sums.ts";
 import { openSafetensors } from "../../../lib/io/safetensors/safetensors.ts";
 import { optimizerOf, optimizerRuns, settingsOf } from "../../optim/stored.ts";
@@ -8,6 +8,7 @@ import { caseName, referenceCases, referencePath } from "../../reference.ts";
 import { flatTensors } from "./files.ts";
 import { numbers, relativeL2, rounded, runLaunch } from "../run.ts";
 import { targets } from "../targets.ts";
+import { everyVariant } from "../variants.ts";
 
 const BETAS = { beta1: 0.9, beta2: 0.95 };
 const KEEP = Float32Array.of(0, 1, 0, 0);
@@ -26,8 +27,10 @@ for (const stored of [...optimizerRuns("adam"), ...optimizerRuns("adamw")]) {
     for (let step = 0; step < steps; step++) {
       const state = adamState({ learningRate: learningRates[step]!, beta1, beta2, step: step + 1, lossScale: 1 });
       const gradients = flatTensors(file, "grads", step);
-      const results = await runLaunch(adam(spec, shape), [p, gradients, m, v, state, KEEP]);
-      [p, m, v] = [results[0]!, results[2]!, results[3]!];
+      const given = { parameters: p, gradients, moment1: m, moment2: v, state, control: KEEP };
+      const [{ results }, ...others] = await everyVariant(adamFamily, spec, shape, given);
+      [p, m, v] = [results.parameters!, results.moment1!, results.moment2!];
+      for (const other of others) assert.deepEqual(other.results, results, other.name);
       assert.ok(relativeL2(p, flatTensors(file, "params", step)) < 1e-6);
     }
   });
@@ -93,9 +96,11 @@ Deno.test("a skipped step changes neither parameters nor moments, even with NaN 
   const shape = { elements: size, ...BETAS, eps: 1e-8, weightDecay: 0.1 };
   const state = adamState({ learningRate: 1e-2, ...BETAS, step: 3, lossScale: 1 });
   const control = Float32Array.of(NaN, NaN, 1, NaN);
-  const launch = adam({ kind: "adamw", gradients: "f32", copy: "none" }, shape);
-  const results = await runLaunch(launch, [p, g, m, v, state, control]);
-  assert.deepEqual([results[0], results[2], results[3]], [p, m, v]);
+  const given = { parameters: p, gradients: g, moment1: m, moment2: v, state, control };
+  const spec = { kind: "adamw", gradients: "f32", copy: "none" } as const;
+  for (const { name, results } of await everyVariant(adamFamily, spec, shape, given)) {
+    assert.deepEqual([results.parameters, results.moment1, results.moment2], [p, m, v], name);
+  }
 });
 
 Deno.test("the working copy is the updated parameter rounded to its type", async () => {
@@ -103,16 +108,11 @@ Deno.test("the working copy is the updated parameter rounded to its type", async
   const shape = { elements: size, ...BETAS, eps: 1e-8, weightDecay: 0 };
   const state = adamState({ learningRate: 1e-2, ...BETAS, step: 1, lossScale: 1 });
   for (const copy of ["bf16", "f16"] as const) {
-    const launch = adam({ kind: "adamw", gradients: "f32", copy }, shape);
-    const [p, , , , , , half] = await runLaunch(launch, [
-      numbers(size, 1),
-      numbers(size, 2),
-      size,
-      size,
-      state,
-      KEEP,
-      size,
-    ]);
-    assert.deepEqual(half, p!.map((value) => rounded(value, copy)));
+    const [parameters, gradients] = [numbers(size, 1), numbers(size, 2)];
+    const given = { parameters, gradients, moment1: size, moment2: size, state, control: KEEP, copy: size };
+    const spec = { kind: "adamw", gradients: "f32", copy } as const;
+    for (const { name, results } of await everyVariant(adamFamily, spec, shape, given)) {
+      assert.deepEqual(results.copy, results.parameters!.map((value) => rounded(value, copy)), name);
+    }
   }
 });
