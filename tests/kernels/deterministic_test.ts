@@ -2,12 +2,13 @@
 import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { adam, adamState } from "../../kernels/optimizer/adam.ts";
+import { adamFamily, adamState } from "../../kernels/optimizer/adam.ts";
 import { squareSlots, sumOfSquares } from "../../kernels/reduce/sums.ts";
 import { fromFileUrl } from "../paths.ts";
 import { runTiny, tinyConfig } from "../step/tiny_run.ts";
 import { numbers, runLaunch } from "./run.ts";
 import { targets } from "./targets.ts";
+import { everyVariant } from "./variants.ts";
 
 Deno.test("no kernel adds in an order that depends on which thread comes first", () => {
   const folder = fromFileUrl("../../kernels", import.meta.url);
@@ -56,19 +57,21 @@ Deno.test("numbers below the smallest normal one, kept or flushed, are off by no
   }
   const betas = { beta1: 0.9, beta2: 0.999 };
   const shape = { elements: size, ...betas, eps: 1e-8, weightDecay: 0 };
-  const p = numbers(size, 1);
-  const zeros = () => new Float32Array(size);
-  const results = await runLaunch(adam({ kind: "adamw", gradients: "f32", copy: "none" }, shape), [
-    p,
-    tiny,
-    zeros(),
-    zeros(),
-    adamState({ learningRate: 1e-3, ...betas, step: 1, lossScale: 1 }),
-    Float32Array.of(0, 1, 0, 0),
-  ]);
-  // m / (sqrt(v) + eps) of such a gradient is below 1e-30: no weight moves by a bit.
-  assert.deepEqual(results[0], p);
-  results[2]!.forEach((m, i) => assert.ok(Math.abs(m - 0.1 * tiny[i]!) <= SMALLEST, `${m}`));
-  assert.deepEqual(results[3], zeros());
-  assert.equal(results[5]![3], 0);
+  const parameters = numbers(size, 1);
+  const spec = { kind: "adamw", gradients: "f32", copy: "none" } as const;
+  const runs = await everyVariant(adamFamily, spec, shape, {
+    parameters,
+    gradients: tiny,
+    moment1: new Float32Array(size),
+    moment2: new Float32Array(size),
+    state: adamState({ learningRate: 1e-3, ...betas, step: 1, lossScale: 1 }),
+    control: Float32Array.of(0, 1, 0, 0),
+  });
+  for (const { results } of runs) {
+    // m / (sqrt(v) + eps) of such a gradient is below 1e-30: no weight moves by a bit.
+    assert.deepEqual(results.parameters, parameters);
+    results.moment1!.forEach((m, i) => assert.ok(Math.abs(m - 0.1 * tiny[i]!) <= SMALLEST, `${m}`));
+    assert.deepEqual(results.moment2, new Float32Array(size));
+    assert.equal(results.control![3], 0);
+  }
 });
