@@ -58,7 +58,7 @@ const places: readonly Place[] = [
   { name: "before the first checkpoint", points: ["make run/checkpoint-3.tmp"], from: 0 },
   {
     name: "between the files of the first checkpoint",
-    points: ["create run/checkpoint-3.tmp/state.safetensors.tmp"],
+    points: ["create run/checkpoint-3.tmp/trainer.json.tmp"],
     from: 0,
   },
   { name: "right after a save", points: ["event saved 3"], from: 3 },
