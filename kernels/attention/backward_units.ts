@@ -9,7 +9,16 @@ import { unroll } from "../core/wgsl.ts";
 import { MOST } from "../core/half_scales.ts";
 import { type AttentionTile, place, type UnitsText } from "./unit_tile.ts";
 import { declarations, line, loadOwn, type Operands, unscaled, untilFits } from "./unit_rows.ts";
-import { INSIDE, readScores, scoreShare, shiftSums, store, type Sum, walkOthers, writeWeights } from "./unit_sums.ts";
+import {
+  readScores,
+  scoreColumns,
+  scoreShare,
+  shiftSums,
+  store,
+  type Sum,
+  walkOthers,
+  writeWeights,
+} from "./unit_sums.ts";
 
 /** Power of two by which weights are multiplied. */
 const WEIGHT_EXPONENT = 12;
@@ -26,7 +35,7 @@ function factors(
   [query, key]: readonly [string, string],
   [dout, value]: readonly [string, string],
 ): string {
-  return `let inside = ${INSIDE};
+  return `let inside = ${scoreColumns(operands.tile)} <= vec4u(last);
 let unit_score = params.scale * ${Math.LOG2E} * ${unscaled(operands, [query, key])};
 let unit_gradient = ${unscaled(operands, [dout, value])};`;
 }
@@ -96,11 +105,13 @@ function keyValueBody(operands: Operands): string {
   const { tile } = operands;
   const { groups, place: share } = scoreShare(tile);
   const each = (text: (i: number) => string) => unroll(groups, text);
-  // The columns of a step are queries here. Their statistics are padded to fours, with anything.
+  // The columns of a step are queries here.
+  const ofColumns = (name: string) =>
+    `vec4f(${unroll(4, (q) => `element_${name}(statistics + min(columns[${q}], last))`, ", ")})`;
   const weigh = `${factors(operands, ["query", "key"], ["dout", "value"])}
-let at = statistics / 4u + min(j0 / 4u + score_four, last / 4u);
-let lse = load_lse(at) * ${Math.LOG2E};
-let delta = select(vec4f(0), load_delta(at), inside);
+let columns = ${scoreColumns(tile)};
+let lse = ${ofColumns("lse")} * ${Math.LOG2E};
+let delta = ${ofColumns("delta")};
 ${
     writeGradients(
       operands,

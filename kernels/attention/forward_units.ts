@@ -8,7 +8,16 @@
 import { unroll } from "../core/wgsl.ts";
 import { type AttentionTile, place, type UnitsText } from "./unit_tile.ts";
 import { declarations, loadOwn, type Operands, unscaled, untilFits } from "./unit_rows.ts";
-import { INSIDE, readScores, rescale, scoreShare, store, type Sum, walkOthers, writeWeights } from "./unit_sums.ts";
+import {
+  readScores,
+  rescale,
+  scoreColumns,
+  scoreShare,
+  store,
+  type Sum,
+  walkOthers,
+  writeWeights,
+} from "./unit_sums.ts";
 
 /** Scores above m by more than this many powers of two raise it. A weight of 2^13 leaves f16 room for rounding. */
 const HEADROOM = 13;
@@ -30,7 +39,7 @@ function weigh(operands: Operands): string {
   const { groups, apart } = scoreShare(tile);
   const each = (text: (i: number) => string) => unroll(groups, text);
   const row = (i: number) => `score_line + ${i * apart}u`;
-  return `let inside = ${INSIDE};
+  return `let inside = ${scoreColumns(tile)} <= vec4u(last);
 let unit_score = params.scale * ${Math.LOG2E} * ${unscaled(operands, ["query", "key"])};
 ${each((i) => `var w${i} = 0.0;`)}
 ${

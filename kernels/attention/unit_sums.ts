@@ -155,8 +155,9 @@ ${
 }
 
 /**
- * How threads share the scores: thread `li` has four columns, from `4 * score_four`, of the rows `score_line + i *
- * apart`.
+ * How threads share the scores: thread `li` has four columns, `score_four` and others a quarter of the step apart, of
+ * the rows `score_line + i * apart`. Neighbours so read and write neighbours; with four columns in a row each, the 32
+ * threads of a subgroup would meet eight of 32 banks.
  */
 export function scoreShare(
   tile: AttentionTile,
@@ -173,19 +174,21 @@ export function scoreShare(
 /** The thread's group i of an array of scores. */
 export function readScores(tile: AttentionTile, from: string, i: number): string {
   const at = (q: number) =>
-    `(score_line + ${i * scoreShare(tile).apart}u) * ${scoreStride(tile)}u + score_four * 4u + ${q}u`;
+    `(score_line + ${i * scoreShare(tile).apart}u) * ${scoreStride(tile)}u + score_four + ${q * tile.step / 4}u`;
   return `vec4f(${unroll(4, (q) => `${from}[${at(q)}]`, ", ")})`;
 }
 
 /** Writes the thread's group i of an array of weights. */
 export function writeWeights(tile: AttentionTile, to: string, i: number, value: string): string {
   const at = (q: number) =>
-    `(score_line + ${i * scoreShare(tile).apart}u) * ${paddedStride(tile.step)}u + score_four * 4u + ${q}u`;
+    `(score_line + ${i * scoreShare(tile).apart}u) * ${paddedStride(tile.step)}u + score_four + ${q * tile.step / 4}u`;
   return `{ let h = vec4<f16>(${value}); ${unroll(4, (q) => `${to}[${at(q)}] = h[${q}];`, " ")} }`;
 }
 
-/** Which of the four columns of a step are rows of the sequence. */
-export const INSIDE = "vec4u(j0 + 4u * score_four) + vec4u(0u, 1u, 2u, 3u) <= vec4u(last)";
+/** The thread's columns as rows of the sequence. */
+export function scoreColumns({ step }: AttentionTile): string {
+  return `(vec4u(j0 + score_four) + vec4u(${unroll(4, (q) => `${q * step / 4}u`, ", ")}))`;
+}
 
 /** The walk over the other operands: `weigh` turns scores into weights of the step at `j0`. */
 export function walkOthers(
