@@ -1,5 +1,5 @@
 /**
- * A small computation with a known answer, before a run trusts a driver with hours: a matrix product with its
+ * A small computation with a known answer, before a driver is trusted with hours: a matrix product with its
  * activation, sums over workgroups, both 16-bit types, and whether NaN and infinity are seen, on which the checks of
  * every step rest. Each is one that drivers and shader compilers were found to get wrong.
  */
@@ -108,7 +108,7 @@ export async function selfTest(device: Device): Promise<void> {
   const wrong = Object.entries(parts).flatMap(([name, isRight]) => isRight ? [] : [name]);
   if (wrong.length === 0) return;
   throw new UserError(
-    `${device.title} gives wrong results for ${wrong.join(", ")}: nothing is trained on it`,
+    `${device.title} gives wrong results for ${wrong.join(", ")}: nothing is computed on it`,
     "update or change the driver of the GPU, or take the other engine (`engine: deno` or `engine: dawn`); `doctor` shows " +
       "what there is",
   );

@@ -44,7 +44,7 @@ for (const [part, [from, to]] of Object.entries(FAULTS)) {
     Object.defineProperty(device, "gpu", { value: faulty });
     await assert.rejects(selfTest(device), (error) => {
       assert.ok(error instanceof UserError, `${error}`);
-      assert.ok(error.summary.includes(` gives wrong results for ${part}: nothing is trained on it`), error.summary);
+      assert.ok(error.summary.includes(` gives wrong results for ${part}: nothing is computed on it`), error.summary);
       assert.match(error.hint!, /driver of the GPU.*engine: dawn/);
       return true;
     });

@@ -5,6 +5,7 @@ import { readTextList } from "../../data/dataset/text_list.ts";
 import { TOOLS } from "../../data/video/ffmpeg.ts";
 import { problemOf, UserErrors } from "../../errors.ts";
 import { openDevice } from "../../gpu/device.ts";
+import { selfTest } from "../../gpu/self_test.ts";
 import { Session } from "../../gpu/session.ts";
 import { makeFolder } from "../../io/file_operations.ts";
 import { requireOutside } from "../../io/program.ts";
@@ -228,6 +229,7 @@ export async function sampleCommand(environment: Environment, flags: SampleFlags
   makeFolder(flags.output_dir);
   const mixed = roundsWhenSampling(model, { dtype: settings.dtype, precision: flags.matmul_precision });
   using device = await openDevice({ engine: flags.engine, mixed });
+  await selfTest(device);
   status.line(`on ${device.title}`);
   using session = new Session(device, flags.gpu_memory === undefined ? Infinity : flags.gpu_memory * 2 ** 30);
   const page = new SamplePage(flags.output_dir, `Samples of ${basename(resolve(flags.model_path))}`);
