@@ -59,6 +59,14 @@ export function serveWorker(work: typeof train): void {
   const stop = new AbortController();
   const abandon = new AbortController();
   const tell = (message: Message) => workerScope.postMessage(message);
+  // What nobody waits for is told as the rest is: the engine's own notice may overtake the last events.
+  const fail = (event: Event, error: unknown) => {
+    event.preventDefault();
+    tell({ kind: "failed", error: packError(error) });
+    abandon.abort();
+  };
+  addEventListener("error", (event) => fail(event, event.error));
+  addEventListener("unhandledrejection", (event) => fail(event, event.reason));
   workerScope.onmessage = async ({ data }: MessageEvent<Order>) => {
     if (data.kind === "leave") abandon.abort();
     if (data.kind !== "start") return stop.abort();
