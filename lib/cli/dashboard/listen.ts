@@ -9,8 +9,11 @@ import { Readable } from "node:stream";
 import { pipeline } from "node:stream/promises";
 import type { ReadableStream as NodeStream } from "node:stream/web";
 
-/** Connections at a time; a browser opens six, and a process may open 1024 files where nobody has raised that. */
-const MOST_CONNECTIONS = 256;
+/**
+ * Connections at a time; a browser opens six. Those beyond are closed, but a burst of them is open for a moment, and a
+ * process may open 1024 files where nobody has raised that.
+ */
+const MOST_CONNECTIONS = 64;
 
 /** Milliseconds in which the head of a request has to be there, and a request as a whole. */
 const HEAD_TIME = 5000;

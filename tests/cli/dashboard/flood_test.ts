@@ -11,7 +11,7 @@ import { writeRun } from "./pages.ts";
 
 /** Connections of a flood: more than the server takes, and than the run of the test may have files. */
 const FLOOD = 600;
-const FILES = 400;
+const FILES = 512;
 
 /** Opens a connection with half a request; resolves when the server has closed it. */
 async function halfRequest(port: number, open: Set<Deno.Conn>): Promise<void> {
@@ -105,7 +105,7 @@ Deno.test("a run that may open few files trains and saves the same bits under a 
     closeAll(open);
     await Promise.all(floods);
     assert.equal(code, 0, `${text}${error}`);
-    assert.ok(made > FLOOD, `${made} connections`);
+    assert.ok(made >= FLOOD, `${made} connections`);
     assert.doesNotMatch(`${text}${error}`, /open files|cannot|could not/i);
     const state = (name: string) => readFileSync(join(folder, name, "checkpoint-3", "state.safetensors"));
     assert.deepEqual(state("flooded"), state("quiet"));
