@@ -13,7 +13,7 @@ import type { ReadableStream as NodeStream } from "node:stream/web";
  * Connections at a time; a browser opens six. Those beyond are closed, but a burst of them is open for a moment, and a
  * process may open 1024 files where nobody has raised that.
  */
-const MOST_CONNECTIONS = 64;
+const MOST_CONNECTIONS = 128;
 
 /** Milliseconds in which the head of a request has to be there, and a request as a whole. */
 const HEAD_TIME = 5000;
